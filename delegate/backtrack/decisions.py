@@ -1,0 +1,66 @@
+"""What a batch of actions means, row by row, before anything moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from delegate.backtrack.history import History
+from delegate.backtrack.progress import Progress
+
+REFUSALS = ("", "budget", "path", "horizon")
+"""why a backtrack is refused: none is left, it reaches before the start, it is no longer kept"""
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What each row does in this tick; bool [B] unless said otherwise.
+
+    live:    the row is in an episode; the others hold still or begin one
+    step:    the world moves
+    back:    it goes `depth` steps back
+    confirm: a held ending stands
+    refused: a backtrack was asked for in vain, for reason REFUSALS[refusal]
+    choice:  int64 [B]  which of the depths is asked for, -1 for none
+    depth:   int64 [B]  steps it goes back, 0 where it does not
+    refusal: int64 [B]
+    """
+
+    live: np.ndarray
+    step: np.ndarray
+    back: np.ndarray
+    confirm: np.ndarray
+    refused: np.ndarray
+    choice: np.ndarray
+    depth: np.ndarray
+    refusal: np.ndarray
+
+
+def decide(
+    choice: np.ndarray, depths: np.ndarray, progress: Progress, history: History
+) -> Decisions:
+    """Sort out what each row does. choice: int64 [B], depths: int64 [k] steps"""
+    live = ~progress.ended
+    asked = live & (choice >= 0)
+    depth = np.where(asked, depths[choice], 0)
+    refusal = np.select(
+        [
+            asked & (progress.budget_left < 1),
+            depth > history.position,
+            depth > history.kept,
+        ],
+        [1, 2, 3],
+        0,
+    )
+    back = asked & (refusal == 0)
+    return Decisions(
+        live=live,
+        step=live & ~asked & ~progress.held,
+        back=back,
+        confirm=live & progress.held & ~back,
+        refused=asked & ~back,
+        choice=choice,
+        depth=np.where(back, depth, 0),
+        refusal=refusal,
+    )

@@ -1,0 +1,91 @@
+"""The recent past of every row, in memory that does not grow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from delegate.backtrack.state import SnapshotExpired
+
+
+class History:
+    """A ring of the last `horizon` steps of each row's path.
+
+    columns: one example of what a step records, name -> [B, ...]; only shapes and types matter
+    position: int64 [B]  steps on the path: path clock
+    kept:     int64 [B]  how many of them, counted backwards, can still be returned to
+
+    Memory is columns x horizon from the start, whatever the length of an episode.
+    """
+
+    def __init__(self, columns: Mapping[str, np.ndarray], horizon: int) -> None:
+        rows = len(next(iter(columns.values())))
+        self.horizon = horizon
+        self.position = np.zeros(rows, np.int64)
+        self.kept = np.zeros(rows, np.int64)
+        self._rings = {
+            name: np.zeros((rows, horizon, *array.shape[1:]), array.dtype)
+            for name, array in columns.items()
+        }
+
+    def push(self, rows: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+        """Those rows each took a step. rows: int [n], columns: name -> [n, ...]"""
+        slot = self.position[rows] % self.horizon
+        for name, ring in self._rings.items():
+            ring[rows, slot] = columns[name]
+        self.position[rows] += 1
+        self.kept[rows] = np.minimum(self.kept[rows] + 1, self.horizon)
+
+    def rewind(self, rows: np.ndarray, depth: np.ndarray) -> None:
+        """Forget the last `depth` steps of those rows. Raises SnapshotExpired as `at` does."""
+        self._check(rows, depth)
+        self.position[rows] -= depth
+        self.kept[rows] -= depth
+
+    def clear(self, rows: np.ndarray) -> None:
+        """Those rows begin a new path."""
+        self.position[rows] = 0
+        self.kept[rows] = 0
+
+    def at(self, rows: np.ndarray, depth: np.ndarray) -> dict[str, np.ndarray]:
+        """What the step `depth` steps back recorded: depth 1 is the last. name -> [n, ...]
+
+        Raises SnapshotExpired when a step is older than what is kept, or before the start.
+        """
+        self._check(rows, depth)
+        slot = (self.position[rows] - depth) % self.horizon
+        return {name: ring[rows, slot] for name, ring in self._rings.items()}
+
+    def last(self, name: str, rows: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """One column over the last `depth` steps of each of those rows, newest first.
+
+        returns values [n, deepest, ...] and bool [n, deepest], where they are meant
+        """
+        self._check(rows, depth)
+        back = np.arange(1, int(depth.max(initial=0)) + 1)
+        slot = (self.position[rows, None] - back) % self.horizon
+        return self._rings[name][rows[:, None], slot], back <= depth[:, None]
+
+    def state_arrays(self) -> dict[str, np.ndarray]:
+        """The live arrays, batch first."""
+        return {"position": self.position, "kept": self.kept, **self._rings}
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return sum(array.nbytes for array in self.state_arrays().values())
+
+    def _check(self, rows: np.ndarray, depth: np.ndarray) -> None:
+        if (missing := np.flatnonzero((depth < 1) | (depth > self.kept[rows]))).size:
+            row, age = int(rows[missing[0]]), int(depth[missing[0]])
+            position, kept = int(self.position[row]), int(self.kept[row])
+            if age < 1 or age > position:
+                raise SnapshotExpired(
+                    f"row {row}: {age} steps back from step {position} is not on its path; "
+                    f"go back 1 to {position} steps"
+                )
+            raise SnapshotExpired(
+                f"row {row}: step {position - age} is {age} steps old and only {kept} are kept "
+                f"of a horizon of {self.horizon}; raise backtrack.horizon"
+            )

@@ -1,0 +1,115 @@
+"""A world and the path that led to where it is: step along it, or go back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from delegate.backtrack.history import History
+from delegate.backtrack.info import scatter
+from delegate.backtrack.refund import refund
+from delegate.backtrack.state import Snapshot, StatefulVectorEnv
+
+WORLD = "world/"
+"""prefix of the world's arrays among the columns of the history"""
+
+
+class Path:
+    """The last `horizon` steps of each row of a world, and how to undo them.
+
+    Each step leaves the state it started from, its reward, its action and the interaction
+    clock it was paid at. idle: a valid action of the world, given to rows that do not step
+    """
+
+    def __init__(self, env: StatefulVectorEnv, idle: np.ndarray, horizon: int) -> None:
+        self.env, self.idle = env, idle
+        everyone = np.zeros(env.num_envs)
+        actions = np.repeat(idle[None], env.num_envs, axis=0)
+        columns = self._columns(env.snapshot(), everyone, everyone.astype(np.int64), actions)
+        self.history = History(columns, horizon)
+
+    def step(
+        self, stepping: np.ndarray, actions: np.ndarray, tick: np.ndarray
+    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Step the world in those rows; all others end up exactly as they were.
+
+        stepping: bool [B] · actions: [B, ...] · tick: int64 [B] interaction clock
+        returns what `env.step` does, zero and False where the row did not step; the
+        observation is the world's own, valid for the rows that stepped, None if none did
+        """
+        reward, info = np.zeros(len(stepping)), dict[str, Any]()
+        if not stepping.any():
+            return None, reward, np.zeros_like(stepping), np.zeros_like(stepping), info
+        rows, still = np.flatnonzero(stepping), np.flatnonzero(~stepping)
+        actions[still] = self.idle
+        before = self.env.snapshot(rows)
+        unmoved = self.env.snapshot(still) if still.size else None
+        base, world_reward, terminated, truncated, world_info = self.env.step(actions)
+        if unmoved is not None:
+            self.env.restore(unmoved, still)
+        reward[rows] = world_reward[rows]
+        self.history.push(rows, self._columns(before, reward[rows], tick[rows], actions[rows]))
+        scatter(info, world_info, stepping)
+        return base, reward, terminated & stepping, truncated & stepping, info
+
+    def refund(
+        self, rows: np.ndarray, depth: np.ndarray, now: np.ndarray, gamma: float
+    ) -> np.ndarray:
+        """What undoing `depth` steps at the interaction clock `now` gives back. float64 [n]
+
+        Raises OverflowError naming the row whose refund is not a finite number.
+        """
+        reward, undone = self.history.last("reward", rows, depth)
+        tick, _ = self.history.last("tick", rows, depth)
+        given_back = refund(reward, tick, undone, now, gamma)
+        if (infinite := np.flatnonzero(~np.isfinite(given_back))).size:
+            at = infinite[0]
+            age = now[at] - tick[at][undone[at]].min()
+            raise OverflowError(
+                f"row {rows[at]}: the refund of rewards up to {age} interactions old is "
+                f"{given_back[at]} at gamma {gamma:g}; use refund: sum, or look for NaN rewards"
+            )
+        return given_back
+
+    def back(self, rows: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Be `depth` steps back, with fresh noise; irreversible effects stay.
+
+        returns the first action undone [n, ...], and how many effects stayed, name -> int64 [n]
+        """
+        past = self.history.at(rows, depth)
+        world = {name.removeprefix(WORLD): past[name] for name in past if name.startswith(WORLD)}
+        stayed = {}
+        if self.env.irreversible:
+            now = self.env.snapshot(rows).arrays
+            for name in sorted(self.env.irreversible):
+                count = now[name].astype(np.int64) - world[name].astype(np.int64)
+                stayed[name] = np.maximum(count.reshape(len(rows), -1).sum(axis=1), 0)
+        self.env.restore(
+            Snapshot(self.env.world, world), rows, rng="fresh", keep=self.env.irreversible
+        )
+        self.history.rewind(rows, depth)
+        return past["action"], stayed
+
+    @staticmethod
+    def _columns(
+        before: Snapshot, reward: np.ndarray, tick: np.ndarray, action: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        world = {f"{WORLD}{name}": array for name, array in before.arrays.items()}
+        return {**world, "reward": reward, "tick": tick, "action": action}
+
+
+def check_world(env: Any) -> None:
+    """Raise TypeError or ValueError unless steps of `env` can be taken back."""
+    if not isinstance(env, StatefulVectorEnv):
+        raise TypeError(
+            f"{type(env).__name__} cannot be restored; give a StatefulVectorEnv, "
+            "as envs.make(id, num_envs, autoreset_mode=AutoresetMode.DISABLED) does"
+        )
+    mode = env.metadata.get("autoreset_mode")
+    if mode != AutoresetMode.DISABLED:
+        raise ValueError(
+            f"{type(env).__name__} resets itself ({mode}), which could not be taken back; "
+            "make it with autoreset_mode=AutoresetMode.DISABLED"
+        )

@@ -1,0 +1,183 @@
+"""State is rows: save any moment of a batched world and be there again."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from zipfile import BadZipFile
+
+import gymnasium
+import numpy as np
+
+RandomStateMode = Literal["rewind", "fresh"]
+"""rewind: the same noise comes again; fresh: the random stream keeps moving."""
+
+Rows = np.ndarray | None
+"""Which rows: integer indices [n], a boolean mask [B], or None for all of them."""
+
+
+class SnapshotMismatch(ValueError):
+    """The snapshot is of another world, version or row count."""
+
+
+class SnapshotExpired(LookupError):
+    """The step asked for is older than what is kept."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of all that can change in some rows of one world.
+
+    world: what must match before a restore: task, settings and versions
+    arrays: name -> [rows, ...]
+    """
+
+    world: str
+    arrays: Mapping[str, np.ndarray]
+
+    @property
+    def rows(self) -> int:
+        """How many rows the snapshot holds."""
+        return len(next(iter(self.arrays.values())))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    def take(self, rows: np.ndarray) -> Snapshot:
+        """The snapshot of those rows alone; rows: int [n] or bool [rows]."""
+        return Snapshot(self.world, {name: array[rows] for name, array in self.arrays.items()})
+
+    def save(self, path: Path) -> None:
+        """Write an `.npz` file that holds arrays only. Raises ValueError for Python objects."""
+        for name, array in self.arrays.items():
+            if array.dtype.hasobject:
+                raise ValueError(f"{name} holds Python objects, which only a pickle could save")
+        named: dict[str, Any] = {"__world__": np.array(self.world), **self.arrays}
+        np.savez(path, **named)
+
+    @classmethod
+    def load(cls, path: Path) -> Snapshot:
+        """Read what `save` wrote. Raises SnapshotMismatch for any other file."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+                world = str(arrays.pop("__world__"))
+        except (AttributeError, EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
+            raise SnapshotMismatch(
+                f"{path}: not a snapshot; write one with Snapshot.save"
+            ) from error
+        return cls(world, arrays)
+
+
+class StatefulVectorEnv(gymnasium.vector.VectorEnv):
+    """A vector environment whose rows can be saved and restored exactly.
+
+    A world whose changing state lies in numpy arrays names them in `state_arrays`;
+    one that keeps it elsewhere (a physics engine) overrides `snapshot` and `restore`.
+    """
+
+    random_state: frozenset[str] = frozenset({"key"})
+    """names of the arrays that hold random state; `rng="fresh"` leaves them alone"""
+
+    irreversible: frozenset[str] = frozenset()
+    """names of count arrays [B, ...] whose effects a backtrack or rollback may not undo"""
+
+    @property
+    def world(self) -> str:
+        """What a snapshot must share with this world: task, settings, versions."""
+        return type(self).__name__
+
+    @abstractmethod
+    def state_arrays(self) -> dict[str, np.ndarray]:
+        """The live arrays, batch first, that together are all that can change."""
+
+    @abstractmethod
+    def observe(self, rows: Rows = None) -> Any:
+        """The current observation of those rows, derived from the state alone."""
+
+    def refresh(self, rows: np.ndarray) -> None:
+        """Rebuild what is derived from the state (cached observations) after a restore.
+
+        rows: int [n]
+        """
+
+    def snapshot(self, rows: Rows = None) -> Snapshot:
+        """A copy of all that can change in those rows."""
+        index = self.row_index(rows)
+        return Snapshot(
+            self.world, {name: array[index] for name, array in self.state_arrays().items()}
+        )
+
+    def restore(
+        self,
+        snapshot: Snapshot,
+        rows: Rows = None,
+        rng: RandomStateMode = "rewind",
+        keep: Collection[str] = (),
+    ) -> None:
+        """Make those rows again as they were when `snapshot` was taken.
+
+        rng: "rewind" repeats the same noise; "fresh" keeps the random stream moving
+        keep: further arrays to leave as they are now (irreversible effects)
+        Raises SnapshotMismatch, and changes nothing, when the snapshot does not fit.
+        """
+        index = self.row_index(rows)
+        live = self.state_arrays()
+        self.check_fits(snapshot, len(index))
+        kept = set(keep) | (self.random_state if rng == "fresh" else frozenset())
+        for name, array in live.items():
+            if name not in kept:
+                array[index] = snapshot.arrays[name]
+        self.refresh(index)
+
+    def check_fits(self, snapshot: Snapshot, count: int) -> None:
+        """Raise SnapshotMismatch unless `snapshot` can be restored into `count` rows here."""
+        self.check_world(snapshot)
+        self.check_names(set(snapshot.arrays), set(self.state_arrays()))
+        if snapshot.rows != count:
+            raise SnapshotMismatch(
+                f"snapshot holds {snapshot.rows} rows and {count} were named; "
+                "use snapshot.take(rows) or name as many rows"
+            )
+
+    def check_world(self, snapshot: Snapshot) -> None:
+        """Raise SnapshotMismatch unless `snapshot` was taken in such a world."""
+        if snapshot.world != self.world:
+            raise SnapshotMismatch(
+                f"snapshot of {snapshot.world} cannot be restored into {self.world}; "
+                "make the environment with the settings the snapshot was taken under"
+            )
+
+    def check_names(self, given: set[str], expected: set[str]) -> None:
+        """Raise SnapshotMismatch unless a snapshot has just the arrays expected."""
+        if differing := given ^ expected:
+            raise SnapshotMismatch(
+                f"snapshot and {self.world} differ in {', '.join(sorted(differing))}; "
+                "take the snapshot again with this version"
+            )
+
+    def row_index(self, rows: Rows) -> np.ndarray:
+        """Those rows as integer indices [n]. Raises IndexError for a row that is not there."""
+        if rows is None:
+            return np.arange(self.num_envs)
+        rows = np.asarray(rows)
+        if rows.dtype == bool:
+            if rows.shape != (self.num_envs,):
+                raise IndexError(
+                    f"row mask has shape {rows.shape}; this world has {self.num_envs} rows, "
+                    f"so give ({self.num_envs},)"
+                )
+            return np.flatnonzero(rows)
+        if rows.size and rows.dtype.kind not in "iu":
+            raise IndexError(f"rows are {rows.dtype}; give integers or a boolean mask")
+        if rows.size and (rows.min() < 0 or rows.max() >= self.num_envs):
+            raise IndexError(
+                f"row {int(rows.max() if rows.max() >= self.num_envs else rows.min())} does not "
+                f"exist; this world has rows 0 to {self.num_envs - 1}"
+            )
+        return rows.astype(np.intp, copy=False).ravel()

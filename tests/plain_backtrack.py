@@ -1,0 +1,113 @@
+"""The backtrack action for one row as anyone would first write it: lists, loops, no batching."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from chain_world import PlainChain
+
+from delegate.backtrack.config import BacktrackConfig
+
+
+class PlainBacktrack:
+    """What VectorBacktrack is held against, row by row. Actions: 0..2 the world's, 3.. go back."""
+
+    def __init__(self, world: PlainChain, config: BacktrackConfig, time_limit: int | None) -> None:
+        self.world, self.config, self.time_limit = world, config, time_limit
+        self.ledger: Counter[str] = Counter()
+
+    def reset(self) -> None:
+        self.world.reset()
+        self.path: list[dict[str, Any]] = []
+        self.forgotten = 0
+        self.clock, self.budget_left, self.since = 0, self.config.budget, 0
+        self.held = self.terminated = self.truncated = False
+        self.shown: dict[str, int] = {}
+
+    @property
+    def ended(self) -> bool:
+        return self.terminated or self.truncated
+
+    def refusal(self, depth: int) -> str:
+        if self.budget_left == 0:
+            return "budget"
+        if depth > len(self.path):
+            return "path"
+        return "horizon" if len(self.path) - depth < self.forgotten else ""
+
+    def masks(self) -> list[bool]:
+        return [True] * 3 + [
+            not self.ended and not self.refusal(depth) for depth in self.config.depths
+        ]
+
+    def step(self, action: int) -> dict[str, Any]:
+        out = {"reward": 0.0, "backtracked": False, "undone_steps": 0, "refund": 0.0}
+        out |= {"refusal": "", "do_undo_loop": False, "holes_kept": 0}
+        if self.ended:
+            return out
+        ended = truncated = False
+        refusal = self.refusal(self.config.depths[action - 3]) if action >= 3 else ""
+        out["refusal"] = refusal
+        if action >= 3 and not refusal:
+            self.go_back(action - 3, out)
+        elif self.held:
+            self.terminated = True
+            self.ledger["idled"] += 1
+        elif action >= 3:
+            self.ledger["idled"] += 1
+        else:
+            entry = {"world": self.world.save(), "holes": self.world.holes, "action": action}
+            out["reward"], ended, truncated = self.world.step(action)
+            self.path.append(entry | {"reward": out["reward"], "tick": self.clock})
+            self.forgotten = max(self.forgotten, len(self.path) - self.config.horizon)
+            self.since += 1
+            self.shown = {}
+            self.ledger["committed"] += 1
+        if refusal:
+            out["reward"] -= self.config.refused_cost
+        self.clock += 1
+        if self.time_limit is not None and self.clock >= self.time_limit:
+            truncated = True
+        self.truncated |= truncated
+        self.held = ended and any(self.masks()[3:])
+        self.terminated |= ended and not self.held
+        return out
+
+    def go_back(self, choice: int, out: dict[str, Any]) -> None:
+        depth = self.config.depths[choice]
+        undone = self.path[-depth:]
+        gamma = self.config.gamma or 1.0
+        for entry in undone:
+            out["refund"] -= entry["reward"] * gamma ** (entry["tick"] - self.clock)
+        out["reward"] = out["refund"] - self.config.cost
+        out |= {"backtracked": True, "undone_steps": depth, "do_undo_loop": depth == self.since}
+        out["holes_kept"] = self.world.holes - undone[0]["holes"]
+        self.shown = {"depth": choice + 1, "action": undone[0]["action"] + 1}
+        self.shown["origin"] = self.world.cell
+        self.world.load(undone[0]["world"])
+        self.path = self.path[:-depth]
+        self.budget_left -= 1
+        self.since = 0
+        self.ledger["restores"] += 1
+        self.ledger["committed"] -= depth
+        self.ledger["undone"] += depth
+        self.ledger["effects"] += out["holes_kept"]
+
+    def observation(self) -> int:
+        """The mixed-radix integer: each digit with its radix, lowest first."""
+        size = self.world.size
+        digits = {
+            "flag": (int(bool(self.shown)), 2),
+            "depth": (self.shown.get("depth", 0), len(self.config.depths) + 1),
+            "action": (self.shown.get("action", 0), 4),
+            "origin": (self.shown.get("origin", self.world.cell), size),
+            "budget": (self.budget_left, self.config.budget + 1),
+            "held": (int(self.held), 2),
+        }
+        code, place = self.world.cell, size
+        for part in self.config.observe:
+            digit, radix = digits[part]
+            code += digit * place
+            place *= radix
+        return code

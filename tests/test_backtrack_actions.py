@@ -1,0 +1,126 @@
+"""The widened action spaces, masks, and actions that are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from chain_world import ChainWorld
+from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
+
+from delegate.backtrack import VectorBacktrack
+from delegate.backtrack.actions import BoxActions, DiscreteActions, widen
+
+
+def test_discrete_actions_are_widened_at_the_end() -> None:
+    actions = DiscreteActions(spaces.Discrete(3, start=2), depths=2)
+    assert actions.space == spaces.Discrete(5, start=2)
+    world, choice = actions.split(np.array([2, 4, 5, 6]), 4)
+    assert world.tolist() == [2, 4, 2, 2]
+    assert choice.tolist() == [-1, -1, 0, 1]
+
+
+def test_a_box_gains_one_coordinate() -> None:
+    box = spaces.Box(np.float32([0.5, -2]), np.float32([1, 2]))
+    actions = BoxActions(box, depths=2, threshold=0.5)
+    assert actions.space == spaces.Box(np.float32([0.5, -2, -1]), np.float32([1, 2, 1]))
+    last = [-1, 0.5, 0.51, 0.75, 0.76, 1]
+    world, choice = actions.split(np.array([[0.75, 1, x] for x in last], np.float32), 6)
+    assert choice.tolist() == [-1, -1, 0, 1, 1, 1]
+    assert world.tolist() == [[0.75, 1]] * 2 + [[0.5, 0]] * 4, "idle is inside the box"
+    assert world.dtype == np.float32
+
+
+@given(
+    last=st.floats(-1, 1, width=32),
+    depths=st.integers(1, 5),
+    threshold=st.floats(-1, 0.875, width=32),
+)
+def test_the_bands_of_the_last_coordinate(last: float, depths: int, threshold: float) -> None:
+    actions = BoxActions(spaces.Box(-1, 1, (1,), np.float64), depths, threshold)
+    _, choice = actions.split(np.array([[0.0, last]]), 1)
+    assert (choice[0] >= 0) == (last > threshold)
+    assert choice[0] < depths
+    assert last < 1 or choice[0] == depths - 1
+
+
+@pytest.mark.parametrize("space", [spaces.MultiDiscrete([2, 2]), spaces.Box(-1, 1, (2, 2))])
+def test_other_spaces_cannot_be_widened(space: spaces.Space) -> None:
+    with pytest.raises(TypeError, match="needs Discrete or a 1-D float Box"):
+        widen(space, 1, 0.5)
+
+
+DISCRETE_NONSENSE = [
+    (np.array([0, 1]), r"shape \(2,\); give \(3,\)"),
+    (np.array([[0], [1], [2]]), r"shape \(3, 1\); give \(3,\)"),
+    (np.array([0, 4, 0]), "row 1: action 4 is out of range; give 0 to 3"),
+    (np.array([0, 0, -1]), "row 2: action -1 is out of range"),
+    (np.array([0, np.nan, 1]), "row 1: action nan is not finite"),
+    (np.array([0, 1.5, 1]), "row 1: action 1.5 is not a whole number"),
+    (np.array(["a", "b", "c"]), "give integers"),
+    (np.array([0, 2**63, 0], np.uint64), "row 1: action 9223372036854775808 is out of range"),
+]
+
+
+@pytest.mark.parametrize(("actions", "why"), DISCRETE_NONSENSE)
+def test_bad_actions_name_the_row_and_change_nothing(actions: np.ndarray, why: str) -> None:
+    env = VectorBacktrack(ChainWorld(3), cost=0.5)
+    env.reset(seed=0)
+    before = env.snapshot().arrays
+    with pytest.raises(ValueError, match=why):
+        env.step(actions)
+    for name, array in env.snapshot().arrays.items():
+        np.testing.assert_array_equal(array, before[name], err_msg=name)
+    env.step(np.array([1.0, 2, 3]))
+    assert env.ledger.interactions.tolist() == [1, 1, 1], "whole numbers are taken as they are"
+
+
+@pytest.mark.parametrize(
+    ("actions", "why"),
+    [
+        (np.zeros((3, 2)), r"shape \(3, 2\); give \(3, 3\)"),
+        (np.array([[0, 0, 0], [0, np.nan, 0], [0, 0, 0]]), r"row 1: action .*nan.* not finite"),
+        (np.array([[0, 0, 0], [0, 0, 0], [0, 0, 1.5]]), r"row 2: action .* out of range; clip it"),
+        (np.array([["a"] * 3] * 3), "give float32"),
+    ],
+)
+def test_bad_continuous_actions(actions: np.ndarray, why: str) -> None:
+    env = VectorBacktrack(ChainWorld(3, actions="box"), cost=0.5)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=why):
+        env.step(actions)
+
+
+def test_continuous_actions_do_what_discrete_ones_do() -> None:
+    """The same play through both faces of the same world."""
+    as_box = {0: [-1, 0, 0], 1: [1, 0, 0], 2: [1, 1, 0], 3: [0, 0, 0.7], 4: [0, 0, 1]}
+    discrete = VectorBacktrack(ChainWorld(4), depths=(1, 3), cost=0.75)
+    box = VectorBacktrack(ChainWorld(4, actions="box"), depths=(1, 3), cost=0.75, observe=())
+    discrete.reset(seed=1)
+    box.reset(seed=1)
+    rng, undone = np.random.default_rng(1), 0
+    for _ in range(200):
+        actions = rng.integers(0, 5, 4)
+        first = discrete.step(actions)
+        second = box.step(np.array([as_box[a] for a in actions], np.float32))
+        assert discrete.decode(first[0])["observation"].tolist() == second[0].tolist()
+        for one, other in zip(first[1:4], second[1:4], strict=True):
+            np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(first[4]["refusal"], second[4]["refusal"])
+        undone += second[4]["undone_steps"].sum()
+    assert undone > 20
+    with pytest.raises(TypeError, match="use can_backtrack"):
+        box.action_masks()
+    np.testing.assert_array_equal(box.can_backtrack(), discrete.can_backtrack())
+
+
+def test_the_worlds_own_masks_are_kept() -> None:
+    world = ChainWorld(2)
+    own = np.array([[True, False, True], [False, True, True]])
+    world.action_masks = lambda: own  # type: ignore[attr-defined]
+    env = VectorBacktrack(world, depths=(1, 2), cost=0.5)
+    env.reset(seed=0)
+    np.testing.assert_array_equal(env.action_masks()[:, :3], own)
+    assert env.action_masks().dtype == bool
+    assert not env.action_masks()[:, 3:].any()
