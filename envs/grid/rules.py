@@ -1,0 +1,204 @@
+"""The pure core of the grid worlds: what a step does, whatever face asks for it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from delegate.backtrack.random_key import draw, unit
+from envs.grid.level import ACTIONS, Level
+from envs.grid.solvers import Objective, after_move
+from envs.grid.state import GridState
+
+
+class GridSettings(BaseModel):
+    """What every grid world can be told.
+
+    env: {id: Corner, size: 13, max_steps: 128, slip: 0.1, num_levels: 1000}
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    size: int = Field(13, ge=5, le=101)
+    """side of the square grid, border walls included (cells)"""
+    max_steps: int = Field(128, ge=1, le=1_000_000)
+    """an episode is truncated after this many steps (steps)"""
+    discount: float = Field(0.99, gt=0, le=1)
+    """factor per step under which returns are solved for (ratio)"""
+    slip: float = Field(0.0, ge=0, le=1)
+    """probability that a move goes in a uniformly random direction instead (probability)"""
+    mix: float = Field(0.0, ge=0, le=1)
+    """share of levels drawn from the shifted distribution (probability)"""
+    num_levels: int = Field(1000, ge=1, le=1_000_000)
+    """levels in the bank that is built when none is given (count)"""
+    level_seed: int = Field(0, ge=0, le=2**62)
+    """the bank's level seeds are level_seed .. level_seed + num_levels - 1"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one step brought.
+
+    reward:           float64 [B]
+    proxy_reward:     float64 [B]  the reward, were the proxy cell the goal
+    intended_reached: bool    [B]  stands on the intended goal after the step
+    proxy_reached:    bool    [B]  stands on the proxy cell after the step
+    """
+
+    reward: np.ndarray
+    proxy_reward: np.ndarray
+    intended_reached: np.ndarray
+    proxy_reached: np.ndarray
+
+
+class Rules(ABC):
+    """One kind of grid world: its settings, how its levels come about, what a step does.
+
+    A world gives `id`, `settings_type`, `channels` and `generate`. The step here walks one agent
+    among walls and traps to a goal that ends the episode; a world with other dynamics overrides
+    `step`.
+    """
+
+    id: ClassVar[str]
+    settings_type: ClassVar[type[GridSettings]]
+    channels: ClassVar[tuple[str, ...]] = ("walls", "goal", "agent")
+    """what each channel of the boolean observation shows"""
+
+    goal_reward: float = 1.0
+    step_cost: float = 0.0
+    trap_reward: float = 0.0
+    has_traps: bool = False
+    terminal_traps: bool = False
+    irreversible: frozenset[str] = frozenset()
+
+    def __init__(self, settings: GridSettings) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def generate(self, seeds: np.ndarray, shifted: np.ndarray | None = None) -> Level:
+        """The levels of those seeds, each from its seed and the settings alone.
+
+        seeds: int64 [L] · shifted: bool [L], or None to let each seed decide by `mix`
+        """
+
+    def step(self, level: Level, state: GridState, action: np.ndarray) -> tuple[GridState, Outcome]:
+        """One step of every row; rows that have ended hold still. Changes no argument.
+
+        action: int [B] in 0..3 · returns the state after the step and what it brought
+        """
+        cells = level.num_cells
+        held = (state.terminated | state.truncated).nonzero()[0]
+        key = state.key
+        if self.settings.slip > 0:
+            bits = draw(key[:, 0], key[:, 1])
+            slipped = unit(bits) < self.settings.slip
+            action = np.where(slipped, (bits & np.uint64(3)).astype(np.int64), action)
+            key = key.copy()
+            key[:, 1] += np.uint64(1)
+            key[held] = state.key[held]
+
+        base = np.multiply(state.level, cells, dtype=np.int64)
+        target = state.cell + level.steps.take(action)
+        blocked = level.walls.reshape(-1).take(base + target)
+        cell = np.where(blocked, state.cell, target)
+        cell[held] = state.cell[held]
+
+        intended_reached = cell == level.goal.take(state.level)
+        proxy_reached = cell == level.proxy_goal.take(state.level)
+        first_at_proxy = proxy_reached & ~state.proxy_paid
+        terminated = intended_reached.copy()
+        reward = intended_reached * self.goal_reward
+        proxy_reward = first_at_proxy * self.goal_reward
+        damage = state.damage
+        if self.has_traps:
+            trapped = level.traps.reshape(-1).take(base + cell)
+            reward += trapped * self.trap_reward
+            proxy_reward += trapped * self.trap_reward
+            damage = damage + trapped
+            damage[held] = state.damage[held]
+            if self.terminal_traps:
+                terminated |= trapped
+        if self.step_cost > 0:
+            reward -= self.step_cost
+            proxy_reward -= self.step_cost
+        proxy_reward[state.proxy_paid] = 0.0
+
+        clock = state.clock + np.int32(1)
+        if held.size:
+            reward[held] = 0.0
+            proxy_reward[held] = 0.0
+            clock[held] = state.clock[held]
+        truncated = (clock >= self.settings.max_steps) & ~terminated
+        after = GridState(
+            level=state.level,
+            cell=cell,
+            clock=clock,
+            terminated=terminated,
+            truncated=truncated,
+            proxy_paid=state.proxy_paid | proxy_reached,
+            damage=damage,
+            key=key,
+        )
+        return after, Outcome(reward, proxy_reward, intended_reached, proxy_reached)
+
+    def place(self, level: Level, state: GridState, rows: np.ndarray, index: np.ndarray) -> None:
+        """Begin a new episode in those rows, in place. rows: int [n] · index: int [n] levels"""
+        state.level[rows] = index
+        state.cell[rows] = level.start[index]
+        for array in (
+            state.clock,
+            state.terminated,
+            state.truncated,
+            state.proxy_paid,
+            state.damage,
+        ):
+            array[rows] = 0
+
+    def objective(self, level: Level, proxy: bool = False) -> Objective:
+        """What the reward (or the proxy reward) pays for, as the solvers read it."""
+        rows = np.arange(level.count)
+        ends = np.zeros((level.count, level.num_cells), dtype=bool)
+        ends[rows, level.goal] = True
+        reward = np.full(ends.shape, -self.step_cost)
+        if self.has_traps:
+            traps = level.traps.reshape(ends.shape)
+            reward[traps] += self.trap_reward
+            if self.terminal_traps:
+                ends |= traps
+        paid = level.goal if not proxy else level.proxy_goal
+        named = np.flatnonzero(paid >= 0)
+        reward[named, paid[named]] += self.goal_reward
+        ends[named, paid[named]] = True
+        return Objective(reward, ends)
+
+    def transitions(self, level: Level, endings: bool = True) -> dict[str, np.ndarray]:
+        """The arrays of a transition table over the bank: P(next cell | cell, action).
+
+        endings: False lets moves go on from cells that end an episode, so that the table knows
+        how the agent moves but not what the task is
+        next_state int32, probability float64 [L, S, A, K]; terminal, valid bool [L, S].
+        K is 1, or with slip 4: outcome k is "went in direction k".
+        """
+        here = np.broadcast_to(
+            np.arange(level.num_cells, dtype=np.int32), (level.count, level.num_cells)
+        )
+        landed = np.moveaxis(after_move(level.walls, here), 0, -1)
+        terminal = self.objective(level).ends & endings
+        valid = ~level.walls.reshape(level.count, -1)
+        live = valid & ~terminal
+        actions, slip = len(ACTIONS), self.settings.slip
+        if slip > 0:
+            next_state = np.broadcast_to(landed[:, :, None, :], (*live.shape, actions, actions))
+            chance = (1.0 - slip) * np.eye(actions) + slip / actions
+        else:
+            next_state, chance = landed[..., None], np.ones((actions, 1))
+        return {
+            "next_state": next_state,
+            "probability": live[:, :, None, None] * chance,
+            "terminal": terminal,
+            "valid": valid,
+        }

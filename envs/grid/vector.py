@@ -1,0 +1,292 @@
+"""The batched face of the grid worlds: a Gymnasium vector environment whose rows are arrays."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+from delegate.backtrack.random_key import below, draw, row_keys
+from delegate.backtrack.state import Rows, StatefulVectorEnv
+from envs.grid.facts import LevelFacts, level_facts
+from envs.grid.features import cell_features
+from envs.grid.level import ACTIONS, Level
+from envs.grid.observation import BooleanObservation
+from envs.grid.rendering import draw_ansi, draw_rgb
+from envs.grid.rules import Rules
+from envs.grid.state import GridState
+
+if TYPE_CHECKING:
+    from delegate.recall.table import TransitionTable
+
+ObservationKind = Literal["boolean", "integer"]
+Assignment = Literal["random", "in_order"]
+
+
+class GridVectorEnv(StatefulVectorEnv):
+    """B rows of one grid world, each playing a level of one bank.
+
+    Observations are bool [B, H, W, C] ("boolean") or int64 [B], the agent's cell ("integer").
+    Actions are 0 up, 1 right, 2 down, 3 left; walls block.
+    `info` of a step describes the transition, before any reset of the same step:
+    proxy_reward float64 [B], intended_reached bool [B], proxy_reached bool [B], state int32 [B];
+    with SAME_STEP, where an episode ended, also final_obs and its mask _final_obs.
+
+    autoreset_mode: NEXT_STEP resets an ended row at its next step, whose action is ignored;
+    SAME_STEP at once; DISABLED lets it hold still until reset with options["reset_mask"].
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 8}  # noqa: RUF012 - Gymnasium's own declaration
+
+    def __init__(
+        self,
+        rules: Rules,
+        levels: Level,
+        num_envs: int = 1,
+        *,
+        observation: ObservationKind = "boolean",
+        autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
+        assign: Assignment = "random",
+        copy: bool = True,
+        render_mode: str | None = None,
+    ) -> None:
+        """`copy=False` hands out the live observation, which the next step changes."""
+        self.rules = rules
+        self.settings = rules.settings
+        self.levels = levels
+        self.num_envs = num_envs
+        self.autoreset_mode = autoreset_mode
+        self.observation_kind = observation
+        self.assign = assign
+        self.copy = copy
+        self.render_mode = render_mode
+        self.discount = rules.settings.discount
+        self.max_steps = rules.settings.max_steps
+        self.irreversible = rules.irreversible
+        self.step_cost = rules.step_cost
+        self.num_states = levels.num_cells
+        self.metadata = {**type(self).metadata, "autoreset_mode": autoreset_mode}
+
+        self.state = GridState.zeros(num_envs)
+        rules.place(levels, self.state, np.arange(num_envs), np.zeros(num_envs, np.int64))
+        self._picture = (
+            BooleanObservation(levels, rules.channels, num_envs)
+            if observation == "boolean"
+            else None
+        )
+        self._started = False
+        self._set_spaces()
+
+    def _set_spaces(self) -> None:
+        self.single_action_space = gymnasium.spaces.Discrete(len(ACTIONS))
+        if self._picture is None:
+            self.single_observation_space = gymnasium.spaces.Discrete(self.num_states)
+        else:
+            shape = self._picture.array.shape[1:]
+            self.single_observation_space = gymnasium.spaces.Box(0, 1, shape, np.bool_)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin new episodes.
+
+        options: {"reset_mask": bool [B] rows to reset, the others stay as they are;
+                  "level": int [B] the level of the bank each reset row is to play}
+        Raises ValueError for a mask, level or option that does not fit.
+        """
+        rows, level = self._reset_rows(options or {})
+        super().reset(seed=seed)
+        if seed is None and not self._started:
+            seed = int(self.np_random.integers(2**63))
+        if seed is not None:
+            self.state.key[rows] = row_keys(seed, rows)
+        self._begin(rows, level)
+        return self._observation(), {"state": self.state_index()}
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One step of every row. actions: int [B] in 0..3
+
+        Returns observation, reward float64 [B], terminated bool [B], truncated bool [B], info.
+        Raises ValueError naming the row of a bad action (no row has moved then), and
+        gymnasium.error.ResetNeeded before the first reset.
+        """
+        if not self._started:
+            raise gymnasium.error.ResetNeeded("step before reset: call reset(seed=...) first")
+        action = self._checked(actions)
+        before = self.state
+        restarting = _NO_ROWS
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+            restarting = (before.terminated | before.truncated).nonzero()[0]
+        after, outcome = self.rules.step(self.levels, before, action)
+        before.assign(after)
+        terminated, truncated = after.terminated, after.truncated
+        info: dict[str, Any] = {
+            "proxy_reward": outcome.proxy_reward,
+            "intended_reached": outcome.intended_reached,
+            "proxy_reached": outcome.proxy_reached,
+            "state": after.cell,
+        }
+        if self._picture is not None:
+            self._picture.move(self.state)
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
+            restarting = (terminated | truncated).nonzero()[0]
+            if restarting.size:
+                info["final_obs"] = self.observe()
+                info["_final_obs"] = terminated | truncated
+        if restarting.size:
+            self._begin(restarting, None)
+            if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+                for flags in (terminated, truncated, *(info[name] for name in _REACHED)):
+                    flags[restarting] = False
+                after.cell[restarting] = self.state.cell[restarting]
+        return self._observation(), outcome.reward, terminated, truncated, info
+
+    def _checked(self, actions: np.ndarray) -> np.ndarray:
+        action = np.asarray(actions)
+        if action.shape != (self.num_envs,):
+            raise ValueError(
+                f"actions have shape {action.shape}; give one integer a row, ({self.num_envs},)"
+            )
+        if action.dtype.kind not in "iu":
+            raise ValueError(f"actions are {action.dtype}; give integers, 0 to {len(ACTIONS) - 1}")
+        if action.min() < 0 or action.max() >= len(ACTIONS):
+            row = int(np.flatnonzero((action < 0) | (action >= len(ACTIONS)))[0])
+            raise ValueError(
+                f"row {row}: action {int(action[row])} does not exist; "
+                f"give 0 to {len(ACTIONS) - 1} ({', '.join(ACTIONS)})"
+            )
+        return action.astype(np.int64, copy=False)
+
+    def _reset_rows(self, options: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
+        if unknown := sorted(set(options) - {"reset_mask", "level"}):
+            raise ValueError(
+                f"reset option {unknown[0]!r} is not known; give 'reset_mask' or 'level'"
+            )
+        mask = options.get("reset_mask")
+        rows = np.arange(self.num_envs)
+        if mask is not None:
+            mask = np.asarray(mask)
+            if mask.shape != (self.num_envs,) or mask.dtype != bool:
+                raise ValueError(
+                    f"reset_mask is {mask.dtype} {mask.shape}; give bool ({self.num_envs},)"
+                )
+            rows = np.flatnonzero(mask)
+            if not self._started and len(rows) < self.num_envs:
+                raise ValueError("reset_mask leaves rows that never began; reset all rows first")
+        level = options.get("level")
+        if level is None:
+            return rows, None
+        level = np.asarray(level)
+        if level.shape != (self.num_envs,) or level.dtype.kind not in "iu":
+            raise ValueError(
+                f"level is {level.dtype} {level.shape}; give one integer a row, ({self.num_envs},)"
+            )
+        chosen = level[rows]
+        bad = np.flatnonzero((chosen < 0) | (chosen >= self.levels.count))
+        if bad.size:
+            raise ValueError(
+                f"row {int(rows[bad[0]])}: level {int(chosen[bad[0]])} does not exist; "
+                f"the bank holds levels 0 to {self.levels.count - 1}"
+            )
+        return rows, chosen.astype(np.int64)
+
+    def _begin(self, rows: np.ndarray, level: np.ndarray | None) -> None:
+        key = self.state.key
+        if level is None and self.assign == "in_order":
+            level = rows % self.levels.count
+        elif level is None:
+            level = below(draw(key[rows, 0], key[rows, 1]), self.levels.count)
+            key[rows, 1] += np.uint64(1)
+        self.rules.place(self.levels, self.state, rows, level)
+        if self._picture is not None:
+            self._picture.rebuild(self.state, rows)
+        self._started = True
+
+    def _observation(self) -> np.ndarray:
+        if self._picture is None:
+            return self.state.cell.astype(np.int64)
+        return self._picture.array.copy() if self.copy else self._picture.array
+
+    def observe(self, rows: Rows = None) -> np.ndarray:
+        """The current observation of those rows: bool [n, H, W, C] or int64 [n], a copy."""
+        index = self.row_index(rows)
+        if self._picture is None:
+            return self.state.cell[index].astype(np.int64)
+        return self._picture.array[index]
+
+    def state_index(self) -> np.ndarray:
+        """The finite state of each row: the cell it stands on. int32 [B], a copy"""
+        return self.state.cell.copy()
+
+    @property
+    def level_index(self) -> np.ndarray:
+        """The level of the bank each row plays. int32 [B], live"""
+        return self.state.level
+
+    def features(self, level_index: np.ndarray, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """What feature monitors see: float32 [N, F]; the columns are in `cell_features`.
+
+        level_index, goal, state: int [N]
+        """
+        return cell_features(self.levels, level_index, goal, state, self.rules.has_traps)
+
+    def render(self, row: int | None = None) -> Any:
+        """Frames by `render_mode`: uint8 [height, width, 3] pixels, text, or None without a mode.
+
+        row: that row's frame alone; None: a tuple of one frame a row
+        """
+        if self.render_mode is None:
+            return None
+        if row is None:
+            return tuple(self.render(index) for index in range(self.num_envs))
+        paint = draw_rgb if self.render_mode == "rgb_array" else draw_ansi
+        return paint(self.levels, int(self.state.level[row]), int(self.state.cell[row]))
+
+    @cached_property
+    def world(self) -> str:
+        """Task, settings and bank: what a snapshot must share with this world."""
+        settings = self.settings.model_dump_json(exclude={"num_levels", "level_seed", "mix"})
+        return (
+            f"delegate/{self.rules.id}-v0 {settings} autoreset={self.autoreset_mode.value} "
+            f"levels={self.levels.digest()}"
+        )
+
+    def state_arrays(self) -> dict[str, np.ndarray]:
+        """The live arrays of `state`, batch first; see GridState."""
+        return self.state.arrays()
+
+    def refresh(self, rows: np.ndarray) -> None:
+        """Redraw the observation of those rows after their state was restored. rows: int [n]"""
+        if self._picture is not None:
+            self._picture.rebuild(self.state, rows)
+        self._started = self._started or len(np.unique(rows)) == self.num_envs
+
+    def transition_table(self, endings: bool = True) -> TransitionTable:
+        """P(next cell | cell, action) for every level of the bank, slips included.
+
+        endings: False leaves out that the goal ends an episode, which a monitor may not know
+        With slip, outcome k is "went in direction k", so two outcomes may share a cell.
+        """
+        from delegate.recall.table import TransitionTable
+
+        return TransitionTable(**self.rules.transitions(self.levels, endings))
+
+    def facts(self) -> LevelFacts:
+        """What can be known exactly of each level of the bank; solved once, then kept."""
+        return self._facts
+
+    @cached_property
+    def _facts(self) -> LevelFacts:
+        return level_facts(self.rules, self.levels)
+
+
+_NO_ROWS = np.empty(0, dtype=np.intp)
+_REACHED = ("intended_reached", "proxy_reached")
