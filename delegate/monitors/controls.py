@@ -1,0 +1,57 @@
+"""random and oracle: what a monitor is worth if it knows nothing, or everything."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from delegate.backtrack.random_key import GOLDEN, mix
+from delegate.monitors.monitor import Memory, Monitor, MonitorSettings, Steps
+
+
+class RandomSettings(MonitorSettings):
+    """Scores that know nothing.
+
+    random: {seed: 0}
+    """
+
+    seed: int = Field(default=0, ge=0, lt=2**64)
+    """another seed gives another stream"""
+
+
+class Random(Monitor):
+    """Uniform on [0, 1), from a key in the row's memory that hashes all the row has done.
+
+    The same sub-episode gets the same scores in any batch, order or run. Two sub-episodes
+    share scores only as long as they are the same step for step.
+    """
+
+    name: ClassVar[str] = "random"
+    default_statistic: ClassVar[str] = "mean"
+    Settings: ClassVar[type[MonitorSettings]] = RandomSettings
+    settings: RandomSettings
+
+    def start(self, count: int) -> Memory:
+        return {"key": mix(np.full(count, self.settings.seed, np.uint64) + GOLDEN)}
+
+    def score(self, steps: Steps, memory: Memory) -> tuple[np.ndarray, Memory]:
+        key = memory["key"]
+        for column in (steps.level, steps.goal, steps.state, steps.action, steps.next_state):
+            key = mix((key ^ column.astype(np.int64).view(np.uint64)) + GOLDEN)
+        return (key >> np.uint64(11)) * 2.0**-53, {"key": key}
+
+
+class Oracle(Monitor):
+    """1 while the child pursues the proxy, 0 while it does not, NaN where that is unknown."""
+
+    name: ClassVar[str] = "oracle"
+    privileged: ClassVar[bool] = True
+    default_statistic: ClassVar[str] = "max"
+
+    def score(self, steps: Steps, memory: Memory) -> tuple[np.ndarray, Memory]:
+        if steps.intent is None:
+            raise ValueError("monitor oracle: steps carry no intent; give steps.intent")
+        proxy = (steps.intent == 2).astype(np.float64)
+        return np.where(steps.intent < 0, np.nan, proxy), memory

@@ -1,0 +1,52 @@
+"""Play recorded sub-episodes to a monitor, as it would have seen them live."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from delegate.monitors.monitor import Memory, Monitor, Reference
+from delegate.monitors.statistics import Statistic
+
+
+def play(
+    monitor: Monitor, statistic: Statistic, recorded: Reference
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score every transition of recorded sub-episodes, all sub-episodes side by side.
+
+    recorded: T transitions, in time order within each sub-episode
+    returns score float64 [T] and value float64 [T] of the running statistic
+    """
+    order = np.argsort(recorded.sub_episode, kind="stable")
+    _, first, length = np.unique(recorded.sub_episode[order], return_index=True, return_counts=True)
+    score, value = np.full(len(order), np.nan), np.full(len(order), np.nan)
+    memory, running = monitor.start(len(length)), statistic.start(len(length))
+    for step in range(int(length.max(initial=0))):
+        active = np.flatnonzero(length > step)
+        at = order[first[active] + step]
+        score[at], after = monitor.score(recorded.steps.take(at), _take(memory, active))
+        _put(memory, active, after)
+        value[at], after = statistic.update(score[at], _take(running, active))
+        _put(running, active, after)
+    return score, value
+
+
+def peaks(value: np.ndarray, sub_episode: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The highest value within each sub-episode, NaN for one that was never scored.
+
+    value: float64 [T] · sub_episode: int [T]
+    returns ids int [N] in ascending order and peaks float64 [N]
+    """
+    order = np.argsort(sub_episode, kind="stable")
+    ids, first = np.unique(sub_episode[order], return_index=True)
+    if not len(ids):
+        return ids, np.empty(0)
+    return ids, np.fmax.reduceat(value[order], first)
+
+
+def _take(memory: Memory, rows: np.ndarray) -> Memory:
+    return {name: array[rows] for name, array in memory.items()}
+
+
+def _put(memory: Memory, rows: np.ndarray, new: Memory) -> None:
+    for name, array in memory.items():
+        array[rows] = new[name]
