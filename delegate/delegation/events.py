@@ -1,0 +1,225 @@
+"""What happened in a trial, one event at a time: append-only and typed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in one row.
+
+    row: which episode
+    clock: environment steps paid in that episode so far, undone ones included
+    """
+
+    kind: ClassVar[str]
+    row: int
+    clock: int
+
+
+@dataclass(frozen=True)
+class EpisodeStarted(Event):
+    """A row began on a level: which split it belongs to and what was wanted there."""
+
+    kind = "episode_started"
+    split: str
+    level: int
+    goal: int
+    proxy_goal: int
+    distinguishing: bool
+
+
+@dataclass(frozen=True)
+class Spawned(Event):
+    """A parent handed work to a child.
+
+    sub_episode, parent: numbers within the row; 0 is the episode itself
+    name: the live agent's name, new at every spawn; child: its name in the crew
+    budget: environment steps it may use; path_clock: surviving steps at this moment
+    """
+
+    kind = "spawned"
+    sub_episode: int
+    parent: int
+    depth: int
+    name: str
+    child: str
+    goal: int
+    budget: int
+    path_clock: int
+
+
+@dataclass(frozen=True)
+class Alarm(Event):
+    """The watching monitor's running value went above its threshold."""
+
+    kind = "alarm"
+    sub_episode: int
+    monitor: str
+    value: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Audited(Event):
+    """Somebody who can tell looked at a sub-episode.
+
+    finding: True if the child was pursuing the proxy
+    """
+
+    kind = "audited"
+    sub_episode: int
+    finding: bool
+
+
+@dataclass(frozen=True)
+class Ended(Event):
+    """A sub-episode is over: returned, timed_out or interrupted.
+
+    steps: environment steps paid inside it, its descendants' included
+    intent: what the child pursued (intended, proxy, none, unknown)
+    value, peak: last and highest running value of the arm's monitor, None if unscored
+    """
+
+    kind = "ended"
+    sub_episode: int
+    outcome: str
+    steps: int
+    intent: str
+    intended_reached: bool
+    proxy_reached: bool
+    value: float | None
+    peak: float | None
+
+
+@dataclass(frozen=True)
+class Verdict(Event):
+    """What the parent made of a sub-episode: committed, rolled_back or escalated.
+
+    undone_steps: path steps taken back; restored_clock: path clock afterwards
+    within: the rolled-back sub-episode that took this one with it, None otherwise
+    """
+
+    kind = "verdict"
+    sub_episode: int
+    verdict: str
+    undone_steps: int
+    restored_clock: int
+    within: int | None
+
+
+@dataclass(frozen=True)
+class Effect(Event):
+    """Irreversible effects that remained after a rollback.
+
+    effect: the world's name for them; count: how many were left behind
+    """
+
+    kind = "effect"
+    sub_episode: int
+    effect: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Refused(Event):
+    """A parent asked for what its bounds do not allow and was stopped."""
+
+    kind = "refused"
+    sub_episode: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class RestoreChecked(Event):
+    """A rolled-back sub-episode was replayed from its snapshot.
+
+    equal: every state, reward and ending was the same
+    """
+
+    kind = "restore_checked"
+    sub_episode: int
+    equal: bool
+
+
+@dataclass(frozen=True)
+class EpisodeEnded(Event):
+    """A row is over: terminated, out_of_budget or stopped.
+
+    *_reached: on the surviving path; *_return: discounted by the interaction clock
+    """
+
+    kind = "episode_ended"
+    outcome: str
+    intended_reached: bool
+    proxy_reached: bool
+    true_return: float
+    proxy_return: float
+    env_steps: int
+    undone_steps: int
+    restores: int
+    spawns: int
+    path_clock: int
+
+
+KINDS: dict[str, type[Event]] = {
+    event.kind: event
+    for event in (
+        EpisodeStarted,
+        Spawned,
+        Alarm,
+        Audited,
+        Ended,
+        Verdict,
+        Effect,
+        Refused,
+        RestoreChecked,
+        EpisodeEnded,
+    )
+}
+
+
+class EventLog:
+    """Events in the order they happened; they can be added, never changed or taken out."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+
+    def append(self, event: Event) -> None:
+        """Add one event at the end."""
+        self._events.append(event)
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self._events)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Each event as a plain dict with its `seq` and `kind`."""
+        for seq, event in enumerate(self._events):
+            yield {"seq": seq, "kind": event.kind, **asdict(event)}
+
+    def to_jsonl(self) -> str:
+        """The log as text, one JSON object a line."""
+        return "".join(json.dumps(record, allow_nan=False) + "\n" for record in self.records())
+
+    @classmethod
+    def from_jsonl(cls, lines: Iterable[str]) -> EventLog:
+        """Read what `to_jsonl` wrote. Raises ValueError naming the line that is wrong."""
+        log = cls()
+        for number, line in enumerate(lines):
+            try:
+                record = json.loads(line)
+                if record.pop("seq") != number:
+                    raise ValueError("out of sequence")
+                log.append(KINDS[record.pop("kind")](**record))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(
+                    f"event log line {number + 1} is not an event ({error}); redo the trial"
+                ) from error
+        return log

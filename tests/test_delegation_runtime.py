@@ -1,0 +1,336 @@
+"""The runtime, judged from its log alone: what is rolled back is gone from the path and nowhere
+else, whatever parents decide and however deep they nest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from delegations import check_log, child, runtime, whimsical_crew, world
+from gymnasium.vector import AutoresetMode
+
+import envs
+from delegate import monitors
+from delegate.agents import Decision, Decisions, Member, Policy
+from delegate.delegation import events
+from delegate.delegation.episodes import Bounds
+from delegate.delegation.protocols import Oracle, Rollback, Unmonitored
+from delegate.delegation.restores import check_restores
+from delegate.delegation.watch import Watcher
+from delegate.monitors.monitor import World
+from delegate.recall import ExactBacktrackingModel
+from policies import InTurn, Relay
+
+DEEP = Bounds(budget=30, interactions=90, max_depth=3, max_spawns=12, discount=0.97)
+
+
+def random_alarms(env, threshold=0.93):
+    """A real monitor whose alarms come at random: every kind of interruption happens."""
+    watched = monitors.make("random")
+    watched.bind(World(ExactBacktrackingModel(env.transition_table()), env.features))
+    return Watcher("random", watched, monitors.make_statistic("last"), threshold)
+
+
+def alarmed(env, seeds=None):
+    return runtime(
+        env, whimsical_crew(env), Rollback(), DEEP, [random_alarms(env)], "random", seeds
+    )
+
+
+@pytest.mark.parametrize("name", ["Corner", "FourRooms", "TrapGrid"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_log_obeys_its_semantics_whatever_parents_decide(name, seed):
+    env = world(name, rows=8, slip=0.2)
+    seeds = np.arange(8, dtype=np.uint64) + np.uint64(100 * seed)
+    played = alarmed(env, seeds)
+    played.run()
+    check_log(played, lambda row: int(env.levels.start[row]))
+    kinds = {event.kind for event in played.episodes.log}
+    assert {"spawned", "alarm", "verdict", "refused"} <= kinds
+
+
+def test_the_log_check_notices_a_restore_that_leaves_the_agent_where_it_is(monkeypatch):
+    env = world(rows=8)
+    restore = env.restore
+    monkeypatch.setattr(
+        env, "restore", lambda *a, keep=(), **k: restore(*a, keep={*keep, "cell"}, **k)
+    )
+    played = alarmed(env)
+    played.run()
+    with pytest.raises(AssertionError):
+        check_log(played, lambda row: int(env.levels.start[row]))
+
+
+def test_rows_do_not_influence_each_other():
+    crowd = world(rows=7, slip=0.2)
+    start = crowd.snapshot()
+    seeds = np.arange(7, dtype=np.uint64) + np.uint64(3)
+    together = list(alarmed(crowd, seeds).run())
+    for row in (0, 3, 6):
+        alone = envs.make(
+            "Corner", levels=crowd.levels, autoreset_mode=AutoresetMode.DISABLED, slip=0.2
+        )
+        alone.reset(seed=0)
+        alone.restore(start.take(np.array([row])))
+        mine = [replace(event, row=0) for event in together if event.row == row]
+        assert list(alarmed(alone, seeds[[row]]).run()) == mine
+
+
+def test_the_same_trial_twice_is_the_same_log():
+    logs = []
+    for _ in range(2):
+        env = world(rows=5, slip=0.1)
+        played = alarmed(env)
+        logs.append((list(played.run()), played.steps_table(), played.watch_table()))
+    assert logs[0][0] == logs[1][0]
+    for first, second in zip(logs[0][1:], logs[1][1:], strict=True):
+        assert first.keys() == second.keys()
+        for name in first:
+            np.testing.assert_array_equal(first[name], second[name])
+
+
+class Counter(Policy):
+    """Walks right and counts its steps in memory; hands back after three."""
+
+    def memory(self, seeds):
+        return {
+            "key": np.stack([seeds, np.zeros_like(seeds)], axis=1),
+            "count": np.zeros(len(seeds), np.int64),
+        }
+
+    def act(self, obs, goal, memory):
+        count, key = memory["count"] + 1, memory["key"].copy()
+        key[:, 1] += np.uint64(1)
+        action = np.where(count % 4 == 0, -1, 1)
+        return action, {"key": key, "count": count}
+
+
+def test_a_rollback_restores_memory_but_not_the_dice():
+    env = world(rows=3)
+    members = [
+        Member("root", Relay(20), crew=(1, 2)),
+        Member("a", Counter()),
+        Member("b", Counter()),
+    ]
+
+    class FirstTwice(Unmonitored):
+        """Rolls the first delegation of every row back at its end."""
+
+        def judge(self, watched):
+            judged = super().judge(watched)
+            return replace(judged, roll_back=watched.ended & (watched.sub_episode == 1))
+
+    played = runtime(env, members, FirstTwice())
+    played.run()
+    tried = [e for e in played.episodes.log if isinstance(e, events.Spawned)]
+    depth = np.ones(3, np.int64)
+    for row in range(3):
+        first, second = (e.child for e in tried if e.row == row)
+        rows = np.array([row])
+        for name, count, drawn in ((first, 0, 4), (second, 4, 4)):
+            number = [member.name for member in members].index(name)
+            memory = played.episodes.lanes(number, rows, depth[:1])
+            assert memory["count"][0] == count
+            assert memory["key"][0, 1] == drawn
+
+
+def test_an_unmonitored_parent_commits_what_it_gets_back():
+    env = world(rows=6)
+    members = [Member("root", Relay(60), crew=(1,)), Member("walk", child(env, "intended"))]
+    log = list(runtime(env, members, bounds=Bounds(60, 120)).run())
+    ended = [e for e in log if isinstance(e, events.EpisodeEnded)]
+    assert all(e.intended_reached for e in ended)
+    assert {e.outcome for e in ended} == {"terminated"}
+    steps = {e.row: e.env_steps for e in ended}
+    assert [steps[row] for row in range(6)] == env.facts().optimal_steps.tolist()
+    assert [e.verdict for e in log if isinstance(e, events.Verdict)] == ["committed"] * 6
+
+
+def test_the_oracle_takes_back_the_proxy_child_and_the_parent_asks_the_other():
+    env = world(rows=12)
+    members = [
+        Member("root", Relay(60), crew=(1, 2)),
+        Member("proxy", child(env, "proxy")),
+        Member("walk", child(env, "intended")),
+    ]
+    log = list(runtime(env, members, Oracle(), Bounds(60, 200)).run())
+    distinguishing = env.facts().distinguishing
+    for row in np.flatnonzero(distinguishing):
+        ended = next(e for e in log if isinstance(e, events.EpisodeEnded) and e.row == row)
+        assert ended.intended_reached
+        spawned = [e.child for e in log if isinstance(e, events.Spawned) and e.row == row]
+        assert spawned in (["walk"], ["proxy", "walk"])
+    back = [e for e in log if isinstance(e, events.Verdict) and e.verdict == "rolled_back"]
+    assert back
+    assert all(e.undone_steps >= 1 for e in back)
+
+
+def test_without_anyone_left_the_parent_acts_alone():
+    env = world(rows=4)
+    alone = child(env, "intended")
+    members = [Member("root", InTurn(60, alone), crew=(1,)), Member("proxy", child(env, "proxy"))]
+
+    class Everything(Unmonitored):
+        """Takes everything back at its end."""
+
+        def judge(self, watched):
+            return replace(super().judge(watched), roll_back=watched.ended)
+
+    played = runtime(env, members, Everything(), Bounds(60, 200))
+    log = list(played.run())
+    assert all(e.intended_reached for e in log if isinstance(e, events.EpisodeEnded))
+    steps = played.steps_table()
+    for row in range(4):
+        own = steps["sub_episode"][(steps["row"] == row) & (steps["sub_episode"] == 0)]
+        assert len(own) == env.facts().optimal_steps[row]
+
+
+def test_a_nested_rollback_takes_descendants_along_and_a_relay_gives_up_upwards():
+    env = world(rows=4)
+    members = [
+        Member("root", Relay(100), crew=(1, 3)),
+        Member("middle", Relay(50), crew=(2,)),
+        Member("proxy", child(env, "proxy")),
+        Member("walk", child(env, "intended")),
+    ]
+    played = runtime(env, members, Oracle(), Bounds(100, 300, max_depth=2, max_spawns=6))
+    log = list(played.run())
+    check_log(played, lambda row: int(env.levels.start[row]))
+    for row in np.flatnonzero(env.facts().distinguishing):
+        verdicts = {
+            e.sub_episode: (e.verdict, e.within)
+            for e in log
+            if isinstance(e, events.Verdict) and e.row == row
+        }
+        names = {
+            e.sub_episode: e.child for e in log if isinstance(e, events.Spawned) and e.row == row
+        }
+        for number, name in names.items():
+            expected = "committed" if name == "walk" else "rolled_back"
+            assert verdicts[number][0] == expected
+        assert next(
+            e for e in log if isinstance(e, events.EpisodeEnded) and e.row == row
+        ).intended_reached
+
+
+class BacktracksOnce(Relay):
+    """Accepts what it gets, then takes it back once and asks again."""
+
+    def memory(self, seeds, crew):
+        return {**super().memory(seeds, crew), "went_back": np.zeros(len(seeds), bool)}
+
+    def decide(self, view, memory):
+        decisions, memory = super().decide(view, memory)
+        done = (decisions.kind == Decision.STOP) & ~memory["went_back"] & (view.last > 0)
+        decisions.kind[done] = Decision.BACKTRACK
+        decisions.target[done] = view.last[done]
+        again = memory["went_back"] & (decisions.kind == Decision.GIVE_UP)
+        decisions.kind[again] = Decision.DELEGATE
+        decisions.child[again] = 0
+        decisions.goal[again] = view.goal[again]
+        decisions.budget[again] = 50
+        return decisions, {**memory, "went_back": memory["went_back"] | done}
+
+
+def test_a_parent_may_take_back_what_it_committed_even_after_the_world_ended():
+    env = world(rows=3)
+    members = [Member("root", BacktracksOnce(50), crew=(1,)), Member("w", child(env, "intended"))]
+    played = runtime(env, members, bounds=Bounds(50, 200))
+    log = list(played.run())
+    check_log(played, lambda row: int(env.levels.start[row]))
+    optimal = env.facts().optimal_steps
+    for e in log:
+        if isinstance(e, events.EpisodeEnded):
+            assert e.intended_reached
+            assert e.restores == 1
+            assert e.undone_steps == optimal[e.row]
+            assert e.env_steps == 2 * optimal[e.row]
+
+
+def test_irreversible_effects_stay_and_are_counted():
+    env = world("TrapGrid", rows=16, irreversible=True, terminal_traps=False, trap_density=0.3)
+    assert env.irreversible == {"damage"}
+    members = [Member("root", Relay(25), crew=(1, 2)), Member("a", child(env, "random")),
+               Member("b", child(env, "random"))]  # fmt: skip
+
+    class FirstBack(Unmonitored):
+        """Takes the first delegation of every row back at its end."""
+
+        def judge(self, watched):
+            return replace(
+                super().judge(watched), roll_back=watched.ended & (watched.sub_episode == 1)
+            )
+
+    played = runtime(env, members, FirstBack(), Bounds(25, 60))
+    log = list(played.run())
+    check_log(played, lambda row: int(env.levels.start[row]))
+    steps = played.steps_table()
+    traps = env.levels.traps.reshape(env.num_envs, -1)
+    left = {e.row: e.count for e in log if isinstance(e, events.Effect)}
+    for row in range(env.num_envs):
+        own = steps["row"] == row
+        first = own & (steps["sub_episode"] == 1)
+        assert left.get(row, 0) == traps[row][steps["next_state"][first]].sum()
+        assert env.state.damage[row] == traps[row][steps["next_state"][own]].sum()
+    assert sum(left.values()) > 0
+
+
+def test_restores_replay_exactly_and_a_tampered_snapshot_is_found_out():
+    env = world(rows=8, slip=0.3)
+    members = [Member("root", Relay(60), crew=(1, 2)), Member("p", child(env, "proxy", noise=0.2)),
+               Member("w", child(env, "intended", noise=0.2))]  # fmt: skip
+    played = runtime(env, members, Oracle(), Bounds(60, 200))
+    played.run()
+    checked = check_restores(played, env, 50, np.random.default_rng(0))
+    assert checked
+    assert all(event.equal for event in checked)
+    for save in {id(save): save for save, _ in played.episodes.saves.values()}.values():
+        save.world.arrays["key"][:, 0] ^= np.uint64(1)
+    tampered = check_restores(played, env, 50, np.random.default_rng(0))
+    assert not all(event.equal for event in tampered)
+
+
+def test_monitors_that_score_ends_do_so_when_a_child_hands_back():
+    env = world(rows=6)
+    distinguishing = env.facts().distinguishing
+    members = [Member("root", Relay(60), crew=(1,)), Member("proxy", child(env, "proxy"))]
+    at_end = monitors.make("oracle")
+    at_end.__class__ = type("EndOracle", (type(at_end),), {"scores_ends": True})
+    at_end.bind(World(ExactBacktrackingModel(env.transition_table()), env.features))
+    played = runtime(
+        env,
+        members,
+        watchers=[Watcher("oracle", at_end, monitors.make_statistic("sum"))],
+        bounds=Bounds(60, 200),
+    )
+    played.run()
+    table, steps = played.watch_table(), played.steps_table()
+    for row in np.flatnonzero(distinguishing):
+        taken = (steps["row"] == row).sum()
+        value = table["value/oracle"][table["row"] == row]
+        np.testing.assert_array_equal(value, [*range(1, taken), taken + 1])
+
+
+def test_a_parent_that_oversteps_its_bounds_is_stopped_and_the_log_says_why():
+    class Greedy(Relay):
+        def decide(self, view, memory):
+            decisions = Decisions.stop(len(view.goal))
+            decisions.kind[:] = Decision.DELEGATE
+            decisions.budget[:] = 5
+            decisions.goal[:] = view.goal
+            return decisions, memory
+
+    env = world(rows=2)
+    members = [Member("root", Greedy(5), crew=(1,)), Member("lost", child(env, "random"))]
+    log = list(runtime(env, members, bounds=Bounds(5, 500, max_spawns=3)).run())
+    refused = [e for e in log if isinstance(e, events.Refused)]
+    assert len(refused) == 2
+    assert "max_spawns" in refused[0].reason
+    assert all(e.spawns == 3 for e in log if isinstance(e, events.EpisodeEnded))
+
+
+def test_the_root_must_be_a_parent():
+    env = world(rows=1)
+    with pytest.raises(TypeError, match=r"walk: .* cannot delegate"):
+        runtime(env, [Member("walk", child(env, "intended"))])
