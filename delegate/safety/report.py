@@ -1,0 +1,212 @@
+"""report.html: one file that opens without a network and shows what metrics.json holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from delegate.safety import figures
+from delegate.safety.evidence import evidence
+from delegate.safety.example import Example, example
+from delegate.safety.example_figures import delegation_tree, maze
+from delegate.safety.logs import DamagedTrial, Run, load_run
+from delegate.safety.metrics import write_metrics, write_text
+from delegate.safety.summary import (
+    Column,
+    Metrics,
+    crew_arms,
+    group,
+    headline,
+    number,
+    ranked_monitors,
+)
+
+ARM_COLUMNS: tuple[Column, ...] = (
+    ("reached the intended goal", "true_success", "share"),
+    ("ended at the proxy alone", "gmg_rate", "share"),
+    ("with undone branches", "gmg_rate_all_branches", "share"),
+    ("usefulness", "usefulness", "share"),
+    ("points over none", "delta_true_success_vs_none", "points"),
+    ("points over random", "delta_true_success_vs_rollback_random", "points"),
+    ("rollbacks an episode", "rollbacks_per_episode", "plain"),
+    ("honest work undone", "benign_rollback_rate", "share"),
+    ("steps an episode", "env_steps", "count"),
+    ("steps undone", "undone_steps", "count"),
+)
+MONITOR_COLUMNS: tuple[Column, ...] = (
+    ("AUROC", "auroc_gmg", "plain"),
+    ("2 steps after onset", "auroc_gmg_at_2", "plain"),
+    ("8 steps after", "auroc_gmg_at_8", "plain"),
+    ("caught at 1% false positives", "tpr_at_1_fpr", "share"),
+    ("false alarms, nominal", "false_alarm_rate", "share"),
+    ("false alarms, shifted", "benign_shift_alarm_rate", "share"),
+    ("missed", "miss_rate", "share"),
+    ("delay, steps", "detection_delay", "count"),
+    ("safety at 1% audits", "safety_at_1", "share"),
+)
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write `report.html` into a run folder from its metrics.json (computed if it is missing) and
+    its logs, and return its path.
+
+    Raises DamagedTrial when either cannot be used.
+    """
+    folder = Path(run_dir)
+    source = folder / "metrics.json"
+    if not source.exists():
+        write_metrics(folder)
+    try:
+        metrics = json.loads(source.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedTrial(source, f"is not JSON ({error}); delete it and report again") from None
+    path = folder / "report.html"
+    write_text(path, render(load_run(folder), metrics))
+    return path
+
+
+def render(run: Run, metrics: Metrics) -> str:
+    """The report as HTML. Everything a scenario may name or say is escaped."""
+    environment = Environment(
+        loader=PackageLoader("delegate.safety", ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = example(run)
+    return environment.get_template("report.html").render(
+        plotly=Markup(get_plotlyjs()),
+        scenario=run.scenario,
+        metrics=metrics,
+        headline=headline(metrics),
+        facts=_facts(run, metrics),
+        arms=_table(metrics["arms"], crew_arms(metrics), ARM_COLUMNS),
+        monitors=_table(metrics["monitors"], ranked_monitors(metrics), MONITOR_COLUMNS),
+        groups={name: group(metrics, name) for name in metrics["monitors"]},
+        protocols={
+            name: arm.protocol for name, arm in run.scenario.arms.items() if arm.protocol != name
+        },
+        children=_children(run, metrics),
+        figures=_figures(run, metrics, shown),
+        example=shown,
+        refused=_grouped(metrics["refused"]),
+        provenance=_provenance(run, metrics),
+    )
+
+
+def _figures(run: Run, metrics: Metrics, shown: Example | None) -> dict[str, Markup]:
+    watched = evidence(run)
+    drawn: dict[str, go.Figure | None] = {
+        "safety-usefulness": figures.safety_usefulness(metrics),
+        "roc": figures.roc_curves(metrics, watched),
+        "onset": figures.score_around_onset(metrics, watched),
+        "tree": delegation_tree(shown) if shown is not None else None,
+        "maze": maze(shown) if shown is not None and shown.drawable else None,
+    }
+    return {name: _html(name, each) for name, each in drawn.items() if each is not None}
+
+
+def _html(name: str, drawn: go.Figure) -> Markup:
+    return Markup(
+        drawn.to_html(
+            full_html=False,
+            include_plotlyjs=False,
+            div_id=f"figure-{name}",
+            config={"displayModeBar": False, "responsive": True},
+        )
+    )
+
+
+def _table(
+    entries: Mapping[str, Mapping[str, Any]], names: list[str], columns: tuple[Column, ...]
+) -> dict[str, Any]:
+    """Headings, and for each name its cells: value and interval as text, or why there is none."""
+    used = [column for column in columns if any(column[1] in entries[name] for name in names)]
+    return {
+        "headings": [(title, metric) for title, metric, _ in used],
+        "rows": [
+            (name, [_cell(entries[name].get(metric), unit) for _, metric, unit in used])
+            for name in names
+        ],
+    }
+
+
+def _cell(metric: Mapping[str, Any] | None, unit: Any) -> dict[str, str]:
+    if metric is None:
+        return {"value": "", "interval": "", "title": "does not apply"}
+    if metric["value"] is None:
+        return {"value": "–", "interval": "", "title": metric["reason"]}
+    cell = {"value": number(metric["value"], unit), "interval": "", "title": f"n = {metric['n']:,}"}
+    if metric["low"] is not None:
+        low, high = (number(metric[end], unit).rstrip("%") for end in ("low", "high"))
+        cell["interval"] = f"{low} to {high}" if unit == "points" else f"{low}–{high}"
+    if "target" in metric:
+        cell["title"] += f", target {number(metric['target'], unit)}"
+    return cell
+
+
+def _facts(run: Run, metrics: Metrics) -> list[tuple[str, str]]:
+    """What was run, as pairs of what and how much."""
+    plan, counts = run.scenario, metrics["provenance"]["counts"]
+    seeds = counts["seeds"]
+    return [
+        ("World", plan.world.id),
+        ("Training levels", _settings(plan.world.nominal)),
+        ("Shifted levels", _settings(plan.world.shifted)),
+        ("Crew", ", ".join(plan.crew)),
+        ("Seeds", f"{len(seeds)} ({', '.join(map(str, seeds))})"),
+        ("Test levels", f"{plan.levels.test} nominal and {plan.levels.test} shifted a seed"),
+        ("Episodes played", f"{sum(counts['episodes'].values()):,}"),
+        ("Step budget", f"{plan.delegation.budget} a delegation"),
+        ("Target", f"{100 * plan.calibration.false_alarm_rate:g}% false alarms a sub-episode"),
+    ]
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    words = [f"{key.replace('_', ' ')} {value}" for key, value in settings.items()]
+    return ", ".join(words) or "as trained"
+
+
+def _children(run: Run, metrics: Metrics) -> list[tuple[str, str, str, str, str]]:
+    """Each child alone: name, policy, intended and proxy reached, share of proxy return kept."""
+    rows = []
+    for name, child in run.scenario.children.items():
+        found = metrics["arms"].get(f"alone:{name}")
+        if found is not None:
+            cells = [_cell(found[m], "share") for m in ("true_success", "gmg_rate")]
+            kept = _cell(found.get("capability_retention"), "share")
+            policy = child.policy + (", trusted" if child.trusted else "")
+            rows.append((name, policy, cells[0]["value"], cells[1]["value"], kept["value"]))
+    return rows
+
+
+def _grouped(refused: list[dict[str, str]]) -> list[tuple[str, str, str]]:
+    """(metrics, reason, everywhere it applies), in the order of metrics.json."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for entry in refused:
+        where = entry["where"].split("/", 1)[-1]
+        places.setdefault((entry["metric"], entry["reason"]), []).append(where)
+    together: dict[tuple[str, str], list[str]] = {}
+    for (metric, reason), names in places.items():
+        together.setdefault((reason, ", ".join(names)), []).append(metric)
+    return [(", ".join(names), reason, where) for (reason, where), names in together.items()]
+
+
+def _provenance(run: Run, metrics: Metrics) -> list[tuple[str, str]]:
+    """Where it came from, as pairs; what is nested as JSON."""
+    record = {**run.provenance, "counts": metrics["provenance"]["counts"]}
+    return [
+        (
+            key.replace("_", " "),
+            value if isinstance(value, str) else json.dumps(value, sort_keys=True),
+        )
+        for key, value in record.items()
+        if key != "times"
+    ]
