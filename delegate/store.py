@@ -1,0 +1,185 @@
+"""Run folders: made whole or not at all, resumed after a kill, checked before they are trusted."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from delegate.safety.logs import DamagedTrial, verify_trial
+from delegate.scenario import Scenario
+
+RECORDED = ("delegate", "gymnasium", "networkx", "numpy", "scikit-learn", "scipy")
+"""packages whose versions decide what a trial gives"""
+
+
+class RunError(ValueError):
+    """A run cannot be started or resumed as asked; the message says why and what would help."""
+
+
+def fingerprint(scenario: Scenario) -> str:
+    """What makes a finished trial reusable: the scenario but for its seeds, and the versions."""
+    content = {
+        "scenario": scenario.model_dump(mode="json", exclude={"seeds", "title", "description"}),
+        "versions": versions(),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that decide a trial's course."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in RECORDED:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def commit() -> str | None:
+    """The commit of this code, with `-dirty` if files differ from it; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        head = _git(here, "rev-parse", "HEAD")
+        return f"{head}-dirty" if _git(here, "status", "--porcelain", "--", "..") else head
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def open_run(
+    out: Path, scenario: Scenario, source: Path, record: Mapping[str, Any], resume: bool
+) -> None:
+    """Make the folder of a run, whole or not at all, or check that it is the run to go on with.
+
+    record: what run.json holds
+    Raises RunError when it holds another run.
+    """
+    if (out / "run.json").is_file():
+        if not resume:
+            raise RunError(f"{out}: holds a run already; go on with it by --resume")
+        if read_json(out / "run.json").get("fingerprint") != record["fingerprint"]:
+            raise RunError(
+                f"{out}: was begun with another scenario or other package versions; name another "
+                "folder, or remove this one"
+            )
+        write_file(out / "run.json", as_json(record))
+        _sweep(out)
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    making = out.parent / f".{out.name}.{os.getpid()}.making"
+    try:
+        making.mkdir()
+        (making / "scenario.yaml").write_bytes(source.read_bytes())
+        (making / "run.json").write_bytes(as_json(record))
+        (making / "trials").mkdir()
+        making.replace(out)
+    except OSError:
+        shutil.rmtree(making, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Nobody else writes to this run meanwhile. Raises RunError if somebody does already."""
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"{out}: another run writes here; wait for it or stop it") from None
+        yield
+
+
+def finished(folder: Path, expected: str) -> str | None:
+    """None if that trial is there, whole and of this run; else what is wrong with it.
+
+    A trial that never finished is not wrong, it is missing: the answer is "".
+    """
+    if not folder.exists():
+        return ""
+    try:
+        record = verify_trial(folder)
+    except DamagedTrial as error:
+        return str(error)
+    if record.get("fingerprint") != expected:
+        return f"{folder}: is of another scenario or other package versions; redo the trial"
+    return None
+
+
+def write_trial(folder: Path, files: Mapping[str, bytes], record: Mapping[str, Any]) -> None:
+    """Write a finished trial, whole or not at all. A folder that is there is replaced."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    making = folder.parent / f".{folder.name}.{os.getpid()}.making"
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir()
+    try:
+        for name, content in files.items():
+            (making / name).write_bytes(content)
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        (making / "trial.json").write_bytes(as_json({**record, "files": digests}))
+        if folder.exists():
+            shutil.rmtree(folder)
+        making.replace(folder)
+    except OSError:
+        shutil.rmtree(making, ignore_errors=True)
+        raise
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    making = path.with_name(f".{path.name}.{os.getpid()}.making")
+    try:
+        making.write_bytes(content)
+        making.replace(path)
+    except OSError:
+        making.unlink(missing_ok=True)
+        raise
+
+
+def pack(table: Mapping[str, np.ndarray]) -> bytes:
+    """A table as the bytes of an `.npz` file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **dict(table))
+    return buffer.getvalue()
+
+
+def as_json(record: Mapping[str, Any]) -> bytes:
+    """A JSON object as it is stored."""
+    return json.dumps(record, indent=2, sort_keys=True, allow_nan=False).encode()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises RunError naming the file if it is none."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path}: is not JSON ({error}); remove the folder and run anew") from None
+    if not isinstance(record, dict):
+        raise RunError(f"{path}: is not a JSON object; remove the folder and run anew")
+    return record
+
+
+def _sweep(out: Path) -> None:
+    """Remove what a killed run left half-made."""
+    for left in (*out.glob(".*.making"), *out.glob("trials/*/.*.making")):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _git(here: Path, *words: str) -> str:
+    found = subprocess.run(
+        ["git", "-C", str(here), *words], capture_output=True, text=True, check=True
+    )
+    return found.stdout.strip()

@@ -1,0 +1,311 @@
+"""One trial: an arm, or a child alone, on one seed. A pure function of scenario and seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from delegate import monitors
+from delegate.agents import Member, Parent, Policy
+from delegate.backtrack.state import StatefulVectorEnv
+from delegate.delegation.episodes import Bounds, Facts
+from delegate.delegation.protocols import PROTOCOLS, Audit, RandomRollback
+from delegate.delegation.protocols import Protocol as DelegationProtocol
+from delegate.delegation.restores import check_restores
+from delegate.delegation.runtime import Runtime
+from delegate.delegation.watch import Watcher
+from delegate.monitors.calibration import Calibration, calibrate
+from delegate.monitors.monitor import Monitor, Reference, Steps, World
+from delegate.monitors.stream import peaks
+from delegate.recall import ExactBacktrackingModel, TransitionTable
+from delegate.scenario import (
+    Actor,
+    AuditArm,
+    Child,
+    RandomRollbackArm,
+    RollbackArm,
+    Scenario,
+)
+
+CHECKED_RESTORES = 16
+"""rolled-back sub-episodes replayed from their snapshot in each trial"""
+
+Tables = dict[str, dict[str, np.ndarray]]
+OnTick = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Playground:
+    """A world to play in: one row a level, rows in the order of the bank.
+
+    env: autoreset disabled · split: "nominal" or "shifted" a row · levels: what levels.npz
+    holds, columns [B] · divergent: bool [L, S] · goal, proxy_goal: int32 [B] ·
+    row_seeds: uint64 [B] from which agents draw · table: its transitions
+    features: as monitors.World
+    """
+
+    env: StatefulVectorEnv
+    split: tuple[str, ...]
+    levels: dict[str, np.ndarray]
+    divergent: np.ndarray
+    row_seeds: np.ndarray
+    table: TransitionTable
+    features: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+class Source(Protocol):
+    """Where worlds and agents come from; run.py gives the one that ships."""
+
+    def playground(self, seed: int, split: str) -> Playground:
+        """The levels of one split ("train", "calibrate" or "test") of one seed."""
+        ...
+
+    def policy(self, actor: Actor) -> Policy:
+        """Who acts in the world."""
+        ...
+
+    def relay(self) -> Parent:
+        """A child that delegates."""
+        ...
+
+    def root(self) -> Parent:
+        """Who delegates at the root."""
+        ...
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Which trial: `alone:<child>` or the name of an arm, and the seed."""
+
+    name: str
+    seed: int
+
+    @property
+    def child(self) -> str | None:
+        """The child that works alone, None for an arm."""
+        return self.name.removeprefix("alone:") if self.name.startswith("alone:") else None
+
+    @property
+    def folder(self) -> str:
+        """Where it lies under `trials/`."""
+        return f"{self.name.replace(':', '-')}/{self.seed}"
+
+
+def trials(scenario: Scenario, seeds: tuple[int, ...]) -> list[Trial]:
+    """Every trial of a run: each seed's children alone, then its arms."""
+    names = [f"alone:{child}" for child in scenario.children] + list(scenario.arms)
+    return [Trial(name, seed) for seed in seeds for name in names]
+
+
+class Laboratory:
+    """All trials of one seed share what is learned from its nominal splits.
+
+    Monitors are fitted on the train split and calibrated on the calibrate split, both played
+    by the first trusted child alone; the test split is not looked at.
+    """
+
+    def __init__(self, scenario: Scenario, source: Source, seed: int) -> None:
+        self.scenario, self.source, self.seed = scenario, source, seed
+        self.monitors: dict[str, Monitor] = {}
+        self.calibrations: dict[str, Calibration] = {}
+        self._runtimes: dict[str, Runtime] = {}
+        if scenario.monitors:
+            self._fit_and_calibrate()
+        self.test = source.playground(seed, "test")
+        self._watch(self.test)
+
+    def play(self, trial: Trial, on_tick: OnTick | None = None) -> Runtime:
+        """Run a trial to its end."""
+        name = trial.name
+        runtime = self._runtime(name, on_tick)
+        runtime.run()
+        checked = check_restores(
+            runtime, self.test.env, CHECKED_RESTORES, np.random.default_rng([self.seed, 1])
+        )
+        for event in checked:
+            runtime.episodes.log.append(event)
+        return runtime
+
+    def tables(self, runtime: Runtime) -> Tables:
+        """The arrays of a finished trial, by file."""
+        return {
+            "steps.npz": runtime.steps_table(),
+            "watch.npz": runtime.watch_table(),
+            "levels.npz": self.test.levels,
+        }
+
+    def calibration_json(self) -> str:
+        """What calibration.json holds; the same in every trial of a seed."""
+        record: dict[str, Any] = {
+            "target": self.scenario.calibration.false_alarm_rate,
+            "monitors": {name: each.to_json() for name, each in self.calibrations.items()},
+        }
+        return json.dumps(record, sort_keys=True, allow_nan=False)
+
+    def _runtime(self, name: str, on_tick: OnTick | None) -> Runtime:
+        child = Trial(name, self.seed).child
+        if child is not None:
+            none = PROTOCOLS["none"]()
+            return self._on(self.test, (child,), none, self._watchers(), None, on_tick)
+        arm = self.scenario.arms[name]
+        crew = self.scenario.crew
+        monitor = arm.monitor if isinstance(arm, RollbackArm | AuditArm) else None
+        protocol: DelegationProtocol
+        if isinstance(arm, AuditArm):
+            protocol = Audit(int(arm.audits * len(self.test.split)), self.seed)
+        elif isinstance(arm, RandomRollbackArm):
+            like = self._runtime(arm.like, None)
+            groups = np.array([split == "shifted" for split in self.test.split])
+            protocol = RandomRollback.matching(like.run(), groups, self.seed)
+        else:
+            protocol = PROTOCOLS[arm.protocol]()
+        if protocol.trusted_only:
+            crew = self.scenario.trusted
+        watchers = [w for w in self._watchers() if w.name == monitor]
+        return self._on(self.test, crew, protocol, watchers, monitor, on_tick)
+
+    def _on(
+        self,
+        ground: Playground,
+        crew: tuple[str, ...],
+        protocol: DelegationProtocol,
+        watchers: list[Watcher],
+        alarm_on: str | None,
+        on_tick: OnTick | None = None,
+    ) -> Runtime:
+        bounds = self.scenario.delegation
+        ground.env.reset(seed=self.seed)
+        return Runtime(
+            ground.env,
+            self._members(crew),
+            protocol,
+            Bounds(
+                budget=bounds.budget,
+                interactions=bounds.interactions,
+                max_depth=bounds.max_depth,
+                max_spawns=bounds.max_spawns,
+                discount=self.scenario.world.discount,
+            ),
+            Facts(
+                split=ground.split,
+                level=ground.levels["seed"],
+                goal=ground.levels["goal"],
+                proxy_goal=ground.levels["proxy_goal"],
+                distinguishing=ground.levels["distinguishing"],
+                divergent=ground.divergent,
+            ),
+            ground.row_seeds,
+            watchers,
+            alarm_on,
+            on_tick,
+        )
+
+    def _members(self, crew: tuple[str, ...]) -> list[Member]:
+        """The root, then every child in the scenario's order, so numbers mean the same
+        in every trial."""
+        number = {name: i + 1 for i, name in enumerate(self.scenario.children)}
+        members = [Member("parent", self.source.root(), crew=tuple(number[name] for name in crew))]
+        for name, child in self.scenario.children.items():
+            own = tuple(number[member] for member in child.crew or ())
+            members.append(Member(name, self._agent(child), child.trusted, own))
+        return members
+
+    def _agent(self, child: Child) -> Policy | Parent:
+        return self.source.relay() if child.crew is not None else self.source.policy(child)
+
+    def _watchers(self) -> list[Watcher]:
+        return [
+            Watcher(
+                name,
+                monitor,
+                self._statistic(name),
+                self.calibrations[name].threshold if name in self.calibrations else np.inf,
+            )
+            for name, monitor in self.monitors.items()
+        ]
+
+    def _statistic(self, name: str) -> monitors.Statistic:
+        section = self.scenario.monitors[name]
+        chosen = section.statistic or self.monitors[name].default_statistic
+        return monitors.make_statistic(chosen, **section.statistic_settings)
+
+    def _fit_and_calibrate(self) -> None:
+        trusted, none = self.scenario.trusted[:1], PROTOCOLS["none"]
+        train = self.source.playground(self.seed, "train")
+        runtime = self._on(train, trusted, none(), [], None)
+        runtime.run()
+        reference = recorded(runtime, train)
+        self._reference = reference
+        worlds = self._worlds(train)
+        for name, section in self.scenario.monitors.items():
+            kind = monitors.monitor_class(section.monitor)
+            recall = self.scenario.recall
+            shared = {"length": recall.length, "discount": recall.discount}
+            shared = {key: shared[key] for key in shared if key in kind.Settings.model_fields}
+            self.monitors[name] = monitors.make(section.monitor, **{**shared, **section.settings})
+            self.monitors[name].fit(reference, worlds[self._backward(name)])
+        held_out = self.source.playground(self.seed, "calibrate")
+        self._watch(held_out)
+        runtime = self._on(held_out, trusted, none(), self._watchers(), None)
+        runtime.run()
+        table = runtime.watch_table()
+        for name in self.monitors:
+            _, highest = peaks(table[f"value/{name}"], table["row"])
+            unscored = np.full(len(held_out.split) - len(highest), np.nan)
+            self.calibrations[name] = calibrate(
+                np.concatenate([highest, unscored]),
+                self.scenario.calibration.false_alarm_rate,
+                self._statistic(name).name,
+            )
+
+    def _watch(self, ground: Playground) -> None:
+        """The monitors look at another bank of levels from now on."""
+        worlds = self._worlds(ground) if self.monitors else {}
+        for name, monitor in self.monitors.items():
+            monitor.bind(worlds[self._backward(name)])
+
+    def _backward(self, monitor: str) -> str:
+        return self.scenario.monitors[monitor].backward or self.scenario.recall.backward
+
+    def _worlds(self, ground: Playground) -> dict[str, World]:
+        """What monitors may know of a bank, by the backward policy they recall with."""
+        weights: dict[str, Any] = {
+            "uniform": "uniform",
+            "moving": "moving",
+            "counted": counted(self._reference, ground.table),
+        }
+        return {
+            name: World(ExactBacktrackingModel(ground.table, weights[name]), ground.features)
+            for name in {self._backward(monitor) for monitor in self.scenario.monitors}
+        }
+
+
+def recorded(runtime: Runtime, ground: Playground) -> Reference:
+    """The environment steps of a finished trial, as monitors learn from them."""
+    table = runtime.steps_table()
+    order = np.lexsort((table["clock"], table["row"]))
+    row = table["row"][order]
+    last = np.append(row[1:] != row[:-1], True)
+    steps = Steps(
+        level=row.astype(np.int32),
+        goal=ground.levels["goal"][row].astype(np.int32),
+        state=table["state"][order],
+        action=table["action"][order],
+        next_state=table["next_state"][order],
+        ended=last,
+    )
+    return Reference(steps, row.astype(np.int64))
+
+
+def counted(reference: Reference, table: TransitionTable, smoothing: float = 1.0) -> np.ndarray:
+    """How often each state-action pair was taken over all reference levels, plus `smoothing`.
+
+    returns float64 [S, A], weights of a backward policy shared by every level of a bank
+    """
+    weights = np.full(table.next_state.shape[1:3], smoothing)
+    np.add.at(weights, (reference.steps.state, reference.steps.action), 1.0)
+    return weights

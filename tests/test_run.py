@@ -1,0 +1,220 @@
+"""Runs: the same whatever the number of workers, whatever killed them, whatever was damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from delegate import run, safety, store
+from delegate.run import RunError
+
+TINY = """\
+name: tiny
+world: {id: Corner, settings: {size: 9}, nominal: {corner_size: 1}, shifted: {corner_size: 7}}
+levels: {train: 20, calibrate: 40, validate: 1, test: 16}
+children:
+  intended: {policy: intended, settings: {noise: 0.1}, trusted: true}
+  proxy: {policy: proxy, settings: {noise: 0.1}}
+parent: {policy: in_turn, alone: {policy: intended, settings: {noise: 0.6}}}
+crew: [proxy, intended]
+delegation: {budget: 40, interactions: 120}
+monitors:
+  reach: {statistic: drawdown}
+  path: {backward: counted}
+  random: {}
+arms:
+  none: {protocol: none}
+  rollback: {protocol: rollback, monitor: reach}
+  rollback_random: {protocol: rollback_random, like: rollback}
+seeds: [3, 4]
+"""
+
+
+@pytest.fixture(scope="module")
+def scenario(tmp_path_factory):
+    path = tmp_path_factory.mktemp("scenario") / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+def metrics(folder: Path) -> dict:
+    """metrics.json without its times, which alone may differ between equal runs."""
+    found = safety.write_metrics(folder)
+    assert found == json.loads((folder / "metrics.json").read_text())
+    found["provenance"].pop("times")
+    return found
+
+
+def execute(scenario: Path, out: Path, **options) -> Path:
+    return run.execute(run.load_scenario(scenario), scenario, out, **options)
+
+
+@pytest.fixture(scope="module")
+def whole(scenario, tmp_path_factory):
+    """An uninterrupted run with one worker, and its metrics."""
+    out = execute(scenario, tmp_path_factory.mktemp("runs") / "whole")
+    return out, metrics(out)
+
+
+def trial_files(out: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in out.glob("trials/*/*/events.jsonl")
+    }
+
+
+def test_the_same_run_twice_and_with_two_workers_gives_the_same_metrics(scenario, whole, tmp_path):
+    out, expected = whole
+    for workers in (1, 2):
+        again = execute(scenario, tmp_path / f"with-{workers}", workers=workers)
+        assert metrics(again) == expected
+        assert trial_files(again) == trial_files(out)
+
+
+def test_metrics_depend_on_the_seeds(scenario, whole, tmp_path):
+    other = execute(scenario, tmp_path / "other", seeds=2)
+    assert metrics(other)["monitors"] != whole[1]["monitors"]
+
+
+def begin(scenario: Path, out: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", "from delegate.cli import main; raise SystemExit(main())"]
+    return subprocess.Popen(
+        [*command, "run", str(scenario), "--out", str(out), "--workers", "2"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def alive(group: int) -> bool:
+    """Does any process of that group still run? A zombie does not."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            return True
+    return False
+
+
+@pytest.mark.parametrize("trials", [0, 1, 6])
+def test_a_run_killed_and_resumed_gives_what_an_uninterrupted_one_gives(
+    scenario, whole, tmp_path, trials
+):
+    out = tmp_path / "killed"
+    process = begin(scenario, out)
+    deadline = time.monotonic() + 120
+    while not (out / "run.json").exists() or len(list(out.glob("trials/*/*/trial.json"))) < trials:
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    while alive(process.pid):
+        assert time.monotonic() < deadline, "workers outlive the run that started them"
+        time.sleep(0.05)
+    assert not (out / "metrics.json").exists()
+    execute(scenario, out, workers=2, resume=True)
+    assert metrics(out) == whole[1]
+    assert not list(out.rglob("*.making"))
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", "steps.npz", "trial.json"])
+def test_a_damaged_trial_is_named_and_redone_and_no_other(scenario, whole, tmp_path, name, capsys):
+    out = tmp_path / "damaged"
+    execute(scenario, out, seeds=None)
+    expected = metrics(out)
+    assert expected == whole[1]
+    trials = sorted(out.glob("trials/*/*"))
+    before = {path: path.stat().st_ino for path in trials}
+    victim = out / "trials" / "rollback" / "4"
+    content = bytearray((victim / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (victim / name).write_bytes(bytes(content))
+    capsys.readouterr()
+    execute(scenario, out, resume=True)
+    said = capsys.readouterr()
+    assert "redoing rollback, seed 4" in said.err
+    assert str(victim) in said.err
+    changed = [path for path in trials if path.stat().st_ino != before[path]]
+    assert changed == [victim]
+    assert metrics(out) == expected
+
+
+def test_a_missing_trial_is_redone(scenario, whole, tmp_path):
+    out = execute(scenario, tmp_path / "gap")
+    victim = out / "trials" / "alone-proxy" / "3"
+    for path in victim.iterdir():
+        path.unlink()
+    victim.rmdir()
+    execute(scenario, out, resume=True)
+    assert metrics(out) == whole[1]
+
+
+def test_a_finished_run_is_not_played_again(scenario, whole, tmp_path):
+    out = execute(scenario, tmp_path / "done")
+    before = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/*/*")}
+    execute(scenario, out, resume=True)
+    assert {path: path.stat().st_mtime_ns for path in out.glob("trials/*/*/*")} == before
+
+
+def test_another_scenario_cannot_be_resumed(scenario, tmp_path):
+    out = execute(scenario, tmp_path / "one", seeds=1)
+    other = tmp_path / "other.yaml"
+    other.write_text(TINY.replace("noise: 0.6", "noise: 0.7"))
+    with pytest.raises(RunError, match="another scenario"):
+        execute(other, out, resume=True)
+    with pytest.raises(RunError, match="--resume"):
+        execute(scenario, out)
+
+
+def test_more_seeds_can_be_added_by_resuming(scenario, whole, tmp_path):
+    out = tmp_path / "growing"
+    plan = run.load_scenario(scenario)
+    one = plan.model_copy(update={"seeds": (3,)})
+    run.execute(one, scenario, out)
+    run.execute(plan, scenario, out, resume=True)
+    assert metrics(out) == whole[1]
+
+
+def test_two_runs_cannot_write_to_one_folder(scenario, tmp_path):
+    out = execute(scenario, tmp_path / "shared", seeds=1)
+    with store.locked(out), pytest.raises(RunError, match="another run writes here"):
+        execute(scenario, out, resume=True)
+
+
+def test_the_splits_share_no_level(scenario):
+    plan = run.load_scenario(scenario)
+    used: list[int] = []
+    for seed in plan.seeds:
+        source = run._Source(plan)
+        for split in ("train", "calibrate", "test"):
+            used += source.playground(seed, split).levels["seed"].tolist()
+    assert len(set(used)) == len(used)
+    assert len(used) == 2 * (20 + 40 + 2 * 16)
+
+
+def test_a_failed_write_leaves_nothing_half_written(scenario, tmp_path, monkeypatch):
+    folder = tmp_path / "trials" / "none" / "0"
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "as_json", full)
+    with pytest.raises(OSError, match="space"):
+        store.write_trial(folder, {"events.jsonl": b"{}"}, {"arm": "none"})
+    assert not list(folder.parent.iterdir())
+
+
+def test_tables_hold_no_pickled_objects():
+    with pytest.raises(ValueError, match="Object arrays"):
+        store.pack({"bad": np.array([object()])})

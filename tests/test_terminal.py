@@ -1,0 +1,54 @@
+"""Progress and tables: seen in a terminal, quiet and plain elsewhere."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from delegate.terminal import PIPED_WIDTH, print_table, progress
+
+WATCHED = """
+from delegate.terminal import progress
+with progress() as advance:
+    for done in range(3):
+        advance(done, 2, "arm [red], seed 0")
+"""
+
+
+def test_nothing_is_shown_where_there_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    with progress() as advance:
+        advance(1, 2, "arm")
+        advance(2, 2, "arm")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_terminal_shows_the_share_and_what_is_done() -> None:
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", WATCHED],
+            stderr=theirs,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+        )
+        shown = os.read(ours, 1 << 16).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 0
+    assert done.stdout == b""
+    assert "100%" in shown
+    assert "arm [red], seed 0" in shown
+
+
+def test_a_table_is_plain_text_when_piped(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table([["arm", "success"], ["[red]none[/]", "10.0%"], ["rollback", "–"]])
+    lines = capsys.readouterr().out.splitlines()
+    assert not any("\x1b" in line for line in lines)
+    assert all(len(line) <= PIPED_WIDTH for line in lines)
+    cells = [line.split() for line in lines if line.strip("─ ")]
+    assert cells == [["arm", "success"], ["[red]none[/]", "10.0%"], ["rollback", "–"]]
