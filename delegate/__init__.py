@@ -4,17 +4,20 @@ The engine for users of Gymnasium: `Backtrack` and `VectorBacktrack` add going b
 actions of a world; `StatefulVectorEnv` is such a world, `Snapshot` a moment of it.
 """
 
-from delegate.backtrack import (
-    Backtrack,
-    BacktrackConfig,
-    FreeRefundWarning,
-    Ledger,
-    Snapshot,
-    SnapshotExpired,
-    SnapshotMismatch,
-    StatefulVectorEnv,
-    VectorBacktrack,
-)
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from delegate.backtrack import (
+        Backtrack,
+        BacktrackConfig,
+        FreeRefundWarning,
+        Ledger,
+        Snapshot,
+        SnapshotExpired,
+        SnapshotMismatch,
+        StatefulVectorEnv,
+        VectorBacktrack,
+    )
 
 __all__ = [
     "Backtrack",
@@ -27,3 +30,12 @@ __all__ = [
     "StatefulVectorEnv",
     "VectorBacktrack",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Looked up when asked for, so that the command line starts without numpy and Gymnasium.
+    if name in __all__:
+        from delegate import backtrack
+
+        return getattr(backtrack, name)
+    raise AttributeError(f"module 'delegate' has no attribute {name!r}")

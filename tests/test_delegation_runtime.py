@@ -206,9 +206,12 @@ def test_a_nested_rollback_takes_descendants_along_and_a_relay_gives_up_upwards(
         names = {
             e.sub_episode: e.child for e in log if isinstance(e, events.Spawned) and e.row == row
         }
+        intents = {
+            e.sub_episode: e.intent for e in log if isinstance(e, events.Ended) and e.row == row
+        }
         for number, name in names.items():
-            expected = "committed" if name == "walk" else "rolled_back"
-            assert verdicts[number][0] == expected
+            expected = ("committed", "intended") if name == "walk" else ("rolled_back", "proxy")
+            assert (verdicts[number][0], intents[number]) == expected
         assert next(
             e for e in log if isinstance(e, events.EpisodeEnded) and e.row == row
         ).intended_reached

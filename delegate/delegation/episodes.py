@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from delegate.agents import NO_CODE, Member, Memory, Outcome, Parent, Ruling
+from delegate.agents import NO_CODE, Intent, Member, Memory, Outcome, Parent, Ruling
 from delegate.backtrack.ledger import Ledger
 from delegate.backtrack.state import Snapshot, StatefulVectorEnv
 from delegate.delegation import events
@@ -297,14 +297,18 @@ class Episodes:
     def _ended(self, row: int, node: int, outcome: Outcome) -> None:
         nodes = self.nodes
         nodes.outcome[row, node] = outcome
-        value, peak = self.watch.reading(row, int(nodes.depth[row, node]))
+        depth = int(nodes.depth[row, node])
+        value, peak = self.watch.reading(row, depth)
+        intent = int(nodes.intent[row, node])
+        if nodes.active[row, depth] == node:
+            intent = int(nodes.running_intent(np.array([row]), np.array([depth]))[0])
         self.event(
             row,
             events.Ended,
             sub_episode=node,
             outcome=outcome.name.lower(),
             steps=int(nodes.steps[row, node]),
-            intent=nodes.intent_name(row, node),
+            intent=Intent(intent).name.lower(),
             intended_reached=bool(nodes.intended[row, node]),
             proxy_reached=bool(nodes.proxy[row, node]),
             value=value,

@@ -130,7 +130,3 @@ class SubEpisodes:
             counts = (at >= 0) & (level >= depth)
             intent = np.where(counts, np.maximum(intent, self.intent[rows, at]), intent)
         return intent.astype(np.int8)
-
-    def intent_name(self, row: int, number: int) -> str:
-        """intended, proxy, none or unknown."""
-        return Intent(self.intent[row, number]).name.lower()
