@@ -95,19 +95,26 @@ def returns(
     horizon: int,
     discount: float,
     slip: float = 0.0,
-    policy: Literal["optimal", "random"] = "optimal",
+    policy: Literal["optimal", "random"] | np.ndarray = "optimal",
 ) -> np.ndarray:
     """Expected discounted return from each cell within `horizon` steps, exactly.
 
-    policy: "optimal" may depend on the steps left; "random" takes each action equally often
+    policy: "optimal" may depend on the steps left; "random" takes each action equally often;
+    bool [L, S, A] takes each of the marked actions equally often (at least one in each cell)
     returns float64 [L, S], 0 where the walk has ended and inside walls
     """
     values = np.empty(objective.reward.shape)
     for part in _chunks(walls):
         sweep = _Sweep(walls[part], objective.reward[part], objective.ends[part], discount, slip)
+        if isinstance(policy, np.ndarray):
+            marked = policy[part].reshape(-1, len(ACTIONS))[sweep.cells].T
+            share = marked / marked.sum(0)
         for _ in range(horizon):
             action_value = sweep.back_up()
-            better = action_value.max(0) if policy == "optimal" else action_value.mean(0)
+            if isinstance(policy, np.ndarray):
+                better = (share * action_value).sum(0)
+            else:
+                better = action_value.max(0) if policy == "optimal" else action_value.mean(0)
             if np.array_equal(better, sweep.value[sweep.cells]):
                 break
             sweep.value[sweep.cells] = better
