@@ -171,13 +171,15 @@ class QLearning:
         explores = unit(coin) < self.settings.epsilon
         held = np.zeros(len(value), bool) if held is None else held
         action = _pick(np.where(explores[:, None], among, greedy), pick)
+        back = allowed[:, self.world_actions :]
+        if not back.any():
+            return action
         if self.backtrack_rate is not None:
             goes_back = unit(chance) < self.backtrack_rate
         elif known:
             goes_back = (self._undone > np.where(held, 0.0, best)) & (held | ~explores)
         else:
             return action
-        back = allowed[:, self.world_actions :]
         return np.where(
             goes_back & back.any(axis=1), self.world_actions + _pick(back, pick), action
         )
