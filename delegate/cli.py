@@ -276,7 +276,7 @@ def _check_out(out: Path, resume: bool) -> None:
             raise Refusal(f"--out {shown(out)}: {below} a file; name a folder that is new or empty")
     if not out.exists():
         return
-    inside = {path.name for path in out.iterdir()}
+    inside = {path.name for path in out.iterdir()} - {".lock"}
     if not inside:
         return
     if not inside & {"scenario.yaml", "run.json", "trials"}:
