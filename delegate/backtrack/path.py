@@ -56,8 +56,9 @@ class Path:
 
     def refund(
         self, rows: np.ndarray, depth: np.ndarray, now: np.ndarray, gamma: float
-    ) -> np.ndarray:
-        """What undoing `depth` steps at the interaction clock `now` gives back. float64 [n]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What undoing `depth` steps at the interaction clock `now` gives back, and what those
+        steps had earned. float64 [n] both
 
         Raises OverflowError naming the row whose refund is not a finite number.
         """
@@ -71,7 +72,7 @@ class Path:
                 f"row {rows[at]}: the refund of rewards up to {age} interactions old is "
                 f"{given_back[at]} at gamma {gamma:g}; use refund: sum, or look for NaN rewards"
             )
-        return given_back
+        return given_back, np.where(undone, reward, 0.0).sum(axis=1)
 
     def back(self, rows: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Be `depth` steps back, with fresh noise; irreversible effects stay.

@@ -49,9 +49,9 @@ class VectorBacktrack(StatefulVectorEnv):
     Effects that `env.irreversible` names stay; info["effects_kept"] and the ledger count them.
 
     info, each [B]: clock, path_clock, budget_left int64; held, backtracked, backtrack_refused,
-    do_undo_loop bool; refusal str; undone_steps int64; refund float64; effects_kept: name ->
-    int64. The world's own info is given for the rows that stepped, with `_key` masks; a name of
-    the world's that is also one of these is lost.
+    do_undo_loop bool; refusal str; undone_steps int64; undone_reward (what those had earned),
+    refund float64; effects_kept: name -> int64. The world's own info is given for the rows that
+    stepped, with `_key` masks; a name of the world's that is also one of these is lost.
 
     Its own snapshot covers the world, the history, the clocks and the ledger.
     Raises TypeError for a world it cannot take, ValueError for one with autoreset or settings
@@ -129,7 +129,7 @@ class VectorBacktrack(StatefulVectorEnv):
             raise ResetNeeded(f"row {int(unready[0])}: step before its first reset; call reset")
         world_actions, choice = self._actions.split(actions, self.num_envs)
         do = decide(choice, self.depths, self.progress, self.path.history)
-        given_back = self._refund(do)
+        given_back, undone_reward = self._refund(do)
 
         base, reward, terminated, truncated, world_info = self.path.step(
             do.step, world_actions, self.progress.clock
@@ -150,6 +150,7 @@ class VectorBacktrack(StatefulVectorEnv):
         events = {
             "backtracked": do.back,
             "undone_steps": do.depth,
+            "undone_reward": undone_reward,
             "refund": given_back,
             "backtrack_refused": do.refused,
             "refusal": np.array(REFUSALS)[do.refusal],
@@ -241,15 +242,16 @@ class VectorBacktrack(StatefulVectorEnv):
 
     # One tick, in order: the world moves, rows go back, the tick is counted, endings settle.
 
-    def _refund(self, do: Decisions) -> np.ndarray:
-        """What each row gets back, float64 [B]."""
-        given_back = np.zeros(self.num_envs)
+    def _refund(self, do: Decisions) -> tuple[np.ndarray, np.ndarray]:
+        """What each row gets back, and what the steps it undoes had earned. float64 [B] both"""
+        given_back, undone_reward = np.zeros(self.num_envs), np.zeros(self.num_envs)
         if do.back.any():
             rows = np.flatnonzero(do.back)
             gamma = self.config.gamma if self.config.gamma is not None else 1.0
             now = self.progress.clock[rows]
-            given_back[rows] = self.path.refund(rows, do.depth[rows], now, gamma)
-        return given_back
+            found = self.path.refund(rows, do.depth[rows], now, gamma)
+            given_back[rows], undone_reward[rows] = found
+        return given_back, undone_reward
 
     def _go_back(self, do: Decisions) -> dict[str, np.ndarray]:
         """Restore the rows that go back; returns the effects that stay, name -> int64 [B]."""
