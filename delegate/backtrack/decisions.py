@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from delegate.backtrack.history import History
 from delegate.backtrack.progress import Progress
-
-REFUSALS = ("", "budget", "path", "horizon")
-"""why a backtrack is refused: none is left, it reaches before the start, it is no longer kept"""
 
 
 @dataclass(frozen=True)
@@ -25,6 +23,7 @@ class Decisions:
     choice:  int64 [B]  which of the depths is asked for, -1 for none
     depth:   int64 [B]  steps it goes back, 0 where it does not
     refusal: int64 [B]
+    everyone: nothing else happens in this tick than that every row steps
     """
 
     live: np.ndarray
@@ -35,13 +34,31 @@ class Decisions:
     choice: np.ndarray
     depth: np.ndarray
     refusal: np.ndarray
+    everyone: bool = False
+
+
+@lru_cache(maxsize=32)
+def everyone_steps(rows: int) -> Decisions:
+    """The commonest tick, made once; its arrays are read-only."""
+    flags = {name: np.zeros(rows, bool) for name in ("back", "confirm", "refused")}
+    flags |= {name: np.ones(rows, bool) for name in ("live", "step")}
+    none = {"choice": np.full(rows, -1), "depth": np.zeros(rows, np.int64)}
+    none["refusal"] = none["depth"]
+    for array in (*flags.values(), *none.values()):
+        array.flags.writeable = False
+    return Decisions(**flags, **none, everyone=True)
 
 
 def decide(
-    choice: np.ndarray, depths: np.ndarray, progress: Progress, history: History
+    choice: np.ndarray | None, depths: np.ndarray, progress: Progress, history: History
 ) -> Decisions:
-    """Sort out what each row does. choice: int64 [B], depths: int64 [k] steps"""
-    live = ~progress.ended
+    """Sort out what each row does. choice: int64 [B] or None for no backtrack, depths: int64 [k]"""
+    ended = progress.ended
+    if choice is None:
+        if not np.count_nonzero(ended) and not np.count_nonzero(progress.held):
+            return everyone_steps(len(ended))
+        choice = np.full(len(ended), -1)
+    live = ~ended
     asked = live & (choice >= 0)
     depth = np.where(asked, depths[choice], 0)
     refusal = np.select(

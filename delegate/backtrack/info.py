@@ -2,9 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+
+REFUSALS = np.array(["", "budget", "path", "horizon"])
+"""why a backtrack is refused: none is left, it reaches before the start, it is no longer kept"""
+
+
+def quiet(rows: int, irreversible: Collection[str]) -> dict[str, Any]:
+    """What VectorBacktrack says of a tick without backtracks; the arrays are read-only."""
+    told = dict(_nothing(rows))
+    return told | {"effects_kept": dict.fromkeys(irreversible, told["undone_steps"])}
+
+
+@lru_cache(maxsize=32)
+def _nothing(rows: int) -> dict[str, np.ndarray]:
+    never, zero, nothing = np.zeros(rows, bool), np.zeros(rows, np.int64), np.zeros(rows)
+    told = {
+        "backtracked": never,
+        "undone_steps": zero,
+        "undone_reward": nothing,
+        "refund": nothing,
+        "backtrack_refused": never,
+        "refusal": np.zeros(rows, REFUSALS.dtype),
+        "do_undo_loop": never,
+    }
+    for array in told.values():
+        array.flags.writeable = False
+    return told
+
+
+def for_all(info: dict[str, Any], rows: int) -> dict[str, Any]:
+    """The info of a batch in which every row was told, with Gymnasium's `_key` masks, uncopied."""
+    if any(isinstance(value, dict) for value in info.values()):
+        scattered: dict[str, Any] = {}
+        scatter(scattered, info, np.ones(rows, bool))
+        return scattered
+    masks = {
+        f"_{key}": told_everyone(rows)
+        for key in info
+        if f"_{key}" not in info and not (key.startswith("_") and key[1:] in info)
+    }
+    return info | masks
+
+
+@lru_cache(maxsize=32)
+def told_everyone(rows: int) -> np.ndarray:
+    """A mask with every row, read-only. bool [B]"""
+    mask = np.ones(rows, bool)
+    mask.flags.writeable = False
+    return mask
 
 
 def scatter(into: dict[str, Any], info: dict[str, Any], rows: np.ndarray) -> None:

@@ -145,7 +145,9 @@ class Ledger:
 
     def _tally(self, name: str, rows: Rows) -> None:
         array = getattr(self, name)
-        if rows is not None and rows.dtype == bool:
+        if rows is None:
+            array += 1
+        elif rows.dtype == bool:
             array[rows] += 1  # a mask names no row twice, and this is quicker
         else:
             np.add.at(array, self._index(rows), 1)

@@ -113,15 +113,18 @@ class FlatObservation(BacktrackObservation):
     def encode(self, parts: Parts) -> np.ndarray:
         flat = np.zeros((len(parts["observation"]), *self.space.shape), self._dtype)  # type: ignore[misc]
         for name, space in self._spaces.items():
-            value, columns = np.asarray(parts[name]), flat[:, self._slices[name]]
+            value, columns = np.asarray(parts[name]), self._slices[name]
             if isinstance(space, Box):
-                columns[:] = value
+                flat[:, columns] = value
             elif name == "budget":
-                columns[:, 0] = value / self._budget
+                flat[:, columns.start] = value / self._budget
+            elif np.count_nonzero(value) == 0:
+                continue
             elif name in ("depth", "action"):
-                columns[np.flatnonzero(value), value[value > 0] - 1] = 1
+                rows = np.flatnonzero(value)
+                flat[rows, columns.start - 1 + value[rows]] = 1
             else:
-                columns[:, 0] = value
+                flat[:, columns.start] = value
         return flat
 
     def decode(self, observation: Any) -> dict[str, Any]:
@@ -153,7 +156,10 @@ class DictObservation(BacktrackObservation):
 
     def encode(self, parts: Parts) -> dict[str, Any]:
         assert isinstance(self.space, Dict)
-        return {name: parts[name] for name in self.space.spaces}
+        return {
+            name: parts[name] if name == "observation" else copied(parts[name])
+            for name in self.space.spaces
+        }
 
     def decode(self, observation: Any) -> dict[str, Any]:
         return dict(observation)

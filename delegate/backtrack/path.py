@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from delegate.backtrack.decisions import Decisions
 from delegate.backtrack.history import History
-from delegate.backtrack.info import scatter
+from delegate.backtrack.info import for_all, scatter
 from delegate.backtrack.refund import refund
 from delegate.backtrack.state import Snapshot, StatefulVectorEnv
 
@@ -31,28 +32,35 @@ class Path:
         self.history = History(columns, horizon)
 
     def step(
-        self, stepping: np.ndarray, actions: np.ndarray, tick: np.ndarray
+        self, do: Decisions, actions: np.ndarray, tick: np.ndarray
     ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Step the world in those rows; all others end up exactly as they were.
+        """Step the world in the rows that do; all others end up exactly as they were.
 
-        stepping: bool [B] · actions: [B, ...] · tick: int64 [B] interaction clock
+        actions: [B, ...], changed in place · tick: int64 [B] interaction clock
         returns what `env.step` does, zero and False where the row did not step; the
         observation is the world's own, valid for the rows that stepped, None if none did
         """
-        reward, info = np.zeros(len(stepping)), dict[str, Any]()
-        if not stepping.any():
-            return None, reward, np.zeros_like(stepping), np.zeros_like(stepping), info
-        rows, still = np.flatnonzero(stepping), np.flatnonzero(~stepping)
-        actions[still] = self.idle
+        if do.everyone:
+            before = self.env.snapshot()
+            base, reward, terminated, truncated, world_info = self.env.step(actions)
+            reward = reward.astype(np.float64)
+            self.history.push(slice(None), self._columns(before, reward, tick, actions))
+            return base, reward, terminated, truncated, for_all(world_info, len(reward))
+        reward, info = np.zeros(len(do.step)), dict[str, Any]()
+        rows = np.flatnonzero(do.step)
+        if not rows.size:
+            return None, reward, np.zeros_like(do.step), np.zeros_like(do.step), info
         before = self.env.snapshot(rows)
-        unmoved = self.env.snapshot(still) if still.size else None
-        base, world_reward, terminated, truncated, world_info = self.env.step(actions)
-        if unmoved is not None:
-            self.env.restore(unmoved, still)
+        if rows.size < len(do.step):
+            actions[~do.step] = self.idle
+            stepped = self.env.step_rows(actions, do.step)
+        else:
+            stepped = self.env.step(actions)
+        base, world_reward, terminated, truncated, world_info = stepped
         reward[rows] = world_reward[rows]
         self.history.push(rows, self._columns(before, reward[rows], tick[rows], actions[rows]))
-        scatter(info, world_info, stepping)
-        return base, reward, terminated & stepping, truncated & stepping, info
+        scatter(info, world_info, do.step)
+        return base, reward, terminated & do.step, truncated & do.step, info
 
     def refund(
         self, rows: np.ndarray, depth: np.ndarray, now: np.ndarray, gamma: float
@@ -97,8 +105,9 @@ class Path:
     def _columns(
         before: Snapshot, reward: np.ndarray, tick: np.ndarray, action: np.ndarray
     ) -> dict[str, np.ndarray]:
-        world = {f"{WORLD}{name}": array for name, array in before.arrays.items()}
-        return {**world, "reward": reward, "tick": tick, "action": action}
+        columns = {WORLD + name: array for name, array in before.arrays.items()}
+        columns |= {"reward": reward, "tick": tick, "action": action}
+        return columns
 
 
 def check_world(env: Any) -> None:

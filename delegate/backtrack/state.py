@@ -108,10 +108,11 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
 
     def snapshot(self, rows: Rows = None) -> Snapshot:
         """A copy of all that can change in those rows."""
+        live = self.state_arrays()
+        if rows is None:
+            return Snapshot(self.world, {name: array.copy() for name, array in live.items()})
         index = self.row_index(rows)
-        return Snapshot(
-            self.world, {name: array[index] for name, array in self.state_arrays().items()}
-        )
+        return Snapshot(self.world, {name: array[index] for name, array in live.items()})
 
     def restore(
         self,
@@ -134,6 +135,21 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
             if name not in kept:
                 array[index] = snapshot.arrays[name]
         self.refresh(index)
+
+    def step_rows(
+        self, actions: Any, rows: np.ndarray
+    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Step those rows alone; all others end up exactly as they were. rows: bool [B]
+
+        actions: of every row; those that do not step need valid ones all the same
+        Returns what `step` does, meaningful in those rows only. For AutoresetMode.DISABLED.
+        A world whose steps are dear overrides this, so that rows which stay cost nothing.
+        """
+        still = np.flatnonzero(~rows)
+        unmoved = self.snapshot(still)
+        stepped = self.step(actions)
+        self.restore(unmoved, still)
+        return stepped
 
     def check_fits(self, snapshot: Snapshot, count: int) -> None:
         """Raise SnapshotMismatch unless `snapshot` can be restored into `count` rows here."""
