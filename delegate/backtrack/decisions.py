@@ -61,15 +61,8 @@ def decide(
     live = ~ended
     asked = live & (choice >= 0)
     depth = np.where(asked, depths[choice], 0)
-    refusal = np.select(
-        [
-            asked & (progress.budget_left < 1),
-            depth > history.position,
-            depth > history.kept,
-        ],
-        [1, 2, 3],
-        0,
-    )
+    too_far = np.where(depth > history.position, 2, np.where(depth > history.kept, 3, 0))
+    refusal = np.where(asked, np.where(progress.budget_left < 1, 1, too_far), 0)
     back = asked & (refusal == 0)
     return Decisions(
         live=live,

@@ -87,7 +87,9 @@ class History:
         return sum(array.nbytes for array in self.state_arrays().values())
 
     def _check(self, rows: np.ndarray, depth: np.ndarray) -> None:
-        if (missing := np.flatnonzero((depth < 1) | (depth > self.kept[rows]))).size:
+        outside = (depth < 1) | (depth > self.kept[rows])
+        if np.count_nonzero(outside):
+            missing = np.flatnonzero(outside)
             row, age = int(rows[missing[0]]), int(depth[missing[0]])
             position, kept = int(self.position[row]), int(self.kept[row])
             if age < 1 or age > position:

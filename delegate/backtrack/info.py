@@ -37,16 +37,41 @@ def _nothing(rows: int) -> dict[str, np.ndarray]:
 
 def for_all(info: dict[str, Any], rows: int) -> dict[str, Any]:
     """The info of a batch in which every row was told, with Gymnasium's `_key` masks, uncopied."""
-    if any(isinstance(value, dict) for value in info.values()):
-        scattered: dict[str, Any] = {}
-        scatter(scattered, info, np.ones(rows, bool))
-        return scattered
-    masks = {
-        f"_{key}": told_everyone(rows)
-        for key in info
-        if f"_{key}" not in info and not (key.startswith("_") and key[1:] in info)
+    return _masked(info, told_everyone(rows), dict(info))
+
+
+def for_some(info: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
+    """The info of a batch in which those rows were told: a copy, with `_key` masks. rows: bool [B]
+
+    The other rows have zeros.
+    """
+    told = {
+        key: np.where(
+            rows if value.ndim == 1 else rows.reshape(-1, *[1] * (value.ndim - 1)),
+            value,
+            value.dtype.type(),
+        )
+        for key, value in info.items()
+        if _plain(value, len(rows))
     }
-    return info | masks
+    mask = rows.copy()
+    mask.flags.writeable = False
+    return _masked(info, mask, told)
+
+
+def _masked(info: dict[str, Any], mask: np.ndarray, told: dict[str, Any]) -> dict[str, Any]:
+    """`told` with a mask for each key; what is not plain is scattered."""
+    for key, value in info.items():
+        if not _plain(value, len(mask)) or f"_{key}" in info or key[:1] == "_":
+            scattered: dict[str, Any] = {}
+            scatter(scattered, info, mask)
+            return scattered
+    return told | {f"_{key}": mask for key in told}
+
+
+def _plain(value: Any, rows: int) -> bool:
+    """An array of numbers or truth values with a row for each."""
+    return isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and len(value) == rows
 
 
 @lru_cache(maxsize=32)

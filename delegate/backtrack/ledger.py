@@ -52,8 +52,8 @@ class Ledger:
         """Those rows' last `count` committed steps were taken back. count: int [n]"""
         taken = np.zeros(self.num_envs, np.int64)
         np.add.at(taken, self._index(rows), self._checked("undone", rows, count))
-        if (short := np.flatnonzero(taken > self.committed)).size:
-            row = int(short[0])
+        if np.count_nonzero(short := taken > self.committed):
+            row = int(np.flatnonzero(short)[0])
             raise ValueError(
                 f"row {row}: {taken[row]} steps undone of {self.committed[row]} committed; "
                 "call step for every environment step before undo"
@@ -157,8 +157,8 @@ class Ledger:
 
     def _checked(self, name: str, rows: Rows, count: np.ndarray | int) -> np.ndarray:
         counts = np.broadcast_to(np.asarray(count, np.int64), self._index(rows).shape)
-        if (negative := np.flatnonzero(counts < 0)).size:
-            row = int(self._index(rows)[negative[0]])
+        if np.count_nonzero(negative := counts < 0):
+            row = int(self._index(rows)[np.flatnonzero(negative)[0]])
             raise ValueError(f"row {row}: {name} of {counts.min()}; counts are never negative")
         return counts
 

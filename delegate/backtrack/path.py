@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode
 
 from delegate.backtrack.decisions import Decisions
 from delegate.backtrack.history import History
-from delegate.backtrack.info import for_all, scatter
+from delegate.backtrack.info import for_all, for_some
 from delegate.backtrack.refund import refund
 from delegate.backtrack.state import Snapshot, StatefulVectorEnv
 
@@ -37,8 +37,8 @@ class Path:
         """Step the world in the rows that do; all others end up exactly as they were.
 
         actions: [B, ...], changed in place · tick: int64 [B] interaction clock
-        returns what `env.step` does, zero and False where the row did not step; the
-        observation is the world's own, valid for the rows that stepped, None if none did
+        returns what `env.step` does, zero and False where the row did not step; the observation
+        is the world's own of every row, None if none stepped
         """
         if do.everyone:
             before = self.env.snapshot()
@@ -46,10 +46,10 @@ class Path:
             reward = reward.astype(np.float64)
             self.history.push(slice(None), self._columns(before, reward, tick, actions))
             return base, reward, terminated, truncated, for_all(world_info, len(reward))
-        reward, info = np.zeros(len(do.step)), dict[str, Any]()
-        rows = np.flatnonzero(do.step)
+        reward = np.zeros(len(do.step))
+        rows = do.step.nonzero()[0]
         if not rows.size:
-            return None, reward, np.zeros_like(do.step), np.zeros_like(do.step), info
+            return None, reward, np.zeros_like(do.step), np.zeros_like(do.step), {}
         before = self.env.snapshot(rows)
         if rows.size < len(do.step):
             actions[~do.step] = self.idle
@@ -59,7 +59,7 @@ class Path:
         base, world_reward, terminated, truncated, world_info = stepped
         reward[rows] = world_reward[rows]
         self.history.push(rows, self._columns(before, reward[rows], tick[rows], actions[rows]))
-        scatter(info, world_info, do.step)
+        info = for_some(world_info, do.step)
         return base, reward, terminated & do.step, truncated & do.step, info
 
     def refund(
@@ -71,16 +71,20 @@ class Path:
         Raises OverflowError naming the row whose refund is not a finite number.
         """
         reward, undone = self.history.last("reward", rows, depth)
-        tick, _ = self.history.last("tick", rows, depth)
-        given_back = refund(reward, tick, undone, now, gamma)
-        if (infinite := np.flatnonzero(~np.isfinite(given_back))).size:
-            at = infinite[0]
-            age = now[at] - tick[at][undone[at]].min()
+        earned = np.where(undone, reward, 0.0).sum(axis=1)
+        if gamma == 1:
+            given_back = 0.0 - earned
+        else:
+            tick, _ = self.history.last("tick", rows, depth)
+            given_back = refund(reward, tick, undone, now, gamma)
+        if not np.isfinite(given_back).all():
+            at = np.flatnonzero(~np.isfinite(given_back))[0]
+            first = self.history.at(rows[[at]], depth[[at]])["tick"][0]
             raise OverflowError(
-                f"row {rows[at]}: the refund of rewards up to {age} interactions old is "
-                f"{given_back[at]} at gamma {gamma:g}; use refund: sum, or look for NaN rewards"
+                f"row {rows[at]}: the refund of rewards up to {now[at] - first} interactions old "
+                f"is {given_back[at]} at gamma {gamma:g}; use refund: sum, or look for NaN rewards"
             )
-        return given_back, np.where(undone, reward, 0.0).sum(axis=1)
+        return given_back, earned
 
     def back(self, rows: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Be `depth` steps back, with fresh noise; irreversible effects stay.

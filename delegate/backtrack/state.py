@@ -142,14 +142,15 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
         """Step those rows alone; all others end up exactly as they were. rows: bool [B]
 
         actions: of every row; those that do not step need valid ones all the same
-        Returns what `step` does, meaningful in those rows only. For AutoresetMode.DISABLED.
+        Returns what `step` does: the observation of every row as it now is, all else meaningful
+        in the rows that stepped only. For AutoresetMode.DISABLED.
         A world whose steps are dear overrides this, so that rows which stay cost nothing.
         """
         still = np.flatnonzero(~rows)
         unmoved = self.snapshot(still)
-        stepped = self.step(actions)
+        _, *outcome = self.step(actions)
         self.restore(unmoved, still)
-        return stepped
+        return self.observe(), *outcome
 
     def check_fits(self, snapshot: Snapshot, count: int) -> None:
         """Raise SnapshotMismatch unless `snapshot` can be restored into `count` rows here."""

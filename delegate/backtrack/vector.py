@@ -244,7 +244,7 @@ class VectorBacktrack(StatefulVectorEnv):
     def _refund(self, do: Decisions) -> tuple[np.ndarray, np.ndarray]:
         """What each row gets back, and what the steps it undoes had earned. float64 [B] both"""
         given_back, undone_reward = np.zeros(self.num_envs), np.zeros(self.num_envs)
-        if (rows := np.flatnonzero(do.back)).size:
+        if (rows := do.back.nonzero()[0]).size:
             gamma = self.config.gamma if self.config.gamma is not None else 1.0
             now = self.progress.clock[rows]
             found = self.path.refund(rows, do.depth[rows], now, gamma)
@@ -258,7 +258,7 @@ class VectorBacktrack(StatefulVectorEnv):
         progress = self.progress
         effects = {name: np.zeros(self.num_envs, np.int64) for name in self.env.irreversible}
         progress.forget(do.step)
-        if (rows := np.flatnonzero(do.back)).size:
+        if (rows := do.back.nonzero()[0]).size:
             if progress.origin is not None:
                 put(progress.origin, rows, self.env.observe(rows))
             action, stayed = self.path.back(rows, do.depth[rows])
@@ -282,16 +282,18 @@ class VectorBacktrack(StatefulVectorEnv):
 
     def _count(self, do: Decisions, loop: np.ndarray) -> None:
         """Charge the tick."""
-        progress = self.progress
-        self.ledger.step(do.step)
-        self.ledger.undo(do.back, do.depth[do.back])
-        self.ledger.restore(do.back)
-        self.ledger.idle(do.confirm | do.refused)
-        progress.clock[do.live] += 1
-        progress.budget_left[do.back] -= 1
-        progress.loop_ticks[loop] += do.depth[loop] + 1
+        progress, ledger = self.progress, self.ledger
+        ledger.step(do.step)
         progress.since[do.step] += 1
-        progress.since[do.back] = 0
+        progress.clock[do.live] += 1
+        if (rows := do.back.nonzero()[0]).size:
+            ledger.undo(rows, do.depth[rows])
+            ledger.restore(rows)
+            progress.budget_left[rows] -= 1
+            progress.loop_ticks[loop] += do.depth[loop] + 1
+            progress.since[rows] = 0
+        if np.count_nonzero(idle := do.confirm | do.refused):
+            ledger.idle(idle)
 
     def _settle(self, do: Decisions, terminated: np.ndarray, truncated: np.ndarray) -> None:
         """Hold, confirm or take back endings. terminated, truncated: bool [B], by the world"""
@@ -299,22 +301,20 @@ class VectorBacktrack(StatefulVectorEnv):
         if self.time_limit is not None:
             truncated = truncated | (do.live & (progress.clock >= self.time_limit))
         progress.truncated |= truncated
-        if do.everyone and not np.count_nonzero(terminated):
-            return
-        held = terminated & self.can_backtrack().any(axis=1)
-        progress.held[do.live] = held[do.live]
-        progress.terminated |= do.confirm | (terminated & ~held)
+        progress.held[:] = False
+        if np.count_nonzero(terminated):
+            progress.held |= terminated & self.can_backtrack().any(axis=1)
+            progress.terminated |= terminated & ~progress.held
+        if not do.everyone:
+            progress.terminated |= do.confirm
 
     def _current(self, base: Any, do: Decisions) -> Any:
         """The world's observation now, given the one its step returned (None: no row stepped)."""
-        if do.everyone:
-            return base
         if base is None:
             return self.env.observe()
-        others = np.flatnonzero(~do.step)
-        if others.size:
+        if not do.everyone and (rows := (do.back | ~do.live).nonzero()[0]).size:
             base = copied(base)
-            put(base, others, self.env.observe(others))
+            put(base, rows, self.env.observe(rows))
         return base
 
     def _reset_world(self, rows: np.ndarray, info: dict[str, Any]) -> None:
