@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -23,6 +23,7 @@ class Decisions:
     choice:  int64 [B]  which of the depths is asked for, -1 for none
     depth:   int64 [B]  steps it goes back, 0 where it does not
     refusal: int64 [B]
+    calm:     no row asks to go back
     everyone: nothing else happens in this tick than that every row steps
     """
 
@@ -34,6 +35,7 @@ class Decisions:
     choice: np.ndarray
     depth: np.ndarray
     refusal: np.ndarray
+    calm: bool = False
     everyone: bool = False
 
 
@@ -46,19 +48,20 @@ def everyone_steps(rows: int) -> Decisions:
     none["refusal"] = none["depth"]
     for array in (*flags.values(), *none.values()):
         array.flags.writeable = False
-    return Decisions(**flags, **none, everyone=True)
+    return Decisions(**flags, **none, calm=True, everyone=True)
 
 
 def decide(
     choice: np.ndarray | None, depths: np.ndarray, progress: Progress, history: History
 ) -> Decisions:
     """Sort out what each row does. choice: int64 [B] or None for no backtrack, depths: int64 [k]"""
-    ended = progress.ended
+    live, held = ~progress.ended, progress.held
     if choice is None:
-        if not np.count_nonzero(ended) and not np.count_nonzero(progress.held):
-            return everyone_steps(len(ended))
-        choice = np.full(len(ended), -1)
-    live = ~ended
+        nothing = everyone_steps(len(live))
+        if np.count_nonzero(live) == len(live) and not np.count_nonzero(held):
+            return nothing
+        step, confirm = live & ~held, live & held
+        return replace(nothing, live=live, step=step, confirm=confirm, everyone=False)
     asked = live & (choice >= 0)
     depth = np.where(asked, depths[choice], 0)
     too_far = np.where(depth > history.position, 2, np.where(depth > history.kept, 3, 0))
@@ -66,9 +69,9 @@ def decide(
     back = asked & (refusal == 0)
     return Decisions(
         live=live,
-        step=live & ~asked & ~progress.held,
+        step=live & ~asked & ~held,
         back=back,
-        confirm=live & progress.held & ~back,
+        confirm=live & held & ~back,
         refused=asked & ~back,
         choice=choice,
         depth=np.where(back, depth, 0),

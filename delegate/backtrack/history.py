@@ -39,13 +39,20 @@ class History:
         }
         self._first = np.arange(rows) * horizon
 
-    def push(self, rows: RowIndex, columns: Mapping[str, np.ndarray]) -> None:
-        """Those rows each took a step. columns: name -> [n, ...]"""
-        slot = self._first[rows] + self.position[rows] % self.horizon
-        for name, ring in self._flat.items():
-            ring[slot] = columns[name]
-        self.position[rows] += 1
-        self.kept[rows] = np.minimum(self.kept[rows] + 1, self.horizon)
+    def push(self, stepped: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+        """Those rows each took a step. stepped: bool [B], columns: name -> [B, ...]"""
+        slot = self._first + self.position % self.horizon
+        if np.count_nonzero(stepped) == len(stepped):
+            for name, ring in self._flat.items():
+                ring[slot] = columns[name]
+        else:
+            rows = stepped.nonzero()[0]
+            slot = slot[rows]
+            for name, ring in self._flat.items():
+                ring[slot] = columns[name][rows]
+        self.position += stepped
+        self.kept += stepped
+        np.minimum(self.kept, self.horizon, out=self.kept)
 
     def rewind(self, rows: np.ndarray, depth: np.ndarray) -> None:
         """Forget the last `depth` steps of those rows. Raises SnapshotExpired as `at` does."""

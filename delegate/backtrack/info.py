@@ -35,51 +35,20 @@ def _nothing(rows: int) -> dict[str, np.ndarray]:
     return told
 
 
-def for_all(info: dict[str, Any], rows: int) -> dict[str, Any]:
-    """The info of a batch in which every row was told, with Gymnasium's `_key` masks, uncopied."""
-    return _masked(info, told_everyone(rows), dict(info))
+def with_masks(info: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
+    """The info of a batch in which those rows were told, with Gymnasium's `_key` masks, uncopied.
 
-
-def for_some(info: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
-    """The info of a batch in which those rows were told: a copy, with `_key` masks. rows: bool [B]
-
-    The other rows have zeros.
+    rows: bool [B], read-only from now on
     """
+    rows.flags.writeable = False
     told = {
-        key: np.where(
-            rows if value.ndim == 1 else rows.reshape(-1, *[1] * (value.ndim - 1)),
-            value,
-            value.dtype.type(),
-        )
+        key: with_masks(value, rows) if isinstance(value, dict) else value
         for key, value in info.items()
-        if _plain(value, len(rows))
     }
-    mask = rows.copy()
-    mask.flags.writeable = False
-    return _masked(info, mask, told)
-
-
-def _masked(info: dict[str, Any], mask: np.ndarray, told: dict[str, Any]) -> dict[str, Any]:
-    """`told` with a mask for each key; what is not plain is scattered."""
-    for key, value in info.items():
-        if not _plain(value, len(mask)) or f"_{key}" in info or key[:1] == "_":
-            scattered: dict[str, Any] = {}
-            scatter(scattered, info, mask)
-            return scattered
-    return told | {f"_{key}": mask for key in told}
-
-
-def _plain(value: Any, rows: int) -> bool:
-    """An array of numbers or truth values with a row for each."""
-    return isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and len(value) == rows
-
-
-@lru_cache(maxsize=32)
-def told_everyone(rows: int) -> np.ndarray:
-    """A mask with every row, read-only. bool [B]"""
-    mask = np.ones(rows, bool)
-    mask.flags.writeable = False
-    return mask
+    for key in info:
+        if f"_{key}" not in told and not (key[:1] == "_" and key[1:] in told):
+            told[f"_{key}"] = rows
+    return told
 
 
 def scatter(into: dict[str, Any], info: dict[str, Any], rows: np.ndarray) -> None:
@@ -88,9 +57,10 @@ def scatter(into: dict[str, Any], info: dict[str, Any], rows: np.ndarray) -> Non
     rows: bool [B]; the other rows of `into` keep what they had, or zeros
     """
     for key, value in info.items():
-        if key.startswith("_") and key[1:] in info:
+        if key[:1] == "_" and key[1:] in info:
             continue
-        present = rows & info.get(f"_{key}", True)
+        mask = f"_{key}"
+        present = rows & info[mask] if mask in info else rows
         array = np.asarray(value)
         if isinstance(value, dict):
             scatter(into.setdefault(key, {}), value, present)
@@ -100,10 +70,10 @@ def scatter(into: dict[str, Any], info: dict[str, Any], rows: np.ndarray) -> Non
         elif key not in into:
             into[key] = _only(array, present)
         else:
-            if into[key].dtype != array.dtype:
+            if into[key].dtype != array.dtype or not into[key].flags.writeable:
                 into[key] = into[key].astype(np.result_type(into[key], array))
             into[key][present] = array[present]
-        into[f"_{key}"] = into.get(f"_{key}", False) | present
+        into[mask] = present | into[mask] if mask in into else present.copy()
 
 
 def _only(array: np.ndarray, rows: np.ndarray) -> np.ndarray:

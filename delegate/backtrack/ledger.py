@@ -148,7 +148,7 @@ class Ledger:
         if rows is None:
             array += 1
         elif rows.dtype == bool:
-            array[rows] += 1  # a mask names no row twice, and this is quicker
+            array += rows  # a mask names no row twice, and this is quicker
         else:
             np.add.at(array, self._index(rows), 1)
 

@@ -16,7 +16,8 @@ from gymnasium.spaces import Box, Dict, Discrete
 
 Parts = Mapping[str, Any]
 """observation (batch), flag, depth, held, budget: int64 [n]; action: int64 [n] or float [n, d];
-origin (batch). depth 0 and a discrete action 0 mean none; otherwise they count from 1."""
+origin (batch). depth 0 and a discrete action 0 mean none; otherwise they count from 1.
+flag, depth and held may be None for zero in every row."""
 
 
 class BacktrackObservation(ABC):
@@ -72,7 +73,8 @@ class IntegerObservation(BacktrackObservation):
         place = 1
         code = np.zeros(len(parts["observation"]), np.int64)
         for name, (radix, start) in self._digits.items():
-            code += place * (np.asarray(parts[name], np.int64) - start)
+            if parts[name] is not None:
+                code += place * (np.asarray(parts[name], np.int64) - start)
             place *= radix
         return code
 
@@ -113,6 +115,8 @@ class FlatObservation(BacktrackObservation):
     def encode(self, parts: Parts) -> np.ndarray:
         flat = np.zeros((len(parts["observation"]), *self.space.shape), self._dtype)  # type: ignore[misc]
         for name, space in self._spaces.items():
+            if parts[name] is None:
+                continue
             value, columns = np.asarray(parts[name]), self._slices[name]
             if isinstance(space, Box):
                 flat[:, columns] = value
@@ -156,10 +160,13 @@ class DictObservation(BacktrackObservation):
 
     def encode(self, parts: Parts) -> dict[str, Any]:
         assert isinstance(self.space, Dict)
-        return {
-            name: parts[name] if name == "observation" else copied(parts[name])
-            for name in self.space.spaces
-        }
+        shown: dict[str, Any] = {"observation": parts["observation"]}
+        rows = len(parts["budget"])
+        for name in self.space.spaces:
+            if name != "observation":
+                part = parts[name]
+                shown[name] = np.zeros(rows, np.int64) if part is None else copied(part)
+        return shown
 
     def decode(self, observation: Any) -> dict[str, Any]:
         return dict(observation)

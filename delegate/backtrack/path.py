@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode
 
 from delegate.backtrack.decisions import Decisions
 from delegate.backtrack.history import History
-from delegate.backtrack.info import for_all, for_some
+from delegate.backtrack.info import with_masks
 from delegate.backtrack.refund import refund
 from delegate.backtrack.state import Snapshot, StatefulVectorEnv
 
@@ -38,29 +38,28 @@ class Path:
 
         actions: [B, ...], changed in place · tick: int64 [B] interaction clock
         returns what `env.step` does, zero and False where the row did not step; the observation
-        is the world's own of every row, None if none stepped
+        is the world's own, of every row
+        When the world raises, it is put back to where it was, in all rows.
         """
-        if do.everyone:
-            before = self.env.snapshot()
-            base, reward, terminated, truncated, world_info = self.env.step(actions)
-            reward = reward.astype(np.float64)
-            self.history.push(slice(None), self._columns(before, reward, tick, actions))
-            return base, reward, terminated, truncated, for_all(world_info, len(reward))
-        reward = np.zeros(len(do.step))
-        rows = do.step.nonzero()[0]
-        if not rows.size:
-            return None, reward, np.zeros_like(do.step), np.zeros_like(do.step), {}
-        before = self.env.snapshot(rows)
-        if rows.size < len(do.step):
+        before = self.env.snapshot()
+        if not do.everyone:
             actions[~do.step] = self.idle
-            stepped = self.env.step_rows(actions, do.step)
-        else:
-            stepped = self.env.step(actions)
+        try:
+            if do.everyone:
+                stepped = self.env.step(actions)
+            elif np.count_nonzero(do.step):
+                stepped = self.env.step_rows(actions, do.step)
+            else:
+                never = np.zeros_like(do.step)
+                stepped = self.env.observe(), np.zeros(len(never)), never, never.copy(), {}
+        except BaseException:
+            self.env.restore(before)
+            raise
         base, world_reward, terminated, truncated, world_info = stepped
-        reward[rows] = world_reward[rows]
-        self.history.push(rows, self._columns(before, reward[rows], tick[rows], actions[rows]))
-        info = for_some(world_info, do.step)
-        return base, reward, terminated & do.step, truncated & do.step, info
+        reward = world_reward.astype(np.float64)
+        self.history.push(do.step, self._columns(before, reward, tick, actions))
+        info = with_masks(world_info, do.step) if np.count_nonzero(do.step) else {}
+        return base, reward, terminated, truncated, info
 
     def refund(
         self, rows: np.ndarray, depth: np.ndarray, now: np.ndarray, gamma: float

@@ -12,6 +12,8 @@ from zipfile import BadZipFile
 import gymnasium
 import numpy as np
 
+from delegate.backtrack.info import scatter
+
 RandomStateMode = Literal["rewind", "fresh"]
 """rewind: the same noise comes again; fresh: the random stream keeps moving."""
 
@@ -142,15 +144,23 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
         """Step those rows alone; all others end up exactly as they were. rows: bool [B]
 
         actions: of every row; those that do not step need valid ones all the same
-        Returns what `step` does: the observation of every row as it now is, all else meaningful
-        in the rows that stepped only. For AutoresetMode.DISABLED.
+        Returns what `step` does: the observation of every row as it now is, all else zero, False
+        or masked in the rows that did not step. For AutoresetMode.DISABLED.
         A world whose steps are dear overrides this, so that rows which stay cost nothing.
         """
         still = np.flatnonzero(~rows)
         unmoved = self.snapshot(still)
-        _, *outcome = self.step(actions)
+        _, reward, terminated, truncated, world_info = self.step(actions)
         self.restore(unmoved, still)
-        return self.observe(), *outcome
+        info: dict[str, Any] = {}
+        scatter(info, world_info, rows)
+        return (
+            self.observe(),
+            np.where(rows, reward, 0.0),
+            terminated & rows,
+            truncated & rows,
+            info,
+        )
 
     def check_fits(self, snapshot: Snapshot, count: int) -> None:
         """Raise SnapshotMismatch unless `snapshot` can be restored into `count` rows here."""
@@ -192,9 +202,11 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
             return np.flatnonzero(rows)
         if rows.size and rows.dtype.kind not in "iu":
             raise IndexError(f"rows are {rows.dtype}; give integers or a boolean mask")
-        if rows.size and (rows.min() < 0 or rows.max() >= self.num_envs):
+        index = rows.astype(np.intp, copy=False).ravel()
+        # Seen as unsigned, a negative row is a large one.
+        if index.size and index.view(np.uintp).max() >= self.num_envs:
+            row = int(index.max() if index.max() >= self.num_envs else index.min())
             raise IndexError(
-                f"row {int(rows.max() if rows.max() >= self.num_envs else rows.min())} does not "
-                f"exist; this world has rows 0 to {self.num_envs - 1}"
+                f"row {row} does not exist; this world has rows 0 to {self.num_envs - 1}"
             )
-        return rows.astype(np.intp, copy=False).ravel()
+        return index

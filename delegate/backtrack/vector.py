@@ -133,29 +133,30 @@ class VectorBacktrack(StatefulVectorEnv):
             raise ResetNeeded(f"row {row}: step before its first reset; call reset")
         world_actions, choice = self._actions.split(actions, self.num_envs)
         do = decide(choice, self.depths, progress, self.path.history)
-        refund = None if do.everyone else self._refund(do)  # may raise, so before anything moves
+        refund = None if do.calm else self._refund(do)  # may raise, so before anything moves
 
         base, reward, terminated, truncated, world_info = self.path.step(
             do, world_actions, progress.clock
         )
         if not self._standing_still.judged:
             self._standing_still.see(reward[do.step & ~(terminated | truncated)])
+        progress.forget(do.step)
         if refund is None:
             events = quiet(self.num_envs, self.env.irreversible)
-            progress.forget(slice(None))
-            self.ledger.step()
-            progress.clock += 1
-            progress.since += 1
         else:
             events = self._go_back(do, reward, *refund)
-            self._count(do, events["do_undo_loop"])
+            self._charge(do, events["do_undo_loop"])
+        self._count(do)
         self._settle(do, terminated, truncated)
         ended = progress.terminated.copy(), progress.truncated.copy()
 
         if self.autoreset_mode == AutoresetMode.NEXT_STEP and not (do.everyone or do.live.all()):
-            self._reset_world(~do.live, world_info)
+            base = self._reset_world(~do.live, world_info)
             ended = ended[0] & do.live, ended[1] & do.live
-        observation = self._show(self._current(base, do))
+        elif not do.calm and (rows := do.back.nonzero()[0]).size:
+            base = copied(base)
+            put(base, rows, self.env.observe(rows))
+        observation = self._show(base)
         info = world_info | events | self._clocks()
         if self.autoreset_mode == AutoresetMode.SAME_STEP and np.count_nonzero(progress.ended):
             observation, info = self._reset_at_once(observation, info, world_info, events)
@@ -257,7 +258,6 @@ class VectorBacktrack(StatefulVectorEnv):
         """Restore the rows that go back and pay them; returns what info says of it."""
         progress = self.progress
         effects = {name: np.zeros(self.num_envs, np.int64) for name in self.env.irreversible}
-        progress.forget(do.step)
         if (rows := do.back.nonzero()[0]).size:
             if progress.origin is not None:
                 put(progress.origin, rows, self.env.observe(rows))
@@ -280,20 +280,23 @@ class VectorBacktrack(StatefulVectorEnv):
             "effects_kept": effects,
         }
 
-    def _count(self, do: Decisions, loop: np.ndarray) -> None:
-        """Charge the tick."""
+    def _charge(self, do: Decisions, loop: np.ndarray) -> None:
+        """Move what was undone from one account to the other."""
         progress, ledger = self.progress, self.ledger
-        ledger.step(do.step)
-        progress.since[do.step] += 1
-        progress.clock[do.live] += 1
         if (rows := do.back.nonzero()[0]).size:
             ledger.undo(rows, do.depth[rows])
             ledger.restore(rows)
             progress.budget_left[rows] -= 1
             progress.loop_ticks[loop] += do.depth[loop] + 1
             progress.since[rows] = 0
-        if np.count_nonzero(idle := do.confirm | do.refused):
-            ledger.idle(idle)
+
+    def _count(self, do: Decisions) -> None:
+        """Charge the tick."""
+        self.ledger.step(do.step)
+        self.progress.since += do.step
+        self.progress.clock += do.live
+        if not do.everyone:
+            self.ledger.idle(do.confirm | do.refused)
 
     def _settle(self, do: Decisions, terminated: np.ndarray, truncated: np.ndarray) -> None:
         """Hold, confirm or take back endings. terminated, truncated: bool [B], by the world"""
@@ -308,20 +311,15 @@ class VectorBacktrack(StatefulVectorEnv):
         if not do.everyone:
             progress.terminated |= do.confirm
 
-    def _current(self, base: Any, do: Decisions) -> Any:
-        """The world's observation now, given the one its step returned (None: no row stepped)."""
-        if base is None:
-            return self.env.observe()
-        if not do.everyone and (rows := (do.back | ~do.live).nonzero()[0]).size:
-            base = copied(base)
-            put(base, rows, self.env.observe(rows))
-        return base
+    def _reset_world(self, rows: np.ndarray, info: dict[str, Any]) -> Any:
+        """Begin new episodes in those rows, adding to the world's info. rows: bool [B]
 
-    def _reset_world(self, rows: np.ndarray, info: dict[str, Any]) -> None:
-        """Begin new episodes in those rows, adding to the world's info. rows: bool [B]"""
-        _, world_info = self.env.reset(options={"reset_mask": rows})
+        Returns the world's observation of every row.
+        """
+        base, world_info = self.env.reset(options={"reset_mask": rows})
         scatter(info, world_info, rows)
         self._begin(np.flatnonzero(rows))
+        return base
 
     def _reset_at_once(
         self,
@@ -356,22 +354,24 @@ class VectorBacktrack(StatefulVectorEnv):
     def _show(self, base: Any, rows: RowIndex = slice(None)) -> Any:
         """The observation of those rows, given the world's."""
         progress = self.progress
-        depth = progress.depth[rows]
-        undone = depth > 0
+        depth, held = progress.depth[rows], progress.held[rows]
         parts = {
             "observation": base,
-            "flag": undone.astype(np.int64),
-            "depth": depth,
+            "flag": None,
+            "depth": None,
             "action": progress.action[rows],
             "budget": progress.budget_left[rows],
-            "held": progress.held[rows].astype(np.int64),
+            "held": held.astype(np.int64) if np.count_nonzero(held) else None,
             "origin": base,
         }
-        if progress.origin is not None and np.count_nonzero(undone):
-            shown = np.flatnonzero(undone)
-            parts["origin"] = copied(base)
-            come_from = shown if isinstance(rows, slice) else rows[shown]
-            put(parts["origin"], shown, take(progress.origin, come_from))
+        if np.count_nonzero(depth):
+            undone = depth > 0
+            parts |= {"flag": undone.astype(np.int64), "depth": depth}
+            if progress.origin is not None:
+                shown = undone.nonzero()[0]
+                parts["origin"] = copied(base)
+                come_from = shown if isinstance(rows, slice) else rows[shown]
+                put(parts["origin"], shown, take(progress.origin, come_from))
         return self.encoding.encode(parts)
 
     def _own_arrays(self) -> dict[str, np.ndarray]:

@@ -163,11 +163,24 @@ class MujocoVectorEnv(StatefulVectorEnv):
         the rows that blew up (the others have moved), and gymnasium.error.ResetNeeded before the
         first reset.
         """
+        return self._step(actions, self._terminated | self._truncated)
+
+    def step_rows(self, actions: np.ndarray, rows: np.ndarray) -> StepResult:
+        """One step of those rows alone: the physics of the others is not computed. rows: bool [B]
+
+        For AutoresetMode.DISABLED; see `step` and StatefulVectorEnv.step_rows.
+        """
+        still = ~rows
+        *result, info = self._step(actions, self._terminated | self._truncated | still)
+        for flags in result[2:]:
+            flags[still] = False
+        return *result, info
+
+    def _step(self, actions: np.ndarray, ended: np.ndarray) -> StepResult:
         if not self._started:
             raise gymnasium.error.ResetNeeded("step before reset: call reset(seed=...) first")
         action = self._checked(actions)
         task, physics = self.task, self.task.physics
-        ended = self._terminated | self._truncated
         resting = ended.nonzero()[0] if ended.any() else _NO_ROWS
         moving = (~ended).nonzero()[0] if resting.size else None
         state_before = physics.state.copy()
