@@ -130,12 +130,12 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
         Raises SnapshotMismatch, and changes nothing, when the snapshot does not fit.
         """
         index = self.row_index(rows)
-        live = self.state_arrays()
         self.check_fits(snapshot, len(index))
-        kept = set(keep) | (self.random_state if rng == "fresh" else frozenset())
-        for name, array in live.items():
+        kept = self.random_state.union(keep) if rng == "fresh" else keep
+        into: np.ndarray | slice = slice(None) if rows is None else index
+        for name, array in self.state_arrays().items():
             if name not in kept:
-                array[index] = snapshot.arrays[name]
+                array[into] = snapshot.arrays[name]
         self.refresh(index)
 
     def step_rows(
@@ -165,7 +165,8 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
     def check_fits(self, snapshot: Snapshot, count: int) -> None:
         """Raise SnapshotMismatch unless `snapshot` can be restored into `count` rows here."""
         self.check_world(snapshot)
-        self.check_names(set(snapshot.arrays), set(self.state_arrays()))
+        if snapshot.arrays.keys() != (expected := self.state_arrays().keys()):
+            self.check_names(set(snapshot.arrays), set(expected))
         if snapshot.rows != count:
             raise SnapshotMismatch(
                 f"snapshot holds {snapshot.rows} rows and {count} were named; "
@@ -203,8 +204,11 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
         if rows.size and rows.dtype.kind not in "iu":
             raise IndexError(f"rows are {rows.dtype}; give integers or a boolean mask")
         index = rows.astype(np.intp, copy=False).ravel()
-        # Seen as unsigned, a negative row is a large one.
-        if index.size and index.view(np.uintp).max() >= self.num_envs:
+        if index.size == 1:  # quicker than reducing an array
+            outside = not 0 <= int(index[0]) < self.num_envs
+        else:  # seen as unsigned, a negative row is a large one
+            outside = index.size > 0 and index.view(np.uintp).max() >= self.num_envs
+        if outside:
             row = int(index.max() if index.max() >= self.num_envs else index.min())
             raise IndexError(
                 f"row {row} does not exist; this world has rows 0 to {self.num_envs - 1}"
