@@ -24,7 +24,9 @@ from envs.grid.vector import GridVectorEnv
 if TYPE_CHECKING:
     from envs.mujoco.vector import MujocoVectorEnv
 
-MujocoId = Literal["HalfCheetah-v5", "Hopper-v5", "Walker2d-v5"]
+MujocoId = Literal[
+    "Ant-v5", "HalfCheetah-v5", "Hopper-v5", "Humanoid-v5", "Reacher-v5", "Walker2d-v5"
+]
 MUJOCO_IDS: tuple[MujocoId, ...] = get_args(MujocoId)
 """named here so that MuJoCo is only imported when one of its tasks is made"""
 

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from envs.mujoco.locomotion import LocomotionSettings, Planar, squares, uniform_noise
+from envs.mujoco.physics import Layout
 from envs.mujoco.task import Info, Range
 
 
@@ -53,7 +54,7 @@ class Upright(Planar):
 
     def velocity(self, rows: np.ndarray | slice) -> np.ndarray:
         """The velocity, cut off at 10. float64 [n, nv]"""
-        return np.clip(self.qvel[rows], -10, 10)
+        return self.qvel[rows].clip(-10, 10)
 
     def draw(
         self, generator: np.random.Generator, row: int, placement: Any
@@ -101,10 +102,14 @@ class Hopper(Upright):
     settings_type = HopperSettings
     camera: ClassVar = {**Upright.camera, "distance": 3.0}
 
+    def __init__(self, settings: Any, rows: int, threads: int) -> None:
+        super().__init__(settings, rows, threads)
+        layout = Layout(self.model)
+        self._motion = self.physics.state[:, layout.qpos.start + 2 : layout.qvel.stop]
+
     def healthy(self) -> np.ndarray:
         """Whether each row is upright and moves within reason. bool [B]"""
         least, most = self.settings.healthy_state_range
-        angles, velocities = self.qpos[:, 2:], self.qvel
-        within = ((least < angles) & (angles < most)).all(axis=1)
-        within &= ((least < velocities) & (velocities < most)).all(axis=1)
-        return within & super().healthy()
+        within = (least < self._motion) & (self._motion < most)
+        upright = super().healthy()
+        return upright if within.all() else upright & within.all(axis=1)

@@ -73,3 +73,11 @@ def normal_velocity_noise(
     qpos = task.init_qpos + generator.uniform(low=-scale, high=scale, size=task.model.nq)
     qvel = task.init_qvel + scale * generator.standard_normal(task.model.nv)
     return qpos, qvel
+
+
+def lengths(vectors: np.ndarray) -> np.ndarray:
+    """The Euclidean norm of each row, by the dot product that np.linalg.norm takes of a vector.
+
+    [B, n] -> [B]
+    """
+    return np.sqrt(np.vecdot(vectors, vectors))

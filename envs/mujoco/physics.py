@@ -1,8 +1,9 @@
-"""The physics of B rows of one model: integration state as rows of one array.
+"""The physics of B rows of one model: all that a step depends on, as rows of one array.
 
-Two engines with one face, equal bit for bit: `mujoco.batch` (MuJoCo 4, C++ threads), and an
-`MjData` a row on Python threads (`threads.py`), for older versions and for what the former cannot
-compute: contact forces after the step, which Ant and Humanoid observe.
+Two engines with one face, equal bit for bit: `native.py` (`mujoco.batch`, MuJoCo's own threads) and
+`threads.py` (Python threads), for older versions of MuJoCo and for what the former cannot compute:
+contact forces after the step, which Ant and Humanoid observe. Both load a row before they step it
+and save it after, so whoever writes into the rows need not tell them.
 """
 
 from __future__ import annotations
@@ -23,9 +24,6 @@ WARNINGS = {
 }
 """the warnings after which MuJoCo silently resets the simulation, or ignores its control"""
 
-FATAL = np.array(sorted(WARNINGS))
-
-
 Failures = dict[int, str]
 """row -> what MuJoCo said"""
 
@@ -33,14 +31,14 @@ Failures = dict[int, str]
 class Physics(Protocol):
     """B simulations of one model.
 
-    state: float64 [B, nstate], the integration state; whoever writes rows calls `written`
+    state: float64 [B, nstate], mjSTATE_INTEGRATION, live
     """
 
     model: mujoco.MjModel
     state: np.ndarray
 
     def field(self, name: str) -> np.ndarray:
-        """An MjData field as [B, ...]: of each row's last call, live; ask before the first call."""
+        """An MjData field as each row's last call left it. [B, ...], live"""
 
     def step(self, rows: np.ndarray | None, control: np.ndarray, frame_skip: int) -> Failures:
         """Advance those rows (None: all) by frame_skip substeps under control [B, nu].
@@ -52,10 +50,7 @@ class Physics(Protocol):
         """Set those rows' velocities [n, nv] and recompute what follows from their state."""
 
     def begin(self, rows: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        """Reset those rows, then put them at qpos [n, nq], qvel [n, nv]."""
-
-    def written(self, rows: np.ndarray) -> None:
-        """Those rows of `state` were written from outside."""
+        """Reset those rows, then put them at qpos [n, nq] with qvel [n, nv]."""
 
     def close(self) -> None:
         """End the threads."""
@@ -65,7 +60,6 @@ class Layout:
     """Where the parts of the integration state lie in a row of it."""
 
     def __init__(self, model: mujoco.MjModel) -> None:
-        self.time = _part(model, mujoco.mjtState.mjSTATE_TIME)
         self.qpos = _part(model, mujoco.mjtState.mjSTATE_QPOS)
         self.qvel = _part(model, mujoco.mjtState.mjSTATE_QVEL)
         self.ctrl = _part(model, mujoco.mjtState.mjSTATE_CTRL)
@@ -73,17 +67,10 @@ class Layout:
 
 def _part(model: mujoco.MjModel, component: mujoco.mjtState) -> slice:
     bit = int(component)
-    below = STATE & (bit - 1)
-    start = mujoco.mj_stateSize(model, below) if below else 0
+    start = mujoco.mj_stateSize(model, STATE & (bit - 1))
     return slice(start, start + mujoco.mj_stateSize(model, bit))
 
 
-def failures(numbers: np.ndarray) -> Failures:
-    """The rows that any fatal warning was raised in. numbers: int [B, warnings]"""
-    raised = numbers[:, FATAL]
-    if not raised.any():
-        return {}
-    return {
-        int(row): WARNINGS[int(FATAL[raised[row].argmax()])]
-        for row in np.flatnonzero(raised.any(axis=1))
-    }
+def failure(numbers: np.ndarray) -> str | None:
+    """What the counters of a row's warnings say went wrong. numbers: int [mjNWARNING]"""
+    return next((reason for warning, reason in WARNINGS.items() if numbers[warning]), None)

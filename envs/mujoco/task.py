@@ -43,7 +43,9 @@ RENDERING = frozenset(
 class TaskSettings(BaseModel):
     """What every MuJoCo task can be told; the names are Gymnasium's."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, ser_json_inf_nan="constants"
+    )
 
     xml_file: str
     """model: a file of Gymnasium's, or a path that begins with '/', '.' or '~'"""
@@ -74,8 +76,6 @@ class Task(ABC):
 
     id: ClassVar[str]
     settings_type: ClassVar[type[TaskSettings]]
-    fields: ClassVar[tuple[str, ...]] = ()
-    """MjData fields read after each step"""
     camera: ClassVar[dict[str, Any]] = {}
     """the free camera, as Gymnasium sets it"""
 
@@ -93,6 +93,11 @@ class Task(ABC):
         self.init_qvel = np.zeros(self.model.nv)
         self.dt = float(self.model.opt.timestep * settings.frame_skip)
         self.saved: dict[str, np.ndarray] = {}
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The MjData fields that are read after each step."""
+        return ()
 
     @property
     def contact_forces(self) -> bool:

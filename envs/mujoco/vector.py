@@ -123,8 +123,7 @@ class MujocoVectorEnv(StatefulVectorEnv):
         }
 
     def refresh(self, rows: np.ndarray) -> None:
-        """Have those rows loaded when they next step. rows: int [n]"""
-        self.task.physics.written(rows)
+        """Have those rows' generators loaded when they next draw. rows: int [n]"""
         self._random.written(rows)
         self._started = self._started or len(np.unique(rows)) == self.num_envs
 
@@ -192,7 +191,6 @@ class MujocoVectorEnv(StatefulVectorEnv):
         if failed:
             rows = np.array(sorted(failed))
             physics.state[rows] = state_before[rows]
-            physics.written(rows)
             moved = ~ended
             moved[rows] = False
             moving, resting = moved.nonzero()[0], (~moved).nonzero()[0]
