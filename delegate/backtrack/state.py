@@ -133,6 +133,8 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
         self.check_fits(snapshot, len(index))
         kept = self.random_state.union(keep) if rng == "fresh" else keep
         into: np.ndarray | slice = slice(None) if rows is None else index
+        if index.size == 1:  # a slice is four times as quick as an array of one
+            into = slice(int(index[0]), int(index[0]) + 1)
         for name, array in self.state_arrays().items():
             if name not in kept:
                 array[into] = snapshot.arrays[name]
