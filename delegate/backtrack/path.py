@@ -126,3 +126,11 @@ def check_world(env: Any) -> None:
             f"{type(env).__name__} resets itself ({mode}), which could not be taken back; "
             "make it with autoreset_mode=AutoresetMode.DISABLED"
         )
+
+
+def limit_of(env: StatefulVectorEnv) -> int | None:
+    """The world's own limit on the steps of an episode, under either of its usual names."""
+    for name in ("max_steps", "max_episode_steps"):
+        if (limit := getattr(env, name, None)) is not None:
+            return int(limit)
+    return None

@@ -21,7 +21,7 @@ from delegate.backtrack.history import RowIndex
 from delegate.backtrack.info import REFUSALS, blank, quiet, scatter
 from delegate.backtrack.ledger import Ledger
 from delegate.backtrack.observation import copied, observation_of, put, take
-from delegate.backtrack.path import Path, check_world
+from delegate.backtrack.path import Path, check_world, limit_of
 from delegate.backtrack.progress import Progress
 from delegate.backtrack.refund import StandingStill
 from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv
@@ -80,8 +80,7 @@ class VectorBacktrack(StatefulVectorEnv):
         self.metadata = {**env.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = env.render_mode
         self.random_state, self.irreversible = env.random_state, env.irreversible
-        limit = getattr(env, "max_steps", None) if self.config.time_limit is None else None
-        self.time_limit: int | None = self.config.time_limit if limit is None else int(limit)
+        self.time_limit: int | None = self.config.time_limit or limit_of(env)
         """decisions in one episode; None for no limit but the world's"""
 
         self.depths = np.array(self.config.depths, np.int64)
