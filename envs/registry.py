@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from envs.mujoco.vector import MujocoVectorEnv
 
 MujocoId = Literal[
-    "Ant-v5", "HalfCheetah-v5", "Hopper-v5", "Humanoid-v5", "Reacher-v5", "Walker2d-v5"
+    "Ant-v5",
+    "AntMaze_UMaze-v5",
+    "HalfCheetah-v5",
+    "Hopper-v5",
+    "Humanoid-v5",
+    "PointMaze_UMaze-v3",
+    "Reacher-v5",
+    "Walker2d-v5",
 ]
 MUJOCO_IDS: tuple[MujocoId, ...] = get_args(MujocoId)
 """named here so that MuJoCo is only imported when one of its tasks is made"""

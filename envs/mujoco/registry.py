@@ -10,16 +10,19 @@ from gymnasium.vector import AutoresetMode
 from pydantic import ValidationError
 
 from envs.mujoco.ant import Ant
+from envs.mujoco.ant_maze import AntMaze
 from envs.mujoco.half_cheetah import HalfCheetah
 from envs.mujoco.hopper import Hopper
 from envs.mujoco.humanoid import Humanoid
+from envs.mujoco.point_maze import PointMaze
 from envs.mujoco.reacher import Reacher
 from envs.mujoco.task import Task, TaskSettings
 from envs.mujoco.vector import MujocoVectorEnv
 from envs.mujoco.walker2d import Walker2d
 
 TASKS: dict[str, type[Task]] = {
-    task.id: task for task in (Ant, HalfCheetah, Hopper, Humanoid, Reacher, Walker2d)
+    task.id: task
+    for task in (Ant, AntMaze, HalfCheetah, Hopper, Humanoid, PointMaze, Reacher, Walker2d)
 }
 OPTIONS = ("num_threads", "autoreset_mode", "render_mode")
 """settings of the batch rather than of the task"""
