@@ -38,7 +38,7 @@ class AntMaze(Ant):
 
     id = "AntMaze_UMaze-v5"
     settings_type = AntMazeSettings
-    camera: ClassVar = {"distance": 35.0, "elevation": -60.0, "lookat": (0.0, 0.0, 0.0)}
+    camera: ClassVar = {"distance": 35.0, "elevation": -70.0, "lookat": (0.0, 0.0, 0.0)}
 
     def __init__(self, settings: Any, rows: int, threads: int) -> None:
         self.maze = Maze(settings.maze_map, SCALING, HEIGHT)

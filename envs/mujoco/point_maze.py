@@ -34,7 +34,7 @@ class PointMaze(Task):
 
     id = "PointMaze_UMaze-v3"
     settings_type = PointMazeSettings
-    camera: ClassVar = {"distance": 8.8}
+    camera: ClassVar = {"distance": 8.8, "elevation": -70.0}
 
     def __init__(self, settings: Any, rows: int, threads: int) -> None:
         self.maze = Maze(settings.maze_map, SCALING, HEIGHT)

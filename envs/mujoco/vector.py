@@ -171,7 +171,8 @@ class MujocoVectorEnv(StatefulVectorEnv):
         ended = self._terminated | self._truncated
         before = task.position()
         moved, failed = self._advance(~ended, action)
-        reward, terminated, info = task.outcome(before, action)
+        with np.errstate(all="ignore" if failed else None):
+            reward, terminated, info = task.outcome(before, action)
         np.add(self._clock, 1, out=self._clock, where=moved)
         np.copyto(self._terminated, terminated, where=moved)
         np.greater_equal(self._clock, self.max_episode_steps, out=self._truncated, where=moved)
