@@ -15,7 +15,7 @@ from typing import Annotated, cast
 
 import typer
 
-from delegate.document import ScenarioError, shown
+from delegate.scenario.document import ScenarioError, shown
 
 # What computes (numpy, torch, the worlds) is imported by the commands that need it, so that
 # `delegate --help` answers at once.
@@ -322,7 +322,7 @@ def _check_out(out: Path, resume: bool) -> None:
             raise Refusal(f"--out {shown(out)}: {below} a file; name a folder that is new or empty")
     if not out.exists():
         return
-    inside = {path.name for path in out.iterdir()}
+    inside = {path.name for path in out.iterdir()} - {".lock"}
     if not inside:
         return
     if not inside & {"scenario.yaml", "run.json", "trials"}:
@@ -352,7 +352,7 @@ def _write_report(folder: Path) -> None:
 
 def _scenarios() -> dict[str, str]:
     """Path and title of every scenario found here and beside the package."""
-    from delegate.document import read
+    from delegate.scenario.document import read
 
     found: dict[str, str] = {}
     seen: set[Path] = set()

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -115,22 +116,39 @@ def execute(
     chosen = plan.seeds if seeds is None else tuple(range(seeds))
     plan = plan.model_copy(update={"seeds": chosen})
     began = time.time()
-    store.open_run(out, plan, source, _provenance(plan, workers, began), resume)
-    with store.locked(out):
+    every = trials(plan, chosen)
+    if not store.is_run(out):
+        _rehearse(plan, source)
+    record = _provenance(plan, workers, began)
+    with store.opened(out, plan, source, record, resume, notice):
         todo = []
-        for trial in trials(plan, chosen):
-            wrong = store.finished(_folder(out, trial), store.fingerprint(plan))
+        for trial in every:
+            wrong = store.finished(
+                _folder(out, trial), trial.name, trial.seed, store.fingerprint(plan)
+            )
             if wrong:
                 notice(f"redoing {trial.name}, seed {trial.seed}: {wrong}")
             if wrong is not None:
                 todo.append(trial)
-        meter = _Meter(progress, len(trials(plan, chosen)), len(todo))
+        meter = _Meter(progress, len(every), len(todo))
         for trial in _played(plan, out, todo, workers, meter):
             meter.finished(trial)
         record = store.read_json(out / "run.json")
         record["times"]["seconds"] = round(time.time() - began, 3)
         store.write_file(out / "run.json", store.as_json(record))
     return out
+
+
+def _rehearse(plan: Scenario, source: Path) -> None:
+    """Build what the first seed needs, so that what cannot work leaves no folder behind.
+
+    Raises RunError naming what the world or a monitor could not do.
+    """
+    try:
+        with threadpool_limits(1):
+            _laboratory(plan.model_dump_json(), plan.seeds[0])
+    except ValueError as error:
+        raise RunError(f"{source}: {error}") from error
 
 
 class _Meter:
@@ -176,10 +194,15 @@ def _played(
                 for future in ended:
                     future.result()
                     yield running.pop(future)
-        except BaseException:
-            for process in list(pool._processes.values()):
+        except BaseException as error:
+            for process in list((pool._processes or {}).values()):
                 process.terminate()
             pool.shutdown(cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise RunError(
+                    f"{out}: a worker was killed, perhaps for want of memory; go on with --resume "
+                    "and fewer --workers"
+                ) from None
             raise
 
 
@@ -192,7 +215,10 @@ def _play(
     """Run one trial and write its folder."""
     began = time.time()
     with threadpool_limits(1):
-        laboratory = _laboratory(plan.model_dump_json(), trial.seed)
+        try:
+            laboratory = _laboratory(plan.model_dump_json(), trial.seed)
+        except ValueError as error:
+            raise RunError(f"{out}: seed {trial.seed}: {error}") from error
         runtime = laboratory.play(trial, on_tick)
     tables = laboratory.tables(runtime)
     files = {name: store.pack(table) for name, table in tables.items()}
@@ -210,6 +236,7 @@ def _play(
             "monitor": getattr(arm, "monitor", None),
             "seed": trial.seed,
             "fingerprint": store.fingerprint(plan),
+            "commit": store.commit(),
             "times": {"seconds": round(time.time() - began, 3)},
         },
     )
@@ -321,7 +348,7 @@ def _provenance(plan: Scenario, workers: int, began: float) -> dict[str, Any]:
     return {
         "scenario": plan.name,
         "fingerprint": store.fingerprint(plan),
-        "commit": store.commit(),
+        "commits": [store.commit()],
         "versions": store.versions(),
         "seeds": list(plan.seeds),
         "splits": {

@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from envs.mujoco.vector import MujocoVectorEnv
 
 MujocoId = Literal[
-    "Ant-v5", "HalfCheetah-v5", "Hopper-v5", "Humanoid-v5", "Reacher-v5", "Walker2d-v5"
+    "Ant-v5",
+    "AntMaze_UMaze-v5",
+    "HalfCheetah-v5",
+    "Hopper-v5",
+    "Humanoid-v5",
+    "PointMaze_UMaze-v3",
+    "Reacher-v5",
+    "Walker2d-v5",
 ]
 MUJOCO_IDS: tuple[MujocoId, ...] = get_args(MujocoId)
 """named here so that MuJoCo is only imported when one of its tasks is made"""
@@ -77,6 +84,8 @@ def make(
     if id in MUJOCO_IDS:
         from envs import mujoco
 
+        if levels is not None:
+            raise ValueError(f"{id} has no levels; leave them out")
         return mujoco.make(id, int(num_envs), **settings)
     options = {name: settings.pop(name) for name in OPTIONS if name in settings}
     _check_options(id, options)
@@ -170,7 +179,7 @@ def register() -> None:
 
 def _world(id: str) -> type[Rules]:
     if id not in WORLDS:
-        raise ValueError(f"no world is called {id!r}; {_nearest(str(id), [*ids(), *mujoco_ids()])}")
+        raise ValueError(f"no world is called {id!r}; {_nearest(str(id), ids())}")
     return WORLDS[id]
 
 
@@ -179,7 +188,7 @@ def _nearest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
     if close:
         return f"did you mean {lower[close[0]]!r}?"
-    return f"known are {', '.join(known)}"
+    return f"known are {', '.join(sorted(known))}"
 
 
 _CHOICES: dict[str, tuple[Any, ...]] = {

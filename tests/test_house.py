@@ -32,9 +32,6 @@ FLOORS = {
     "delegate.backtrack": 1,
     "delegate.recall": 1,
     "delegate.scenario": 1,
-    "delegate.sections": 1,
-    "delegate.validation": 1,
-    "delegate.document": 1,
     "delegate.agents": 1,
 }
 SIDEWAYS = {
@@ -50,11 +47,6 @@ SIDEWAYS = {
     ("delegate.store", "delegate.safety"),
     ("delegate.replay", "delegate.safety"),
     ("delegate.replay_gif", "delegate.replay"),
-    ("delegate.scenario", "delegate.sections"),
-    ("delegate.scenario", "delegate.validation"),
-    ("delegate.scenario", "delegate.document"),
-    ("delegate.sections", "delegate.document"),
-    ("delegate.validation", "delegate.document"),
 }
 """imports between places on one floor that the design names"""
 

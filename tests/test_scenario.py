@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from delegate import sections
-from delegate.scenario import Scenario, ScenarioError, json_schema, load
+from delegate.scenario import Scenario, ScenarioError, json_schema, load, sections
 
 SHIPPED = sorted((Path(__file__).parents[1] / "experiments" / "scenarios").glob("*.yaml"))
 

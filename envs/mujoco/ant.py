@@ -7,7 +7,7 @@ High-dimensional continuous control using generalized advantage estimation (2015
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -44,8 +44,8 @@ class Ant(Task):
     """
 
     id = "Ant-v5"
-    settings_type = AntSettings
-    camera = {"distance": 4.0}  # noqa: RUF012 - declared once, never changed
+    settings_type: ClassVar[type[AntSettings]] = AntSettings
+    camera: ClassVar = {"distance": 4.0}
 
     def __init__(self, settings: Any, rows: int, threads: int) -> None:
         super().__init__(settings, rows, threads)

@@ -6,7 +6,7 @@ Wawrzynski, A cat-like robot real-time learning to run (2009).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -29,7 +29,7 @@ class HalfCheetah(Planar):
 
     id = "HalfCheetah-v5"
     settings_type = HalfCheetahSettings
-    camera = {"distance": 4.0}  # noqa: RUF012 - declared once, never changed
+    camera: ClassVar = {"distance": 4.0}
 
     def draw(
         self, generator: np.random.Generator, row: int, placement: Any

@@ -61,9 +61,10 @@ def uniform_noise(
     task: Task, generator: np.random.Generator, scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """The model's own beginning with uniform noise on positions and velocities."""
-    qpos = task.init_qpos + generator.uniform(low=-scale, high=scale, size=task.model.nq)
-    qvel = task.init_qvel + generator.uniform(low=-scale, high=scale, size=task.model.nv)
-    return qpos, qvel
+    # One call draws the same numbers as Gymnasium's two
+    count = task.model.nq
+    noise = generator.uniform(low=-scale, high=scale, size=count + task.model.nv)
+    return task.init_qpos + noise[:count], task.init_qvel + noise[count:]
 
 
 def normal_velocity_noise(

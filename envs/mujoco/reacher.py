@@ -6,7 +6,7 @@ Reacher-v5.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -38,7 +38,7 @@ class Reacher(Task):
 
     id = "Reacher-v5"
     settings_type = ReacherSettings
-    camera = {"trackbodyid": 0}  # noqa: RUF012 - declared once, never changed
+    camera: ClassVar = {"trackbodyid": 0}
 
     def __init__(self, settings: Any, rows: int, threads: int) -> None:
         super().__init__(settings, rows, threads)

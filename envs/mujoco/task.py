@@ -18,8 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from envs.mujoco.engines import make_physics
 from envs.mujoco.physics import Layout
+from envs.mujoco.random_rows import RandomRows
 
-ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+ASSETS = (
+    Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets",
+    Path(__file__).parent / "assets",
+)
 
 Range = Annotated[tuple[float, float], Field(strict=False)]
 """lower and upper bound; YAML gives a list"""
@@ -60,7 +64,7 @@ class TaskSettings(BaseModel):
     """size of a rendered picture (pixels)"""
     camera_id: int | None = None
     camera_name: str | None = None
-    """which of the model's cameras looks; none: one called "track", or else the free camera"""
+    """which of the model's cameras looks; neither: the free camera"""
     max_geom: int = Field(1000, ge=1)
     """most geoms drawn (count)"""
     visual_options: dict[int, bool] | None = None
@@ -76,7 +80,7 @@ class Task(ABC):
 
     id: ClassVar[str]
     settings_type: ClassVar[type[TaskSettings]]
-    camera: ClassVar[dict[str, Any]] = {}
+    camera: ClassVar[dict[str, Any]]
     """the free camera, as Gymnasium sets it"""
 
     def __init__(self, settings: Any, rows: int, threads: int) -> None:
@@ -106,7 +110,11 @@ class Task(ABC):
 
     def load(self) -> mujoco.MjModel:
         """The model of the task."""
-        return mujoco.MjModel.from_xml_path(str(model_path(self.settings.xml_file)))
+        return mujoco.MjModel.from_xml_path(str(self.model_path()))
+
+    def model_path(self) -> Path:
+        """Where the model lies. Raises ValueError if it does not."""
+        return model_path(self.settings.xml_file)
 
     @abstractmethod
     def observation_space(self) -> gymnasium.Space:
@@ -148,6 +156,9 @@ class Task(ABC):
         before: `position` before it
         """
 
+    def follow(self, moved: np.ndarray, random: RandomRows) -> None:  # noqa: B027 - most do not
+        """What happens after the step has been observed, in the rows that moved. moved: bool [B]"""
+
     @abstractmethod
     def begin_info(self) -> Info:
         """The info of every row that a reset gives, [B] by name."""
@@ -156,6 +167,10 @@ class Task(ABC):
         """Put those rows at the beginning of an episode."""
         self.physics.begin(rows, qpos, qvel)
         self.keep(rows)
+
+    def sites(self, saved: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Where sites are drawn that only pictures show. saved: one row of the state"""
+        return {}
 
     def digest(self) -> str:
         """Names the compiled model: snapshots of another one do not fit."""
@@ -172,12 +187,13 @@ def box(size: int) -> gymnasium.spaces.Box:
 def model_path(xml_file: str) -> Path:
     """Where that model lies. Raises ValueError if it does not."""
     if xml_file.startswith((".", "/", "~")):
-        path = Path(xml_file).expanduser()
+        places = [Path(xml_file).expanduser()]
     else:
-        path = ASSETS / xml_file
-    if not path.is_file():
-        raise ValueError(
-            f"xml_file {xml_file!r} does not exist; give a path that begins with '/', '.' or '~', "
-            f"or one of {', '.join(sorted(p.name for p in ASSETS.glob('*.xml')))}"
-        )
-    return path
+        places = [folder / xml_file for folder in ASSETS]
+    if found := [place for place in places if place.is_file()]:
+        return found[0]
+    known = sorted(path.name for folder in ASSETS for path in folder.glob("*.xml"))
+    raise ValueError(
+        f"xml_file {xml_file!r} does not exist; give a path that begins with '/', '.' or '~', "
+        f"or one of {', '.join(known)}"
+    )

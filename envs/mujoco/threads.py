@@ -93,8 +93,9 @@ class ThreadedPhysics:
             self._main.begin(self._rows[row], position, velocity)
 
     def close(self) -> None:
-        """See Physics."""
+        """See Physics: what is stepped after this is stepped by the calling thread."""
         self._finalizer()
+        self._helpers = 0
 
 
 class _Worker:

@@ -12,9 +12,10 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from delegate.backtrack.state import Rows, StatefulVectorEnv
+from delegate.backtrack.state import Rows, Snapshot, StatefulVectorEnv
 from envs.mujoco.physics import Failures
 from envs.mujoco.random_rows import RandomRows, row_seeds
+from envs.mujoco.rendering import Painter
 from envs.mujoco.task import RENDERING, Info, Task, TaskSettings
 
 StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray, Info]
@@ -91,6 +92,7 @@ class MujocoVectorEnv(StatefulVectorEnv):
         self._terminated = np.zeros(num_envs, bool)
         self._truncated = np.zeros(num_envs, bool)
         self._started = False
+        self._painter: Painter | None = None
 
     @property
     def model(self) -> mujoco.MjModel:
@@ -179,41 +181,19 @@ class MujocoVectorEnv(StatefulVectorEnv):
         if not self._started:
             raise gymnasium.error.ResetNeeded("step before reset: call reset(seed=...) first")
         action = self._checked(actions)
-        task, physics = self.task, self.task.physics
-        resting = ended.nonzero()[0] if ended.any() else _NO_ROWS
-        moving = (~ended).nonzero()[0] if resting.size else None
-        state_before = physics.state.copy()
+        task = self.task
         before = task.position()
-
-        failed: Failures = {}
-        if moving is None or moving.size:
-            failed = task.advance(moving, action)
-        if failed:
-            rows = np.array(sorted(failed))
-            physics.state[rows] = state_before[rows]
-            moved = ~ended
-            moved[rows] = False
-            moving, resting = moved.nonzero()[0], (~moved).nonzero()[0]
-        everyone = moving is None
-        task.keep(slice(None) if moving is None else moving)
-
-        reward, terminated, info = task.outcome(before, action)
-        if everyone:
-            self._clock += 1
-            self._terminated[:] = terminated
-            np.greater_equal(self._clock, self.max_episode_steps, out=self._truncated)
-        else:
-            self._clock[moving] += 1
-            self._terminated[moving] = terminated[moving]
-            self._truncated[moving] = self._clock[moving] >= self.max_episode_steps
-            reward[resting] = 0.0
-        restarting = _NO_ROWS
-        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            restarting = ended.nonzero()[0] if resting.size else _NO_ROWS
-            if restarting.size:
-                self._begin(restarting)
-        if not everyone:
-            self._clear(info, resting)
+        moved, failed = self._advance(~ended, action)
+        with np.errstate(all="ignore" if failed else None):
+            reward, terminated, info = task.outcome(before, action)
+        np.add(self._clock, 1, out=self._clock, where=moved)
+        np.copyto(self._terminated, terminated, where=moved)
+        np.greater_equal(self._clock, self.max_episode_steps, out=self._truncated, where=moved)
+        task.follow(moved, self._random)
+        if ended.any() and self.autoreset_mode is AutoresetMode.NEXT_STEP:
+            self._begin(ended.nonzero()[0])
+        if not moved.all():
+            self._clear(reward, info, (~moved).nonzero()[0])
         terminated, truncated = self._terminated.copy(), self._truncated.copy()
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             over = terminated | truncated
@@ -226,9 +206,41 @@ class MujocoVectorEnv(StatefulVectorEnv):
             raise Diverged(task.id, failed, result)
         return result
 
+    def render(self, row: int | None = None) -> Any:
+        """uint8 [height, width, 3] of that row, or a tuple of one a row; None without a mode.
+
+        Raises RenderingUnavailable where there is no OpenGL.
+        """
+        if self.render_mode is None:
+            return None
+        if row is None:
+            return tuple(self.render(index) for index in range(self.num_envs))
+        index = self.row_index(np.array([row]))
+        return self._paint({name: array[index[0]] for name, array in self.state_arrays().items()})
+
+    def render_snapshot(self, snapshot: Snapshot, row: int) -> np.ndarray:
+        """The picture of a saved row, whatever the live ones do. uint8 [height, width, 3]
+
+        Raises SnapshotMismatch for a snapshot of another world, IndexError for a row it lacks,
+        and RenderingUnavailable where there is no OpenGL.
+        """
+        self.check_world(snapshot)
+        self.check_names(set(snapshot.arrays), set(self.state_arrays()))
+        if not 0 <= row < snapshot.rows:
+            raise IndexError(f"row {row}: the snapshot has rows 0 to {snapshot.rows - 1}")
+        return self._paint({name: array[row] for name, array in snapshot.arrays.items()})
+
+    def _paint(self, saved: dict[str, np.ndarray]) -> np.ndarray:
+        if self._painter is None:
+            self._painter = Painter(self.model, self.settings, self.task.camera)
+        return self._painter.paint(saved["physics"], self.task.sites(saved))
+
     def close_extras(self, **kwargs: Any) -> None:
-        """End the threads."""
+        """End the threads, and give back what drawing holds."""
         self.task.physics.close()
+        if self._painter is not None:
+            self._painter.close()
+            self._painter = None
 
     def _begin(self, rows: np.ndarray, placement: Any = None) -> None:
         drawn = []
@@ -242,7 +254,27 @@ class MujocoVectorEnv(StatefulVectorEnv):
         self._terminated[rows] = False
         self._truncated[rows] = False
 
-    def _clear(self, info: Info, rows: np.ndarray) -> None:
+    def _advance(self, moving: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, Failures]:
+        """Step the physics of those rows; returns which of them moved, and which failed and why.
+
+        moving, returned: bool [B]
+        """
+        state = self.task.physics.state
+        everyone = moving.all()
+        if not everyone and not moving.any():
+            return moving, {}
+        before = state.copy()
+        failed = self.task.advance(None if everyone else moving.nonzero()[0], action)
+        if failed:
+            rows = np.array(sorted(failed))
+            state[rows] = before[rows]
+            moving[rows] = False
+        self.task.keep(slice(None) if moving.all() else moving.nonzero()[0])
+        return moving, failed
+
+    def _clear(self, reward: np.ndarray, info: Info, rows: np.ndarray) -> None:
+        """Rows that did not move earn nothing, and have the info of a reset."""
+        reward[rows] = 0.0
         begun = self.task.begin_info()
         for name, values in info.items():
             values[rows] = begun[name][rows] if name in begun else 0
@@ -279,6 +311,3 @@ class MujocoVectorEnv(StatefulVectorEnv):
         if not self._started and len(rows) < self.num_envs:
             raise ValueError("reset_mask leaves rows that never began; reset all rows first")
         return rows
-
-
-_NO_ROWS = np.empty(0, dtype=np.intp)

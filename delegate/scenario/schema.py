@@ -10,9 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
-from delegate.document import Document, Location, ScenarioError, read
-from delegate.sections import (
-    Actor,
+from delegate.scenario.document import Document, Location, read
+from delegate.scenario.sections import (
     Arm,
     AuditArm,
     CalibrationSection,
@@ -23,7 +22,6 @@ from delegate.sections import (
     MonitorSection,
     Name,
     ParentSection,
-    PlainArm,
     RandomRollbackArm,
     RecallSection,
     RollbackArm,
@@ -33,7 +31,7 @@ from delegate.sections import (
     WorldSection,
     default_ids,
 )
-from delegate.validation import (
+from delegate.scenario.validation import (
     Problem,
     describe,
     refuse,
@@ -41,27 +39,6 @@ from delegate.validation import (
     settings_problems,
     unknown,
 )
-
-__all__ = [
-    "Actor",
-    "Arm",
-    "AuditArm",
-    "CalibrationSection",
-    "Child",
-    "DelegationSection",
-    "LevelsSection",
-    "MonitorSection",
-    "ParentSection",
-    "PlainArm",
-    "RandomRollbackArm",
-    "RecallSection",
-    "RollbackArm",
-    "Scenario",
-    "ScenarioError",
-    "WorldSection",
-    "json_schema",
-    "load",
-]
 
 Registries = Mapping[str, Collection[str]]
 """the names that exist: "envs", "policies", "monitors", "statistics" -> ids; a missing one is

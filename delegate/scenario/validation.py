@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from delegate.document import Document, Location, ScenarioError, brief, kind_of
+from delegate.scenario.document import Document, Location, ScenarioError, brief, kind_of
 
 Problem = tuple[Location, str]
 """where, and what is wrong there with its remedy"""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, Strict
 from pydantic_core import PydanticCustomError
 
-from delegate.document import brief
+from delegate.scenario.document import brief
 
 MAX_SEEDS = 1_000
 
