@@ -1,0 +1,81 @@
+"""What a simulator's codec does, and which codec a simulator gets."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from delegate.backtrack.state import RandomStateMode, Snapshot, StatefulVectorEnv
+
+
+class Engine(ABC):
+    """Reads and writes all that can change in one simulator, exactly.
+
+    codec: its name · random: the names of what it saves that is random state
+    """
+
+    codec: ClassVar[str]
+    random: frozenset[str] = frozenset()
+    keep_frames: bool = False
+    """whether `frame` will be asked for"""
+    stand_in: Any = None
+    """what the environment must use instead of the simulator, so that its codec sees all"""
+
+    @abstractmethod
+    def save(self) -> dict[str, Any]:
+        """Name -> array, or an object that nothing changes afterwards."""
+
+    @abstractmethod
+    def load(self, values: Mapping[str, Any], rng: RandomStateMode) -> None:
+        """Be as when those values were saved."""
+
+    @property
+    @abstractmethod
+    def world(self) -> str:
+        """What a snapshot must share with this simulator: model and version."""
+
+    def warnings(self) -> int:
+        """How often the simulation has blown up so far; a count that only grows."""
+        return 0
+
+    def frame(self) -> Any:
+        """What the screen showed when it was saved, where drawing would not show that; or None."""
+        return None
+
+
+class RowsEngine(Engine):
+    """A StatefulVectorEnv inside the environment: it saves its own rows."""
+
+    codec = "rows"
+
+    def __init__(self, env: StatefulVectorEnv) -> None:
+        self.env = env
+        self.random = env.random_state
+
+    def save(self) -> dict[str, Any]:
+        return dict(self.env.snapshot().arrays)
+
+    def load(self, values: Mapping[str, Any], rng: RandomStateMode) -> None:
+        self.env.restore(Snapshot(self.env.world, values), rng=rng)
+
+    @property
+    def world(self) -> str:
+        return self.env.world
+
+
+def engine_of(simulator: Any) -> Engine:
+    """The codec of a simulator that `is_engine` knows."""
+    if isinstance(simulator, StatefulVectorEnv):
+        return RowsEngine(simulator)
+    if (mujoco := sys.modules.get("mujoco")) is not None:
+        from envs.adapted.mujoco_state import DataEngine, ModelEngine
+
+        if isinstance(simulator, mujoco.MjData):
+            return DataEngine(simulator)
+        if isinstance(simulator, mujoco.MjModel):
+            return ModelEngine(simulator)
+    from envs.adapted.ale_state import AtariEngine
+
+    return AtariEngine(simulator)
