@@ -1,9 +1,9 @@
 """Any single Gymnasium environment as rows that can be saved and restored exactly.
 
-    env = envs.adapt("CartPole-v1", num_envs=4)
-    saved = env.snapshot()
-    ...
-    env.restore(saved)
+env = envs.adapt("CartPole-v1", num_envs=4)
+saved = env.snapshot()
+...
+env.restore(saved)
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 Parts = Mapping[str, Any]
 """observation (batch), flag, depth, held, budget: int64 [n]; action: int64 [n] or float [n, d];
@@ -191,6 +191,20 @@ def observation_of(
     if isinstance(world, Box) and len(world.shape) == 1 and world.dtype.kind == "f":
         return FlatObservation(world, parts, budget)
     return DictObservation(world, parts)
+
+
+def empty(space: gymnasium.Space[Any], rows: int) -> Any:
+    """A batch of observations to write into: arrays [rows, ...] in dicts and tuples like the space.
+
+    What is no array (texts, graphs, sequences) goes into an object array [rows].
+    """
+    if isinstance(space, Dict):
+        return {name: empty(part, rows) for name, part in space.spaces.items()}
+    if isinstance(space, Tuple):
+        return tuple(empty(part, rows) for part in space.spaces)
+    if isinstance(space, Box | Discrete | MultiDiscrete | MultiBinary):
+        return np.zeros((rows, *(space.shape or ())), space.dtype)
+    return np.full(rows, None)
 
 
 def copied(batch: Any) -> Any:

@@ -6,9 +6,8 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.vector.utils import create_empty_array
 
-from delegate.backtrack.observation import leaves
+from delegate.backtrack.observation import empty, leaves
 
 
 class Progress:
@@ -39,7 +38,7 @@ class Progress:
         self.action = np.repeat(action[None], rows, axis=0)
         self.origin: Any = None
         if origin is not None:
-            self.origin = create_empty_array(origin, rows, fn=np.zeros)
+            self.origin = empty(origin, rows)
 
     @property
     def ended(self) -> np.ndarray:

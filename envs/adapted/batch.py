@@ -7,24 +7,10 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector.utils import iterate
 
 Space = gymnasium.Space[Any]
-
-
-def empty(space: Space, rows: int) -> Any:
-    """A batch of observations to write into: arrays [rows, ...] in dicts and tuples like the space.
-
-    What is no array (texts, graphs, sequences) goes into an object array [rows].
-    """
-    if isinstance(space, Dict):
-        return {name: empty(part, rows) for name, part in space.spaces.items()}
-    if isinstance(space, Tuple):
-        return tuple(empty(part, rows) for part in space.spaces)
-    if isinstance(space, Box | Discrete | MultiDiscrete | MultiBinary):
-        return np.zeros((rows, *space.shape), space.dtype)
-    return np.full(rows, None)
 
 
 def write(batch: Any, row: int, value: Any) -> None:
@@ -57,7 +43,7 @@ def split_actions(space: Space, batched: Space, actions: Any, rows: int) -> list
             if not space.contains(action):
                 raise ValueError(f"row {row}: action {action!r} is not in {space}")
         return each
-    given, shape = np.asarray(actions), (rows, *space.shape)
+    given, shape = np.asarray(actions), (rows, *(space.shape or ()))
     if given.shape != shape:
         raise ValueError(f"actions have shape {given.shape}; give {shape}, one action a row")
     if given.dtype.kind not in ("fiu" if space.dtype.kind == "f" else "iub"):

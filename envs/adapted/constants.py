@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 _CONSTANT: dict[tuple[str, str], frozenset[str]] = {
     ("gymnasium.core", "Env"): frozenset(
         # how it was made
@@ -23,9 +21,12 @@ _CONSTANT: dict[tuple[str, str], frozenset[str]] = {
 }
 
 
-@cache
 def constant_names(cls: type) -> frozenset[str]:
     """The attributes of an environment of that class that are left as they are."""
-    return frozenset().union(
-        *(_CONSTANT.get((base.__module__, base.__name__), ()) for base in cls.__mro__)
-    )
+    if cls not in _known:
+        named = (_CONSTANT.get((base.__module__, base.__name__), ()) for base in cls.__mro__)
+        _known[cls] = frozenset[str]().union(*named)
+    return _known[cls]
+
+
+_known: dict[type, frozenset[str]] = {}

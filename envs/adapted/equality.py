@@ -61,9 +61,7 @@ def difference(
 
 def _arrays(first: np.ndarray, second: np.ndarray, name: str) -> str | None:
     if first.dtype != second.dtype or first.shape != second.shape:
-        return (
-            f"{name} was {first.dtype} {first.shape}, is {second.dtype} {second.shape}".lstrip()
-        )
+        return f"{name} was {first.dtype} {first.shape}, is {second.dtype} {second.shape}".lstrip()
     if first.tobytes() == second.tobytes():
         return None
     if first.dtype.kind in "fc":

@@ -124,6 +124,7 @@ _CONTAINERS: dict[type, Kind] = {
 }
 
 _known: dict[type, Kind] = dict(_CONTAINERS)
+_slots: dict[type, tuple[str, ...]] = {}
 
 
 def kind_of(cls: type) -> Kind:
@@ -205,10 +206,11 @@ def _is_pure(cls: type) -> bool:
     return cls.__itemsize__ == 0 and cls.__basicsize__ == size
 
 
-@functools.cache
 def all_slots(cls: type) -> tuple[str, ...]:
     """The attributes that instances keep in slots."""
-    return tuple(name for base in cls.__mro__ for name in slot_names(base))
+    if cls not in _slots:
+        _slots[cls] = tuple(name for base in cls.__mro__ for name in slot_names(base))
+    return _slots[cls]
 
 
 def slot_names(cls: Any) -> list[str]:

@@ -167,7 +167,7 @@ def _merged(
 
 def _memory(start: int, end: int) -> np.ndarray:
     """That memory as bytes, live, valid as long as what it belongs to. uint8 [n]"""
-    return np.frombuffer((ctypes.c_uint8 * (end - start)).from_address(start), np.uint8)
+    return np.ctypeslib.as_array((ctypes.c_uint8 * (end - start)).from_address(start))
 
 
 def _block(data: mujoco.MjData, inside: np.ndarray, size: int) -> np.ndarray:

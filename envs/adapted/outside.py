@@ -1,4 +1,4 @@
-"""What lies outside an environment, where no snapshot reaches: globals, class attributes, clocks."""
+"""What lies outside an environment, where no snapshot reaches: globals, clocks."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -146,8 +145,6 @@ def _shared(touched: list[str]) -> str:
 
 
 def _step(where: str) -> str:
-    """".3.observation[2] was ..." as words."""
+    """ ".3.observation[2] was ..." as words."""
     number, _, rest = where.lstrip(".").partition(".")
     return f"{rest or where} (moment {number})"
-
-

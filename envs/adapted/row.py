@@ -12,7 +12,8 @@ import numpy as np
 from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
 
 from delegate.backtrack.state import RandomStateMode
-from envs.adapted.engine import Engine, engine_of
+from envs.adapted.codecs import engine_of
+from envs.adapted.engine import Engine
 from envs.adapted.graph import Path
 from envs.adapted.objects import Restorer, SavedObjects, SavedStreams, Saver, find
 from envs.adapted.refusal import NotRestorable

@@ -49,7 +49,7 @@ def like(original: Stream, state: Any) -> Stream:
     if isinstance(original, np.random.Generator):
         new = np.random.Generator(type(original.bit_generator)(0))
     elif isinstance(original, np.random.RandomState):
-        new = np.random.RandomState(type(original._bit_generator)(0))  # type: ignore[arg-type]
+        new = np.random.RandomState(type(original._bit_generator)(0))
     else:
         new = type(original)(0)
     write(new, state)

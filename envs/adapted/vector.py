@@ -13,9 +13,15 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from delegate.backtrack.autoreset import final
-from delegate.backtrack.observation import copied, leaves, put, take
-from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, SnapshotMismatch, StatefulVectorEnv
-from envs.adapted.batch import empty, merge_infos, split_actions, write
+from delegate.backtrack.observation import copied, empty, leaves, take
+from delegate.backtrack.state import (
+    RandomStateMode,
+    Rows,
+    Snapshot,
+    SnapshotMismatch,
+    StatefulVectorEnv,
+)
+from envs.adapted.batch import merge_infos, split_actions, write
 from envs.adapted.refusal import NotRestorable, RowFailed
 from envs.adapted.row import Row, Saved
 
@@ -101,9 +107,7 @@ class AdaptedVectorEnv(StatefulVectorEnv):
                 f"row {int(unready[0])}: step before its reset; call reset, for some rows with "
                 "options={'reset_mask': ...}"
             )
-        each = split_actions(
-            self.single_action_space, self.action_space, actions, self.num_envs
-        )
+        each = split_actions(self.single_action_space, self.action_space, actions, self.num_envs)
         ended = self._terminated | self._truncated
         reward = np.zeros(self.num_envs)
         infos: list[dict[str, Any] | None] = [None] * self.num_envs
@@ -122,11 +126,11 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         if self.autoreset_mode == AutoresetMode.SAME_STEP and over.any():
             info = merge_infos(infos, self.num_envs)
             last = final(self._shown, info, over)
-            for row in np.flatnonzero(over):
+            for row in np.flatnonzero(over).tolist():
                 try:
-                    infos[row] = self._begin(int(row), None, None)
+                    infos[row] = self._begin(row, None, None)
                 except Exception as error:
-                    failures[int(row)] = error
+                    failures[row] = error
         self._raise(failures)
         merged = merge_infos(infos, self.num_envs) | last
         return copied(self._shown), reward, terminated, truncated, merged
@@ -214,9 +218,7 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         self._terminated[row], self._truncated[row] = terminated, truncated
         return reward, info
 
-    def _begin(
-        self, row: int, seed: int | None, options: dict[str, Any] | None
-    ) -> dict[str, Any]:
+    def _begin(self, row: int, seed: int | None, options: dict[str, Any] | None) -> dict[str, Any]:
         observation, info = self.rows[row].reset(seed, options)
         write(self._shown, row, observation)
         self._terminated[row] = self._truncated[row] = False
