@@ -309,13 +309,13 @@ class Bound:
         return self
 
 
-def is_display(value: Any) -> bool:
+def is_display(value: Any, depth: int = 3) -> bool:
     """Whether a value is only for showing: a window or surface, or a collection of them."""
     kind = kind_of(type(value))
     if kind is Kind.DICT:
-        return _all_display(value.values())
+        return _all_display(value.values(), depth - 1)
     if kind is Kind.LIST or kind is Kind.TUPLE:
-        return _all_display(value)
+        return _all_display(value, depth - 1)
     return kind is Kind.DISPLAY
 
 
@@ -332,11 +332,11 @@ def readable(path: Path) -> str:
     return "".join(words)
 
 
-def _all_display(values: Any) -> bool:
-    """Whether there are any and all are displays."""
+def _all_display(values: Any, depth: int = 2) -> bool:
+    """Whether there are any and all are displays; collections are looked into `depth` deep."""
     found = False
     for value in values:
-        if type(value) in _PLAIN_ATOMS or not is_display(value):
+        if depth < 0 or type(value) in _PLAIN_ATOMS or not is_display(value, depth):
             return False
         found = True
     return found

@@ -90,12 +90,12 @@ _REFUSED: dict[type, str] = {
 }
 _REFUSED_NAMES = {
     ("gymnasium.wrappers.rendering", "RecordVideo"): (
-        "files that RecordVideo writes, which cannot be taken back; "
-        "leave it out and take frames from render()"
+        "a RecordVideo, whose files cannot be taken back; leave it out and take frames from "
+        "render()"
     ),
     ("Box2D.Box2D", None): (
         "a Box2D object: its C++ world (contacts, impulses, sleeping bodies) can be neither read "
-        "out whole nor copied"
+        "out whole nor copied; choose an environment simulated in MuJoCo or in Python"
     ),
     ("_multiprocessing", None): "a lock or pipe to another process",
     ("multiprocessing.connection", None): "a pipe to another process",

@@ -120,20 +120,17 @@ def _why(row: Row, actions: list[Any], where: str) -> str:
     first, again = play(), play()
     if touched := outside.changed(before, outside.read(row.classes)):
         return _shared(touched)
-    if (differs := difference(first, again)) is not None:
-        if clocks := outside.clock_calls(play):
-            return (
-                f"it depends on the clock or the operating system ({', '.join(clocks[:3])}); "
-                "draw from self.np_random and count steps instead"
-            )
+    anew = difference(first, again) is not None
+    if anew and (clocks := outside.clock_calls(play)):
         return (
-            f"it does not repeat itself even from reset(seed={SEED}) ({_step(differs)}); draw "
-            "all randomness from self.np_random and keep all state in attributes"
+            f"it depends on the clock or the operating system ({', '.join(clocks[:3])}); "
+            "draw from self.np_random and count steps instead"
         )
+    also = f", nor does it repeat itself from reset(seed={SEED})" if anew else ""
     return (
-        f"played again from a saved moment, {_step(where)}; it keeps state where no snapshot "
-        "reaches (a library's own memory, another process); keep it in attributes, or give the "
-        "object that holds it a __deepcopy__"
+        f"played again from a saved moment, {_step(where)}{also}; it keeps state where no snapshot "
+        "reaches (a library's own memory, another process, a copy hook that loses some); keep it "
+        "in attributes, or give the object that holds it a __deepcopy__"
     )
 
 
