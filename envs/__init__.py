@@ -3,7 +3,7 @@
 from envs.adapted.refusal import NotRestorable
 from envs.grid.level import concatenate
 from envs.gymnasium import adapt
-from envs.registry import bank, ids, make, make_rules, register, settings_type
+from envs.registry import bank, ids, make, make_rules, mujoco_ids, register, settings_type
 
 register()
 
@@ -15,6 +15,7 @@ __all__ = [
     "ids",
     "make",
     "make_rules",
+    "mujoco_ids",
     "register",
     "settings_type",
 ]

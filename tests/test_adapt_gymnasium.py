@@ -1,4 +1,4 @@
-"""Gymnasium's own small environments through `adapt`: exact, in every mode, told from plain ones."""
+"""Gymnasium's own small environments through `adapt`: exact, and in every mode."""
 
 from __future__ import annotations
 
@@ -242,9 +242,10 @@ def test_a_row_that_raises_is_named_and_the_others_go_on() -> None:
     env.reset(seed=0)
     env.envs[1].breaks = True
     stay = np.ones(3, np.int64)
+    for _ in range(2):
+        env.step(stay)
     with pytest.raises(RowFailed, match="row 1: ZeroDivisionError: the third step") as failure:
-        for _ in range(3):
-            env.step(stay)
+        env.step(stay)
     assert failure.value.row == 1
     assert [each.steps for each in env.envs] == [3, 3, 3]
     assert env.observe()[:, 1].tolist() == [3, 2, 3], "rows 0 and 2 took their third step"
@@ -286,7 +287,7 @@ def test_snapshots_of_anything_else_are_refused() -> None:
         with pytest.raises(SnapshotMismatch, match="cannot be restored into"):
             other.restore(saved)
     other_version = Snapshot(saved.world.replace(gymnasium.__version__, "0.1"), saved.arrays)
-    with pytest.raises(SnapshotMismatch, match="gymnasium 0.1"):
+    with pytest.raises(SnapshotMismatch, match=r"gymnasium 0\.1"):
         env.restore(other_version)
     with pytest.raises(SnapshotMismatch, match="holds 3 rows and 2 were named"):
         env.restore(saved, np.array([0, 1]))

@@ -17,7 +17,8 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 
 Parts = Mapping[str, Any]
 """observation (batch), flag, depth, held, budget: int64 [n]; action: int64 [n] or float [n, d];
-origin (batch). depth 0 and a discrete action 0 mean none; otherwise they count from 1."""
+origin (batch). depth 0 and a discrete action 0 mean none; otherwise they count from 1.
+flag, depth and held may be None for zero in every row."""
 
 
 class BacktrackObservation(ABC):
@@ -73,7 +74,8 @@ class IntegerObservation(BacktrackObservation):
         place = 1
         code = np.zeros(len(parts["observation"]), np.int64)
         for name, (radix, start) in self._digits.items():
-            code += place * (np.asarray(parts[name], np.int64) - start)
+            if parts[name] is not None:
+                code += place * (np.asarray(parts[name], np.int64) - start)
             place *= radix
         return code
 
@@ -114,15 +116,20 @@ class FlatObservation(BacktrackObservation):
     def encode(self, parts: Parts) -> np.ndarray:
         flat = np.zeros((len(parts["observation"]), *self.space.shape), self._dtype)  # type: ignore[misc]
         for name, space in self._spaces.items():
-            value, columns = np.asarray(parts[name]), flat[:, self._slices[name]]
+            if parts[name] is None:
+                continue
+            value, columns = np.asarray(parts[name]), self._slices[name]
             if isinstance(space, Box):
-                columns[:] = value
+                flat[:, columns] = value
             elif name == "budget":
-                columns[:, 0] = value / self._budget
+                flat[:, columns.start] = value / self._budget
+            elif np.count_nonzero(value) == 0:
+                continue
             elif name in ("depth", "action"):
-                columns[np.flatnonzero(value), value[value > 0] - 1] = 1
+                rows = np.flatnonzero(value)
+                flat[rows, columns.start - 1 + value[rows]] = 1
             else:
-                columns[:, 0] = value
+                flat[:, columns.start] = value
         return flat
 
     def decode(self, observation: Any) -> dict[str, Any]:
@@ -154,7 +161,13 @@ class DictObservation(BacktrackObservation):
 
     def encode(self, parts: Parts) -> dict[str, Any]:
         assert isinstance(self.space, Dict)
-        return {name: parts[name] for name in self.space.spaces}
+        shown: dict[str, Any] = {"observation": parts["observation"]}
+        rows = len(parts["budget"])
+        for name in self.space.spaces:
+            if name != "observation":
+                part = parts[name]
+                shown[name] = np.zeros(rows, np.int64) if part is None else copied(part)
+        return shown
 
     def decode(self, observation: Any) -> dict[str, Any]:
         return dict(observation)

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from delegate.backtrack.history import RowIndex
 from delegate.backtrack.observation import empty, leaves
 
 
@@ -54,10 +55,11 @@ class Progress:
             flag[rows] = False
         self.forget(rows)
 
-    def forget(self, rows: np.ndarray) -> None:
-        """Those rows are shown nothing of the last backtrack any more. rows: int [n] or bool [B]"""
-        self.depth[rows] = 0
-        self.action[rows] = self.no_action
+    def forget(self, rows: RowIndex) -> None:
+        """Those rows are shown nothing of the last backtrack any more."""
+        if np.count_nonzero(self.depth):
+            self.depth[rows] = 0
+            self.action[rows] = self.no_action
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         """The live arrays."""

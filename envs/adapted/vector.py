@@ -102,20 +102,37 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         a row that never began or failed, and RowFailed for a row whose environment raised or
         whose simulation blew up: the others took their step, see `observe`.
         """
-        if (unready := np.flatnonzero(~self._ready)).size:
+        self._check_ready(np.ones(self.num_envs, bool))
+        each = split_actions(self.single_action_space, self.action_space, actions, self.num_envs)
+        return self._step(each, np.ones(self.num_envs, bool))
+
+    def step_rows(
+        self, actions: Any, rows: np.ndarray
+    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Step those rows alone, see StatefulVectorEnv; raises as `step` does. rows: bool [B]"""
+        self._check_ready(rows)
+        each = split_actions(self.single_action_space, self.action_space, actions, self.num_envs)
+        observation, reward, terminated, truncated, info = self._step(each, rows)
+        return observation, reward, terminated & rows, truncated & rows, info
+
+    def _check_ready(self, rows: np.ndarray) -> None:
+        if (unready := np.flatnonzero(rows & ~self._ready)).size:
             raise ResetNeeded(
                 f"row {int(unready[0])}: step before its reset; call reset, for some rows with "
                 "options={'reset_mask': ...}"
             )
-        each = split_actions(self.single_action_space, self.action_space, actions, self.num_envs)
+
+    def _step(
+        self, each: list[Any], rows: np.ndarray
+    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         ended = self._terminated | self._truncated
         reward = np.zeros(self.num_envs)
         infos: list[dict[str, Any] | None] = [None] * self.num_envs
         failures = {}
-        for row, action in enumerate(each):
+        for row in np.flatnonzero(rows).tolist():
             try:
                 if not ended[row]:
-                    reward[row], infos[row] = self._move(row, action)
+                    reward[row], infos[row] = self._move(row, each[row])
                 elif self.autoreset_mode == AutoresetMode.NEXT_STEP:
                     infos[row] = self._begin(row, None, None)
             except Exception as error:
