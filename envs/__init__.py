@@ -1,11 +1,15 @@
 """Worlds that can be saved and restored row by row."""
 
+from envs.adapted.refusal import NotRestorable
 from envs.grid.level import concatenate
+from envs.gymnasium import adapt
 from envs.registry import bank, ids, make, make_rules, mujoco_ids, register, settings_type
 
 register()
 
 __all__ = [
+    "NotRestorable",
+    "adapt",
     "bank",
     "concatenate",
     "ids",

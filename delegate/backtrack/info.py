@@ -70,8 +70,11 @@ def scatter(into: dict[str, Any], info: dict[str, Any], rows: np.ndarray) -> Non
         elif key not in into:
             into[key] = _only(array, present)
         else:
-            if into[key].dtype != array.dtype or not into[key].flags.writeable:
-                into[key] = into[key].astype(np.result_type(into[key], array))
+            if into[key].dtype != array.dtype:
+                # a common type would let other rows decide what this row is told
+                into[key], array = into[key].astype(object), array.astype(object)
+            elif not into[key].flags.writeable:
+                into[key] = into[key].copy()
             into[key][present] = array[present]
         into[mask] = present | into[mask] if mask in into else present.copy()
 

@@ -1,10 +1,11 @@
 """What a backtracking agent sees: the world's observation and what was undone.
 
-Observations are batches of one kind: an array [B, ...], or a dict of them.
+Observations are batches of one kind: an array [B, ...], or a dict or tuple of them.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 Parts = Mapping[str, Any]
 """observation (batch), flag, depth, held, budget: int64 [n]; action: int64 [n] or float [n, d];
@@ -205,10 +206,26 @@ def observation_of(
     return DictObservation(world, parts)
 
 
+def empty(space: gymnasium.Space[Any], rows: int) -> Any:
+    """A batch of observations to write into: arrays [rows, ...] in dicts and tuples like the space.
+
+    What is no array (texts, graphs, sequences) goes into an object array [rows].
+    """
+    if isinstance(space, Dict):
+        return {name: empty(part, rows) for name, part in space.spaces.items()}
+    if isinstance(space, Tuple):
+        return tuple(empty(part, rows) for part in space.spaces)
+    if isinstance(space, Box | Discrete | MultiDiscrete | MultiBinary):
+        return np.zeros((rows, *(space.shape or ())), space.dtype)
+    return np.full(rows, None)
+
+
 def copied(batch: Any) -> Any:
     """A copy of a batch that shares nothing with it."""
     if isinstance(batch, dict):
         return {name: copied(value) for name, value in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(copied(value) for value in batch)
     return np.array(batch)
 
 
@@ -217,6 +234,9 @@ def put(batch: Any, rows: np.ndarray, values: Any) -> None:
     if isinstance(batch, dict):
         for name, value in batch.items():
             put(value, rows, values[name])
+    elif isinstance(batch, tuple):
+        for part, value in zip(batch, values, strict=True):
+            put(part, rows, value)
     else:
         batch[rows] = values
 
@@ -225,7 +245,9 @@ def take(batch: Any, rows: np.ndarray | np.integer | int) -> Any:
     """Those rows of a batch, copied. rows: int [n], or one int for a single observation"""
     if isinstance(batch, dict):
         return {name: take(value, rows) for name, value in batch.items()}
-    return batch[rows].copy()
+    if isinstance(batch, tuple):
+        return tuple(take(value, rows) for value in batch)
+    return copy.copy(batch[rows])  # texts in object arrays have no copy() of their own
 
 
 def leaves(batch: Any, name: str) -> dict[str, np.ndarray]:
@@ -235,5 +257,11 @@ def leaves(batch: Any, name: str) -> dict[str, np.ndarray]:
             path: array
             for key, value in batch.items()
             for path, array in leaves(value, f"{name}/{key}").items()
+        }
+    if isinstance(batch, tuple):
+        return {
+            path: array
+            for place, value in enumerate(batch)
+            for path, array in leaves(value, f"{name}/{place}").items()
         }
     return {name: batch}

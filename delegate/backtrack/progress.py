@@ -6,10 +6,9 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.vector.utils import create_empty_array
 
 from delegate.backtrack.history import RowIndex
-from delegate.backtrack.observation import leaves
+from delegate.backtrack.observation import empty, leaves
 
 
 class Progress:
@@ -40,7 +39,7 @@ class Progress:
         self.action = np.repeat(action[None], rows, axis=0)
         self.origin: Any = None
         if origin is not None:
-            self.origin = create_empty_array(origin, rows, fn=np.zeros)
+            self.origin = empty(origin, rows)
 
     @property
     def ended(self) -> np.ndarray:

@@ -220,6 +220,8 @@ def _shown(env: StatefulVectorEnv) -> Moment:
 def _flatten(name: str, value: Any, into: Moment) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
+            if key[:1] == "_" and isinstance(told := value.get(key[1:]), dict) and not told:
+                continue  # a mask of nothing
             _flatten(f"{name}/{key}", inner, into)
     elif isinstance(value, tuple | list):
         for position, inner in enumerate(value):
