@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from inspect import signature
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import gymnasium
 import numpy as np
@@ -22,6 +22,22 @@ from envs.grid.rules import GridSettings, Rules
 from envs.grid.trap_grid import TrapGrid
 from envs.grid.vector import GridVectorEnv
 
+if TYPE_CHECKING:
+    from envs.mujoco.vector import MujocoVectorEnv
+
+MujocoId = Literal[
+    "Ant-v5",
+    "AntMaze_UMaze-v5",
+    "HalfCheetah-v5",
+    "Hopper-v5",
+    "Humanoid-v5",
+    "PointMaze_UMaze-v3",
+    "Reacher-v5",
+    "Walker2d-v5",
+]
+MUJOCO_IDS: tuple[MujocoId, ...] = get_args(MujocoId)
+"""named here so that MuJoCo is only imported when one of its tasks is made"""
+
 WORLDS: dict[str, type[Rules]] = {world.id: world for world in (Corner, FourRooms, TrapGrid)}
 OPTIONS = tuple(list(signature(GridVectorEnv.__init__).parameters)[4:])
 """settings of the batch rather than of the world: observation, autoreset_mode, assign, ..."""
@@ -32,14 +48,29 @@ MAX_CELLS = 2**30
 
 
 def ids() -> list[str]:
-    """The names that `make` knows."""
+    """The grid worlds that `make` knows."""
     return sorted(WORLDS)
+
+
+def mujoco_ids() -> list[str]:
+    """The MuJoCo tasks that `make` knows."""
+    return sorted(MUJOCO_IDS)
+
+
+@overload
+def make(id: MujocoId, num_envs: int = 1, **settings: Any) -> MujocoVectorEnv: ...
+
+
+@overload
+def make(
+    id: str, num_envs: int = 1, *, levels: Level | None = None, **settings: Any
+) -> GridVectorEnv: ...
 
 
 def make(
     id: str, num_envs: int = 1, *, levels: Level | None = None, **settings: Any
-) -> GridVectorEnv:
-    """A batch of `num_envs` rows of one world.
+) -> GridVectorEnv | MujocoVectorEnv:
+    """A batch of `num_envs` rows of one world; for MuJoCo tasks see `envs.mujoco.make`.
 
     levels: the bank to play; None builds one of `num_levels` levels from `level_seed`
     settings: those of the world (see `settings_type(id)`) and of the batch: observation,
@@ -51,6 +82,12 @@ def make(
         raise ValueError(f"num_envs is {num_envs!r}; give an integer, 1 to {MAX_ROWS}")
     if not 1 <= num_envs <= MAX_ROWS:
         raise ValueError(f"num_envs is {num_envs}; give 1 to {MAX_ROWS}")
+    if id in MUJOCO_IDS:
+        from envs import mujoco
+
+        if levels is not None:
+            raise ValueError(f"{id} has no levels; leave them out")
+        return mujoco.make(id, int(num_envs), **settings)
     options = {name: settings.pop(name) for name in OPTIONS if name in settings}
     _check_options(id, options)
     options["autoreset_mode"] = AutoresetMode(

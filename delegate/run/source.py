@@ -17,10 +17,12 @@ import envs
 import policies
 from delegate import monitors, scenario
 from delegate.agents import Parent, Policy
+from delegate.backtrack import StatefulVectorEnv
 from delegate.backtrack.random_key import draw
 from delegate.delegation.protocols import PROTOCOLS
 from delegate.scenario import Actor, Scenario
 from delegate.trial import Playground
+from envs.grid import PlainGrid
 from envs.grid.level import Level, concatenate
 from envs.grid.rules import Rules
 from envs.registry import WORLDS
@@ -58,6 +60,17 @@ def registries() -> dict[str, dict[str, str]]:
         },
         "protocols": {name: _headline(protocol) for name, protocol in PROTOCOLS.items()},
     }
+
+
+def make_world(id: str, rows: int, **settings: Any) -> StatefulVectorEnv:
+    """A batch of that many rows of a shipped world; raises ValueError as `envs.make` does."""
+    return envs.make(id, rows, **settings)
+
+
+def plain_grid(id: str, *, observation: str, **settings: Any) -> PlainGrid:
+    """One row of a grid world as a plain Python loop."""
+    batch = envs.make(id, 1, **settings)
+    return PlainGrid(batch.rules, batch.levels, observation=observation)
 
 
 def load_scenario(path: Path) -> Scenario:
