@@ -34,7 +34,7 @@ class RandomRows:
         self._stale[row] = False
         self.save(row)
 
-    def written(self, rows: np.ndarray) -> None:
+    def written(self, rows: np.ndarray | slice) -> None:
         """Those rows of `words` were written from outside."""
         self._stale[rows] = True
 

@@ -49,7 +49,12 @@ class ThreadedPhysics:
         self._orders: SimpleQueue = SimpleQueue()
         self._reports: SimpleQueue = SimpleQueue()
         for worker in self._workers[1:]:
-            Thread(target=_serve, args=(worker, self._orders, self._reports), daemon=True).start()
+            Thread(
+                target=_serve,
+                args=(worker, self._orders, self._reports),
+                name="physics",
+                daemon=True,
+            ).start()
         self._helpers = len(self._workers) - 1
         self._finalizer = weakref.finalize(self, _dismiss, self._orders, self._helpers)
 
