@@ -1,7 +1,7 @@
 """Worlds that can be saved and restored row by row."""
 
-from envs.banks import TooFewLevels
 from envs.adapted.refusal import NotRestorable
+from envs.banks import TooFewLevels
 from envs.grid.level import concatenate
 from envs.gymnasium import adapt
 from envs.registry import bank, ids, make, make_rules, mujoco_ids, register, settings_type
@@ -9,8 +9,8 @@ from envs.registry import bank, ids, make, make_rules, mujoco_ids, register, set
 register()
 
 __all__ = [
-    "TooFewLevels",
     "NotRestorable",
+    "TooFewLevels",
     "adapt",
     "bank",
     "concatenate",

@@ -4,4 +4,12 @@ from delegate.run.execution import execute
 from delegate.run.source import Source, load_scenario, make_world, plain_grid, registries
 from delegate.store import RunError
 
-__all__ = ["RunError", "Source", "execute", "load_scenario", "make_world", "plain_grid", "registries"]
+__all__ = [
+    "RunError",
+    "Source",
+    "execute",
+    "load_scenario",
+    "make_world",
+    "plain_grid",
+    "registries",
+]
