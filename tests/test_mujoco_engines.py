@@ -22,7 +22,7 @@ from envs.mujoco.threads import ThreadedPhysics
 
 FIELDS = ("xpos", "cvel", "qfrc_actuator")
 
-needs_batch = pytest.mark.skipif(not available(), reason="needs mujoco.batch, of MuJoCo 4")
+needs_batch = pytest.mark.skipif(not available(), reason="needs mujoco.batch, of MuJoCo 3.17")
 ENGINES = [
     pytest.param(lambda *args: BatchPhysics(*args), marks=needs_batch, id="batch"),
     pytest.param(lambda *args: ThreadedPhysics(*args, contact_forces=False), id="threads"),

@@ -1,4 +1,4 @@
-"""The physics on MuJoCo's own threads: `mujoco.batch`, part of MuJoCo since version 4."""
+"""The physics on MuJoCo's own threads: `mujoco.batch`, part of MuJoCo since 3.17."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from envs.mujoco.physics import STATE, Failures, Layout, failure
 
 try:
     from mujoco import batch
-except ImportError:  # MuJoCo 3
+except ImportError:  # MuJoCo before 3.17
     batch = None
 
 

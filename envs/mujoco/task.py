@@ -81,7 +81,7 @@ class Task(ABC):
     id: ClassVar[str]
     settings_type: ClassVar[type[TaskSettings]]
     camera: ClassVar[dict[str, Any]]
-    """the free camera, as Gymnasium sets it"""
+    """the free camera, as Gymnasium sets it, but that it follows whoever walks away"""
 
     def __init__(self, settings: Any, rows: int, threads: int) -> None:
         self.settings = settings
