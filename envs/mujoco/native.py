@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import mujoco
 import numpy as np
 
-from envs.mujoco.physics import STATE, Failures, Layout, failure
+from envs.mujoco.physics import STATE, Failures, Layout, Place, failure
 
 try:
     from mujoco import batch
@@ -68,13 +68,13 @@ class BatchPhysics:
         self._batch.forward(rows)
         self._read(rows)
 
-    def begin(self, rows: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
+    def begin(self, rows: np.ndarray, places: Sequence[Place]) -> None:
         """See Physics."""
         data = self._beginner
-        for row, position, velocity in zip(rows.tolist(), qpos, qvel, strict=True):
+        for row, (qpos, qvel) in zip(rows.tolist(), places, strict=True):
             mujoco.mj_resetData(self.model, data)
-            data.qpos[:] = position
-            data.qvel[:] = velocity
+            data.qpos[:] = qpos
+            data.qvel[:] = qvel
             mujoco.mj_forward(self.model, data)
             mujoco.mj_getState(self.model, data, self.state[row], STATE)
             for name, array in self._fields.items():
