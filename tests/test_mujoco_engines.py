@@ -16,8 +16,9 @@ import pytest
 from envs.mujoco.engines import make_physics
 from envs.mujoco.native import BatchPhysics, available
 from envs.mujoco.physics import STATE, Layout, Physics
+from envs.mujoco.profiler import stop_profiler
 from envs.mujoco.random_rows import RandomRows, row_seeds
-from envs.mujoco.task import ASSETS
+from envs.mujoco.task import ASSETS, NO_ISLANDS
 from envs.mujoco.threads import ThreadedPhysics
 
 FIELDS = ("xpos", "cvel", "qfrc_actuator")
@@ -120,6 +121,41 @@ def test_contact_forces_need_the_threads() -> None:
     assert isinstance(make_physics(model, 2, 2, (), contact_forces=True), ThreadedPhysics)
     without = make_physics(model, 2, 2, ())
     assert isinstance(without, BatchPhysics if available() else ThreadedPhysics)
+
+
+@pytest.mark.parametrize("name", ["half_cheetah", "hopper", "walker2d_v5", "ant", "humanoid"])
+def test_looking_for_islands_changes_nothing_where_there_is_one(name: str) -> None:
+    """Why the tasks may leave it out: with one kinematic tree, every bit stays the same."""
+    islands, none = load(f"{name}.xml"), load(f"{name}.xml")
+    assert islands.ntree == 1
+    none.opt.disableflags |= NO_ISLANDS
+    one, other = mujoco.MjData(islands), mujoco.MjData(none)
+    rng = np.random.default_rng(0)
+    constrained = 0
+    for time in range(1_500):
+        one.ctrl[:] = other.ctrl[:] = rng.uniform(-1, 1, islands.nu)
+        mujoco.mj_step(islands, one)
+        mujoco.mj_step(none, other)
+        if time % 50 == 0:
+            mujoco.mj_rnePostConstraint(islands, one)
+            mujoco.mj_rnePostConstraint(none, other)
+            np.testing.assert_array_equal(one.cfrc_ext, other.cfrc_ext)
+        constrained += one.nefc > 0
+        for field in ("qpos", "qvel", "qacc_warmstart", "qfrc_constraint"):
+            np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
+    assert constrained > 200, "hardly any contact, so this tests nothing"
+
+
+def test_the_profiler_stands_still() -> None:
+    assert stop_profiler()
+    model = load("hopper.xml")
+    data = mujoco.MjData(model)
+    mujoco.mj_step(model, data, 20)
+    assert not any(timer.duration for timer in data.timer)
+    mujoco.set_mjcb_time(None)
+    mujoco.mj_step(model, data, 20)
+    assert any(timer.duration for timer in data.timer), "the bindings no longer start it"
+    stop_profiler()
 
 
 def test_threads_end_with_their_physics() -> None:
