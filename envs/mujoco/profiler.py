@@ -1,4 +1,4 @@
-"""MuJoCo's built-in profiler, which its Python bindings start and nothing here reads.
+"""MuJoCo's built-in profiler, which its newer Python bindings start and nothing here reads.
 
 It looks at the clock at every stage of every step: measured, 20% of a step of Hopper, 11% of
 Humanoid. The bindings have no way to stop it, but MuJoCo's callbacks are pointers that C code, and
@@ -16,7 +16,7 @@ import mujoco
 def stop_profiler() -> bool:
     """Unset `mjcb_time` for the whole process, so that `MjData.timer` stands still.
 
-    Physics does not depend on it. `mujoco.set_mjcb_time(None)` starts it again. Returns whether
+    Physics does not depend on it. In MuJoCo 4 `mujoco.set_mjcb_time(None)` starts it again. Returns whether
     the pointer was found.
     """
     for library in sorted(Path(mujoco.__file__).parent.glob("*mujoco*")):
