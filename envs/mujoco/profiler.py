@@ -16,8 +16,8 @@ import mujoco
 def stop_profiler() -> bool:
     """Unset `mjcb_time` for the whole process, so that `MjData.timer` stands still.
 
-    Physics does not depend on it. In MuJoCo 4 `mujoco.set_mjcb_time(None)` starts it again. Returns whether
-    the pointer was found.
+    Physics does not depend on it. In MuJoCo 4 `mujoco.set_mjcb_time(None)` starts it again.
+    Returns whether the pointer was found.
     """
     for library in sorted(Path(mujoco.__file__).parent.glob("*mujoco*")):
         if library.suffix in (".py", ".pyi") or not library.is_file():
