@@ -111,7 +111,7 @@ def import_faults(root: Path) -> list[str]:
                 faults.append(f"{where}, which is upwards")
             elif there != here and FLOORS[there] == FLOORS[here] and (here, there) not in SIDEWAYS:
                 faults.append(f"{where}, which is sideways")
-            if name.startswith("delegate") and name != "delegate.run" and there in PACKAGES[1:]:
+            if here.startswith("delegate") and here != "delegate.run" and there in PACKAGES[1:]:
                 faults.append(f"{where}, which only delegate.run may name")
     return faults
 

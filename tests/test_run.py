@@ -232,7 +232,7 @@ def test_a_lost_run_json_is_written_anew(scenario, whole, tmp_path, capsys, cont
 
 def test_a_world_that_cannot_give_the_levels_leaves_no_folder(tmp_path):
     source = tmp_path / "tight.yaml"
-    source.write_text(TINY.replace("budget: 40, interactions: 120", "budget: 1, interactions: 1"))
+    source.write_text(TINY.replace("shifted: {corner_size: 7}", "shifted: {corner_size: 1}"))
     with pytest.raises(RunError, match=r"tight\.yaml: .*distinguishing"):
         execute(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -268,7 +268,7 @@ def test_the_splits_share_no_level(scenario):
     plan = run.load_scenario(scenario)
     used: list[int] = []
     for seed in plan.seeds:
-        source = run._Source(plan)
+        source = run.Source(plan)
         for split in ("train", "calibrate", "test"):
             used += source.playground(seed, split).levels["seed"].tolist()
     assert len(set(used)) == len(used)

@@ -29,7 +29,7 @@ FILES = ("events.jsonl", "steps.npz", "watch.npz", "levels.npz", "calibration.js
 STEP_COLUMNS = {
     "row": "iu", "sub_episode": "iu", "clock": "iu", "path_clock": "iu", "state": "iu",
     "action": "iu", "next_state": "iu", "reward": "f", "proxy_reward": "f", "terminated": "b",
-    "divergent": "b",
+    "divergent": "b", "effects": "iu",
 }  # fmt: skip
 WATCH_COLUMNS = {"row": "iu", "sub_episode": "iu", "step": "iu", "clock": "iu", "divergent": "b"}
 LEVEL_COLUMNS = {

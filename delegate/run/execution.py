@@ -1,11 +1,9 @@
-"""Run a scenario: every arm on every seed, in processes, resumable. The one place in this
-package that knows the worlds in `envs` and the agents in `policies`."""
+"""Run a scenario: every arm on every seed, in processes, resumable."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import re
 import sys
 import threading
 import time
@@ -16,69 +14,16 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from gymnasium.vector import AutoresetMode
-from pydantic import BaseModel, model_validator
 from threadpoolctl import threadpool_limits
 
-import envs
-import policies
-from delegate import monitors, scenario, store
-from delegate.agents import Parent, Policy
-from delegate.backtrack.random_key import draw
-from delegate.delegation.protocols import PROTOCOLS
-from delegate.scenario import Actor, Scenario
+from delegate import store
+from delegate.run.source import FIRST_LEVEL, SEED_BLOCK, SPLIT_BLOCK, SPLITS, Source
+from delegate.scenario import Scenario
 from delegate.store import RunError
-from delegate.trial import Laboratory, Playground, Trial, trials
-from envs.grid.level import concatenate
-from envs.registry import WORLDS
-
-__all__ = ["RunError", "execute", "load_scenario", "registries"]
+from delegate.trial import Laboratory, Trial, trials
 
 Progress = Callable[[float, float, str], None]
 """(done, total, what is being done)"""
-
-SEED_BLOCK = 5_000_000
-FIRST_LEVEL = 1_000_000_000
-SPLITS = {"train": 0, "calibrate": 1, "validate": 2, "test_nominal": 3, "test_shifted": 4}
-SPLIT_BLOCK = SEED_BLOCK // len(SPLITS)
-"""level seeds of a training seed's split: FIRST_LEVEL + seed * SEED_BLOCK + split * SPLIT_BLOCK"""
-
-DECIDED_ELSEWHERE = {
-    "max_steps": "delegation.interactions",
-    "discount": "world.discount",
-    "mix": "the nominal and shifted levels",
-    "num_levels": "levels",
-    "level_seed": "seeds",
-}
-"""settings of a world that a scenario may not give, and what gives them"""
-
-TRIES_A_LEVEL = 8
-"""level seeds set aside for each distinguishing level wanted"""
-
-
-def registries() -> dict[str, dict[str, str]]:
-    """Every name a scenario may use: kind -> id -> one line on what it is."""
-    return {
-        "envs": {name: _headline(WORLDS[name]) for name in envs.ids()},
-        "policies": {
-            **{name: _headline(policies.policy_class(name)) for name in policies.ids()},
-            scenario.RELAY: _headline(policies.Relay),
-        },
-        "monitors": {name: _headline(monitors.monitor_class(name)) for name in monitors.ids()},
-        "statistics": {
-            name: _headline(monitors.statistic_class(name)) for name in monitors.statistic_ids()
-        },
-        "protocols": {name: _headline(protocol) for name, protocol in PROTOCOLS.items()},
-    }
-
-
-def load_scenario(path: Path) -> Scenario:
-    """Read a scenario and check all of it, nested settings too.
-
-    Raises ScenarioError naming file, line, key and remedy.
-    """
-    return scenario.load(path, registries(), _settings_of)
 
 
 def execute(
@@ -233,7 +178,7 @@ def _play(
 def _laboratory(plan: str, seed: int) -> Laboratory:
     """Fitted and calibrated monitors are shared by all trials of a seed in one process."""
     checked = Scenario.model_validate_json(plan)
-    return Laboratory(checked, _Source(checked), seed)
+    return Laboratory(checked, Source(checked), seed)
 
 
 def _follow_parent() -> None:
@@ -250,84 +195,6 @@ def _follow_parent() -> None:
 
 def _folder(out: Path, trial: Trial) -> Path:
     return out / "trials" / trial.folder
-
-
-class _Source:
-    """Worlds and agents of a scenario."""
-
-    def __init__(self, plan: Scenario) -> None:
-        self._plan = plan
-        common = {"max_steps": plan.delegation.interactions, "discount": plan.world.discount}
-        self._settings = {**plan.world.settings, **common}
-        rules = envs.make_rules(plan.world.id, self._settings)
-        self._channels = rules.channels
-        self._cells = rules.settings.size**2
-
-    def playground(self, seed: int, split: str) -> Playground:
-        counts = self._plan.levels
-        if split == "test":
-            bank = concatenate(
-                self._bank(seed, "test_nominal", counts.test),
-                self._bank(seed, "test_shifted", counts.test),
-            )
-        else:
-            bank = self._bank(seed, split, getattr(counts, split))
-        env = envs.make(
-            self._plan.world.id,
-            bank.count,
-            levels=bank,
-            autoreset_mode=AutoresetMode.DISABLED,
-            assign="in_order",
-            **self._settings,
-        )
-        facts = env.facts()
-        return Playground(
-            env=env,
-            split=tuple("shifted" if kind else "nominal" for kind in bank.kind),
-            levels={
-                "split": bank.kind,
-                "seed": bank.seed,
-                "walls": bank.walls,
-                "start": bank.start,
-                "goal": bank.goal,
-                "proxy_goal": bank.proxy_goal,
-                "optimal_return": facts.optimal_return,
-                "proxy_optimal_return": facts.proxy_optimal_return,
-                "random_return": facts.random_return,
-                "optimal_steps": facts.optimal_steps,
-                "proxy_steps": facts.proxy_steps,
-                "distinguishing": facts.distinguishing,
-            },
-            divergent=facts.divergent,
-            row_seeds=draw(np.full(bank.count, seed, np.uint64), bank.seed.astype(np.uint64)),
-            table=env.transition_table(endings=False),
-            features=env.features,
-        )
-
-    def policy(self, actor: Actor) -> Policy:
-        return policies.make(actor.policy, self._channels, self._cells, **actor.settings)
-
-    def relay(self) -> Parent:
-        return policies.Relay(self._plan.delegation.budget)
-
-    def root(self) -> Parent:
-        alone = self.policy(self._plan.parent.alone)
-        return policies.InTurn(self._plan.delegation.budget, alone)
-
-    def _bank(self, seed: int, split: str, count: int) -> Any:
-        world, shifted = self._plan.world, split == "test_shifted"
-        own = world.shifted_settings if shifted else world.nominal_settings
-        only = shifted and self._plan.levels.distinguishing_only
-        first = FIRST_LEVEL + seed * SEED_BLOCK + SPLITS[split] * SPLIT_BLOCK
-        pool = min(count * (TRIES_A_LEVEL if only else 1), SPLIT_BLOCK)
-        return envs.bank(
-            world.id,
-            "shifted" if shifted else "nominal",
-            seeds=range(first, first + pool),
-            count=count,
-            distinguishing_only=only,
-            settings={**self._settings, **own},
-        )
 
 
 def _provenance(plan: Scenario, workers: int, began: float) -> dict[str, Any]:
@@ -353,35 +220,3 @@ def _provenance(plan: Scenario, workers: int, began: float) -> dict[str, Any]:
             "workers": workers,
         },
     }
-
-
-def _settings_of(kind: str, name: str) -> Callable[..., object] | None:
-    """What a scenario's settings are checked against."""
-    if kind == "envs":
-        return _scenario_settings(envs.settings_type(name))
-    if kind == "policies":
-        return policies.settings_type(name)
-    if kind == "statistics":
-        return monitors.statistic_class(name).Settings
-    return monitors.monitor_class(name).Settings
-
-
-def _scenario_settings(world: type[BaseModel]) -> type[BaseModel]:
-    """A world's settings less those that the scenario decides elsewhere."""
-
-    class Settings(world):  # type: ignore[valid-type,misc]
-        @model_validator(mode="before")
-        @classmethod
-        def _decided_elsewhere(cls, given: dict[str, Any]) -> dict[str, Any]:
-            for name, instead in DECIDED_ELSEWHERE.items():
-                if name in given:
-                    raise ValueError(f"{name} is set by {instead} here; leave it out")
-            return given
-
-    return Settings
-
-
-def _headline(thing: type) -> str:
-    """The first line of its docstring, less the id it may begin with."""
-    first = (thing.__doc__ or "").strip().splitlines()[0].rstrip(".")
-    return re.sub(r"^`\w+`: ", "", first)
