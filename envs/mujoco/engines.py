@@ -8,7 +8,10 @@ import mujoco
 
 from envs.mujoco.native import BatchPhysics, available
 from envs.mujoco.physics import Physics
+from envs.mujoco.profiler import stop_profiler
 from envs.mujoco.threads import ThreadedPhysics
+
+stop_profiler()  # when imported, because no simulation may be under way
 
 
 def make_physics(

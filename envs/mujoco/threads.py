@@ -10,7 +10,7 @@ from threading import Thread
 import mujoco
 import numpy as np
 
-from envs.mujoco.physics import STATE, Failures, Layout, failure
+from envs.mujoco.physics import STATE, Failures, Layout, Place, failure
 
 Row = tuple[int, np.ndarray, tuple[np.ndarray, ...]]
 """a row's number, its state, and its place in each array of fields"""
@@ -92,10 +92,10 @@ class ThreadedPhysics:
             data.qvel[:] = velocity
             self._main.settle(self._rows[row])
 
-    def begin(self, rows: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
+    def begin(self, rows: np.ndarray, places: Sequence[Place]) -> None:
         """See Physics."""
-        for row, position, velocity in zip(rows.tolist(), qpos, qvel, strict=True):
-            self._main.begin(self._rows[row], position, velocity)
+        for row, (qpos, qvel) in zip(rows.tolist(), places, strict=True):
+            self._main.begin(self._rows[row], qpos, qvel)
 
     def close(self) -> None:
         """See Physics: what is stepped after this is stepped by the calling thread."""

@@ -123,10 +123,12 @@ class MujocoVectorEnv(StatefulVectorEnv):
         terminated, truncated: bool [B] · random: uint64 [B, 6], see RandomRows
         and what the task keeps beside the physics
         """
+        self._random.save()
         return dict(self._arrays)
 
     def snapshot(self, rows: Rows = None) -> Snapshot:
         """See StatefulVectorEnv."""
+        self._random.save()
         chosen, _ = self._chosen(rows)
         copies = {name: array[chosen].copy() for name, array in self._arrays.items()}
         return Snapshot(self.world, copies)
@@ -144,6 +146,7 @@ class MujocoVectorEnv(StatefulVectorEnv):
         fits = snapshot.world == self.world and saved.keys() == self._arrays.keys()
         if not fits or len(saved["physics"]) != count:
             self.check_fits(snapshot, count)
+        self._random.save()
         for name, array in self._arrays.items():
             if name not in keep and not (rng == "fresh" and name in self.random_state):
                 array[chosen] = saved[name]
@@ -276,13 +279,9 @@ class MujocoVectorEnv(StatefulVectorEnv):
             self._painter = None
 
     def _begin(self, rows: np.ndarray, placement: Any = None) -> None:
-        drawn = []
-        for row in rows.tolist():
-            drawn.append(self.task.draw(self._random.generator(row), row, placement))
-            self._random.save(row)
-        if drawn:
-            qpos, qvel = zip(*drawn, strict=True)
-            self.task.begin(rows, np.array(qpos), np.array(qvel))
+        random, draw = self._random, self.task.draw
+        drawn = [draw(random.generator(row), row, placement) for row in rows.tolist()]
+        self.task.begin(rows, drawn)
         self._clock[rows] = 0
         self._terminated[rows] = False
         self._truncated[rows] = False
