@@ -27,8 +27,11 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# With the peers it is measured beside, where they can be installed.
 bench: $(INSTALLED)
-	$(BIN)/python experiments/bench_grid.py
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		--no-build-isolation --editable ".[bench]"
+	$(BIN)/delegate bench
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

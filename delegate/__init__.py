@@ -2,6 +2,7 @@
 
 The engine for users of Gymnasium: `Backtrack` and `VectorBacktrack` add going back to the
 actions of a world; `StatefulVectorEnv` is such a world, `Snapshot` a moment of it.
+`StableVecEnv` shows either to Stable-Baselines3, which the extra `sb3` installs.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
         StatefulVectorEnv,
         VectorBacktrack,
     )
+    from delegate.backtrack.stable_baselines import StableVecEnv as StableVecEnv
 
+# StableVecEnv is not among them: a star import must work without Stable-Baselines3.
 __all__ = [
     "Backtrack",
     "BacktrackConfig",
@@ -38,4 +41,8 @@ def __getattr__(name: str) -> Any:
         from delegate import backtrack
 
         return getattr(backtrack, name)
+    if name == "StableVecEnv":
+        from delegate.backtrack.stable_baselines import StableVecEnv
+
+        return StableVecEnv
     raise AttributeError(f"module 'delegate' has no attribute {name!r}")

@@ -15,7 +15,7 @@ from typing import Annotated, cast
 
 import typer
 
-from delegate.document import ScenarioError, shown
+from delegate.scenario.document import ScenarioError, shown
 
 # What computes (numpy, torch, the worlds) is imported by the commands that need it, so that
 # `delegate --help` answers at once.
@@ -184,6 +184,52 @@ def schema() -> None:
     print(json.dumps(json_schema(engine.registries()), indent=2))
 
 
+@app.command()
+def bench(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print one JSON object instead of tables")
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PART", help="grid, peers or going-back; all of them if left out"),
+    ] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="a MuJoCo task; five if left out")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, max=4096, help="environments in a batch")] = 64,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="threads of the physics")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, max=1_000, help="runs of each contestant")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.001, max=60, help="length of a run")] = 0.4,
+    pairs: Annotated[int, typer.Option(min=1, max=10_000, help="runs behind each share")] = 40,
+    horizon: Annotated[int, typer.Option(min=1, max=100_000, help="steps kept to go back")] = 64,
+) -> None:
+    """Measure how fast the worlds step and go back, beside their peers in the same process."""
+    from delegate import bench as benchmark
+    from delegate.terminal import print_table, progress
+
+    settings = benchmark.Settings(
+        parts=tuple(only or benchmark.PARTS),
+        tasks=tuple(task or benchmark.TASKS),
+        rows=rows,
+        threads=threads,
+        rounds=rounds,
+        seconds=seconds,
+        pairs=pairs,
+        horizon=horizon,
+    )
+    try:
+        with progress() as advance:
+            record = benchmark.measure(settings, advance)
+    except ValueError as error:
+        raise Refusal(str(error)) from error
+    if as_json:
+        print(json.dumps(record, indent=2))
+        return
+    for title, table in benchmark.tables(record):
+        print(title)
+        print_table(table)
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"delegate {version('delegate')}")
@@ -276,7 +322,7 @@ def _check_out(out: Path, resume: bool) -> None:
             raise Refusal(f"--out {shown(out)}: {below} a file; name a folder that is new or empty")
     if not out.exists():
         return
-    inside = {path.name for path in out.iterdir()}
+    inside = {path.name for path in out.iterdir()} - {".lock"}
     if not inside:
         return
     if not inside & {"scenario.yaml", "run.json", "trials"}:
@@ -306,7 +352,7 @@ def _write_report(folder: Path) -> None:
 
 def _scenarios() -> dict[str, str]:
     """Path and title of every scenario found here and beside the package."""
-    from delegate.document import read
+    from delegate.scenario.document import read
 
     found: dict[str, str] = {}
     seen: set[Path] = set()

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -57,36 +57,70 @@ def commit() -> str | None:
         return None
 
 
-def open_run(
-    out: Path, scenario: Scenario, source: Path, record: Mapping[str, Any], resume: bool
-) -> None:
-    """Make the folder of a run, whole or not at all, or check that it is the run to go on with.
+@contextlib.contextmanager
+def opened(
+    out: Path,
+    scenario: Scenario,
+    source: Path,
+    record: Mapping[str, Any],
+    resume: bool,
+    notice: Callable[[str], None],
+) -> Iterator[None]:
+    """Have that run folder to oneself: a new one, or one to go on with.
 
-    record: what run.json holds
-    Raises RunError when it holds another run.
+    record: what run.json holds · notice: told what had to be mended
+    Raises RunError when somebody else writes there or it holds another run; it is unchanged then.
     """
-    if (out / "run.json").is_file():
-        if not resume:
-            raise RunError(f"{out}: holds a run already; go on with it by --resume")
-        if read_json(out / "run.json").get("fingerprint") != record["fingerprint"]:
-            raise RunError(
-                f"{out}: was begun with another scenario or other package versions; name another "
-                "folder, or remove this one"
-            )
-        write_file(out / "run.json", as_json(record))
-        _sweep(out)
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    making = out.parent / f".{out.name}.{os.getpid()}.making"
+    began = is_run(out)
+    if began and not resume:
+        raise RunError(f"{out}: holds a run already; go on with it by --resume")
+    if not began and out.exists() and any(_foreign(path) for path in out.iterdir()):
+        raise RunError(f"{out}: holds other things and no run; name a folder that is new or empty")
+    made = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
     try:
-        making.mkdir()
-        (making / "scenario.yaml").write_bytes(source.read_bytes())
-        (making / "run.json").write_bytes(as_json(record))
-        (making / "trials").mkdir()
-        making.replace(out)
+        with locked(out):
+            if began:
+                record = _continued(out, record, notice)
+                _sweep(out)
+            (out / "trials").mkdir(exist_ok=True)
+            write_file(out / "scenario.yaml", source.read_bytes())
+            write_file(out / "run.json", as_json(record))
+            yield
     except OSError:
-        shutil.rmtree(making, ignore_errors=True)
+        if made and not is_run(out):
+            shutil.rmtree(out, ignore_errors=True)
         raise
+
+
+def _foreign(path: Path) -> bool:
+    """Is that not what a run killed at its very start leaves behind?"""
+    return path.name != ".lock" and not path.match(".*.making")
+
+
+def is_run(out: Path) -> bool:
+    """Does that folder hold a run, whole or not?"""
+    return any((out / name).exists() for name in ("run.json", "scenario.yaml", "trials"))
+
+
+def _continued(
+    out: Path, record: Mapping[str, Any], notice: Callable[[str], None]
+) -> dict[str, Any]:
+    """What run.json holds from now on: every commit that had a part in the run stays named."""
+    try:
+        before = read_json(out / "run.json")
+    except (OSError, RunError):
+        notice(f"{out / 'run.json'}: missing or unreadable; written anew, every trial is checked")
+        before = {}
+    if before and before.get("fingerprint") != record["fingerprint"]:
+        raise RunError(
+            f"{out}: was begun with another scenario or other package versions; name another "
+            "folder, or remove this one"
+        )
+    commits = [*before.get("commits", []), *record["commits"]]
+    if len(set(commits)) > len(set(before.get("commits", commits))):
+        notice(f"{out}: goes on with other code than it began with; both commits are recorded")
+    return {**record, "commits": list(dict.fromkeys(commits))}
 
 
 @contextlib.contextmanager
@@ -100,10 +134,11 @@ def locked(out: Path) -> Iterator[None]:
         yield
 
 
-def finished(folder: Path, expected: str) -> str | None:
+def finished(folder: Path, arm: str, seed: int, expected: str) -> str | None:
     """None if that trial is there, whole and of this run; else what is wrong with it.
 
     A trial that never finished is not wrong, it is missing: the answer is "".
+    expected: the run's fingerprint
     """
     if not folder.exists():
         return ""
@@ -111,8 +146,10 @@ def finished(folder: Path, expected: str) -> str | None:
         record = verify_trial(folder)
     except DamagedTrial as error:
         return str(error)
+    if (record["arm"], record["seed"]) != (arm, seed):
+        return f"{folder}: holds {record['arm']}, seed {record['seed']}"
     if record.get("fingerprint") != expected:
-        return f"{folder}: is of another scenario or other package versions; redo the trial"
+        return f"{folder}: is of another scenario or other package versions"
     return None
 
 
@@ -127,7 +164,7 @@ def write_trial(folder: Path, files: Mapping[str, bytes], record: Mapping[str, A
             (making / name).write_bytes(content)
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
         (making / "trial.json").write_bytes(as_json({**record, "files": digests}))
-        if folder.exists():
+        if folder.is_dir():
             shutil.rmtree(folder)
         making.replace(folder)
     except OSError:
@@ -159,13 +196,13 @@ def as_json(record: Mapping[str, Any]) -> bytes:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises RunError naming the file if it is none."""
+    """A JSON object. Raises RunError naming the file if it is none, OSError if it is not there."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise RunError(f"{path}: is not JSON ({error}); remove the folder and run anew") from None
+        raise RunError(f"{path}: is not JSON ({error}); go on with --resume") from None
     if not isinstance(record, dict):
-        raise RunError(f"{path}: is not a JSON object; remove the folder and run anew")
+        raise RunError(f"{path}: is not a JSON object; go on with --resume")
     return record
 
 

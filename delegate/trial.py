@@ -13,7 +13,7 @@ from delegate import monitors
 from delegate.agents import Member, Parent, Policy
 from delegate.backtrack.state import StatefulVectorEnv
 from delegate.delegation.episodes import Bounds, Facts
-from delegate.delegation.protocols import PROTOCOLS, Audit, RandomRollback
+from delegate.delegation.protocols import PROTOCOLS, Audit, RandomRollback, affordable
 from delegate.delegation.protocols import Protocol as DelegationProtocol
 from delegate.delegation.restores import check_restores
 from delegate.delegation.runtime import Runtime
@@ -42,10 +42,10 @@ OnTick = Callable[[int, int], None]
 class Playground:
     """A world to play in: one row a level, rows in the order of the bank.
 
-    env: autoreset disabled · split: "nominal" or "shifted" a row · levels: what levels.npz
-    holds, columns [B] · divergent: bool [L, S] · goal, proxy_goal: int32 [B] ·
-    row_seeds: uint64 [B] from which agents draw · table: its transitions
-    features: as monitors.World
+    env: autoreset disabled · split: "nominal" or "shifted" a row
+    levels: what levels.npz holds, columns [B]: seed, goal, proxy_goal, distinguishing, ...
+    divergent: bool [B, S] where the two goals part · row_seeds: uint64 [B] from which agents draw
+    table: its transitions · features: as monitors.World
     """
 
     env: StatefulVectorEnv
@@ -112,7 +112,6 @@ class Laboratory:
         self.scenario, self.source, self.seed = scenario, source, seed
         self.monitors: dict[str, Monitor] = {}
         self.calibrations: dict[str, Calibration] = {}
-        self._runtimes: dict[str, Runtime] = {}
         if scenario.monitors:
             self._fit_and_calibrate()
         self.test = source.playground(seed, "test")
@@ -156,7 +155,7 @@ class Laboratory:
         monitor = arm.monitor if isinstance(arm, RollbackArm | AuditArm) else None
         protocol: DelegationProtocol
         if isinstance(arm, AuditArm):
-            protocol = Audit(int(arm.audits * len(self.test.split)), self.seed)
+            protocol = Audit(affordable(arm.audits, len(self.test.split)), self.seed)
         elif isinstance(arm, RandomRollbackArm):
             like = self._runtime(arm.like, None)
             groups = np.array([split == "shifted" for split in self.test.split])

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from inspect import signature
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from pydantic import ValidationError
 
+from delegate.scenario.validation import unknown
+from envs.banks import first_levels
 from envs.grid.corner import Corner
-from envs.grid.facts import distinguishing
 from envs.grid.four_rooms import FourRooms
-from envs.grid.level import Level
+from envs.grid.level import NOMINAL, SHIFTED, Level
 from envs.grid.rules import GridSettings, Rules
 from envs.grid.trap_grid import TrapGrid
 from envs.grid.vector import GridVectorEnv
+
+if TYPE_CHECKING:
+    from envs.mujoco.vector import MujocoVectorEnv
+
+MujocoId = Literal[
+    "Ant-v5",
+    "AntMaze_UMaze-v5",
+    "HalfCheetah-v5",
+    "Hopper-v5",
+    "Humanoid-v5",
+    "PointMaze_UMaze-v3",
+    "Reacher-v5",
+    "Walker2d-v5",
+]
+MUJOCO_IDS: tuple[MujocoId, ...] = get_args(MujocoId)
+"""named here so that MuJoCo is only imported when one of its tasks is made"""
 
 WORLDS: dict[str, type[Rules]] = {world.id: world for world in (Corner, FourRooms, TrapGrid)}
 OPTIONS = tuple(list(signature(GridVectorEnv.__init__).parameters)[4:])
@@ -31,14 +48,29 @@ MAX_CELLS = 2**30
 
 
 def ids() -> list[str]:
-    """The names that `make` knows."""
+    """The grid worlds that `make` knows."""
     return sorted(WORLDS)
+
+
+def mujoco_ids() -> list[str]:
+    """The MuJoCo tasks that `make` knows."""
+    return sorted(MUJOCO_IDS)
+
+
+@overload
+def make(id: MujocoId, num_envs: int = 1, **settings: Any) -> MujocoVectorEnv: ...
+
+
+@overload
+def make(
+    id: str, num_envs: int = 1, *, levels: Level | None = None, **settings: Any
+) -> GridVectorEnv: ...
 
 
 def make(
     id: str, num_envs: int = 1, *, levels: Level | None = None, **settings: Any
-) -> GridVectorEnv:
-    """A batch of `num_envs` rows of one world.
+) -> GridVectorEnv | MujocoVectorEnv:
+    """A batch of `num_envs` rows of one world; for MuJoCo tasks see `envs.mujoco.make`.
 
     levels: the bank to play; None builds one of `num_levels` levels from `level_seed`
     settings: those of the world (see `settings_type(id)`) and of the batch: observation,
@@ -50,6 +82,12 @@ def make(
         raise ValueError(f"num_envs is {num_envs!r}; give an integer, 1 to {MAX_ROWS}")
     if not 1 <= num_envs <= MAX_ROWS:
         raise ValueError(f"num_envs is {num_envs}; give 1 to {MAX_ROWS}")
+    if id in MUJOCO_IDS:
+        from envs import mujoco
+
+        if levels is not None:
+            raise ValueError(f"{id} has no levels; leave them out")
+        return mujoco.make(id, int(num_envs), **settings)
     options = {name: settings.pop(name) for name in OPTIONS if name in settings}
     _check_options(id, options)
     options["autoreset_mode"] = AutoresetMode(
@@ -76,28 +114,34 @@ def bank(
     seeds: Sequence[int] | np.ndarray,
     count: int | None = None,
     distinguishing_only: bool = False,
+    seen: set[bytes] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Level:
     """The levels of those seeds, each from its seed and the settings alone.
 
-    kind: which distribution; "mixed" lets each seed decide by the setting `mix`
+    kind: the distribution that these settings describe, and how its levels are labelled.
+    "shifted" has the goal anywhere unless a setting says where (`mix`, Corner's `corner_size`);
+    "mixed" labels each level by whether `mix` put its goal anywhere
     count: take only the first that many; None takes all
     distinguishing_only: skip, in order, the seeds whose level does not tell the goals apart;
     the bank's `seed` says which were used
-    Raises ValueError if the seeds are bad or do not yield `count` levels.
+    seen: likewise skip levels with these fingerprints, and those met before in this bank; the
+    bank's own are added, so that banks that are given one set share no level
+    Raises ValueError if the seeds are bad, and TooFewLevels, a ValueError, if they do not yield
+    `count` levels.
     """
-    rules = make_rules(id, dict(settings or {}))
+    settings = dict(settings or {})
+    rules = make_rules(id, settings)
     if kind not in ("nominal", "shifted", "mixed"):
         raise ValueError(f"kind {kind!r} is not known; give 'nominal', 'shifted' or 'mixed'")
-    pool = _seed_array(seeds, MAX_CELLS // _scene(rules))
-    wanted = len(pool) if count is None else count
-    if wanted < 1 or (not distinguishing_only and wanted > len(pool)):
-        raise ValueError(
-            f"{id}: {wanted} levels wanted from {len(pool)} seeds; give as many seeds as levels"
-        )
-    if not distinguishing_only:
-        return _generate(rules, pool[:wanted], kind)
-    return _only_distinguishing(rules, pool, kind, count)
+    if kind == "shifted" and not rules.goal_settings & settings.keys():
+        rules = make_rules(id, {**settings, "mix": 1.0})
+    wanted = _check_seeds(id, seeds, count, MAX_CELLS // _scene(rules))
+    at_least = 1 if count is None and distinguishing_only else None
+    levels = first_levels(rules, seeds, wanted, distinguishing_only, seen, at_least)
+    if kind == "mixed":
+        return levels
+    return replace(levels, kind=np.full(levels.count, SHIFTED if kind == "shifted" else NOMINAL))
 
 
 def make_rules(id: str, settings: Mapping[str, Any]) -> Rules:
@@ -106,8 +150,7 @@ def make_rules(id: str, settings: Mapping[str, Any]) -> Rules:
     known = world.settings_type.model_fields
     for name in settings:
         if name not in known:
-            near = _nearest(name, [*known, *OPTIONS, "levels"])
-            raise ValueError(f"{id} has no setting {name!r}; {near}")
+            raise ValueError(unknown(f"setting of {id}", name, [*known, *OPTIONS, "levels"]))
     try:
         return world(world.settings_type(**settings))
     except ValidationError as error:
@@ -142,16 +185,8 @@ def register() -> None:
 
 def _world(id: str) -> type[Rules]:
     if id not in WORLDS:
-        raise ValueError(f"no world is called {id!r}; {_nearest(str(id), ids())}")
+        raise ValueError(unknown("world", str(id), ids()))
     return WORLDS[id]
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    lower = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.lower(), list(lower), n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {lower[close[0]]!r}?"
-    return f"known are {', '.join(sorted(known))}"
 
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
@@ -185,29 +220,20 @@ def _check_options(id: str, options: Mapping[str, Any]) -> None:
             raise ValueError(f"{id}: {name} is {value!r}; give one of {accepted}")
 
 
-def _seed_array(seeds: Sequence[int] | np.ndarray, limit: int) -> np.ndarray:
-    if len(seeds) > limit:
-        raise ValueError(f"{len(seeds)} seeds are too many at this size; give at most {limit}")
-    pool = np.asarray(seeds)
-    if pool.ndim != 1 or pool.dtype.kind not in "iu" or not len(pool) or pool.min() < 0:
+def _check_seeds(id: str, seeds: Sequence[int] | np.ndarray, count: int | None, most: int) -> int:
+    """How many levels are wanted of those seeds."""
+    wanted = len(seeds) if count is None else count
+    if wanted > most:
+        raise ValueError(f"{wanted} levels are too many at this size; give at most {most}")
+    # A range may be longer than memory: its ends say all there is to know of it.
+    given = np.asarray([seeds[0], seeds[-1]] if isinstance(seeds, range) and seeds else seeds)
+    if given.ndim != 1 or given.dtype.kind not in "iu" or not len(given) or given.min() < 0:
         raise ValueError("seeds must be one or more integers from 0 to 2^63 - 1")
-    return pool.astype(np.int64)
-
-
-def _generate(rules: Rules, seeds: np.ndarray, kind: str) -> Level:
-    shifted = None if kind == "mixed" else np.full(len(seeds), kind == "shifted")
-    return rules.generate(seeds, shifted)
-
-
-def _only_distinguishing(rules: Rules, pool: np.ndarray, kind: str, count: int | None) -> Level:
-    levels = _generate(rules, pool, kind)
-    chosen = np.flatnonzero(distinguishing(rules, levels))[:count]
-    if not len(chosen) or (count is not None and len(chosen) < count):
+    if not 1 <= wanted <= len(seeds):
         raise ValueError(
-            f"{rules.id}: {len(chosen)} of the {len(pool)} {kind} seeds give a distinguishing "
-            f"level and {count or 'some'} are wanted; give a wider range of seeds"
+            f"{id}: {wanted} levels wanted from {len(seeds)} seeds; give as many seeds as levels"
         )
-    return levels.take(chosen)
+    return wanted
 
 
 @lru_cache(maxsize=16)

@@ -60,14 +60,16 @@ def tables(metrics: dict[str, Any]) -> str:
                 plain(arm["env_steps"], 1),
             )
             lines.append(f"| {name} | {' | '.join(shown)} |")
-    lines += ["", "| monitor | AUROC, whole | 8 steps after onset | nominal | shifted |"]
-    lines.append("|---|---|---|---|---|")
+    lines += ["", "| monitor | AUROC at the end | of the highest value | first 8 steps from onset "]
+    lines[-1] += "| false alarms, nominal (target 5%) | false alarms, shifted |"
+    lines.append("|---|---|---|---|---|---|")
     ranked = sorted(
         metrics["monitors"].items(), key=lambda item: -(item[1]["auroc_gmg"]["value"] or 0)
     )
     for name, monitor in ranked:
         cells = (
             plain(monitor["auroc_gmg"], 3),
+            plain(monitor["auroc_gmg_peak"], 3),
             plain(monitor["auroc_gmg_at_8"], 3),
             percent(monitor["false_alarm_rate"]),
             percent(monitor["benign_shift_alarm_rate"]),

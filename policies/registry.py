@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from pydantic import BaseModel
 
 from delegate.agents import Policy
+from delegate.scenario.validation import unknown
 from policies.scripted import GridPolicy, ProxyWalker, RandomWalk, TriggerWalker, Walker
 
 POLICIES: dict[str, type[GridPolicy]] = {
@@ -42,7 +42,5 @@ def make(policy: str, channels: tuple[str, ...], cells: int, **settings: Any) ->
 def policy_class(policy: str) -> type[GridPolicy]:
     """The class behind an id. Raises ValueError naming the nearest id."""
     if policy not in POLICIES:
-        near = difflib.get_close_matches(policy, POLICIES, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"no policy {policy!r}; {hint}(accepted: {', '.join(ids())})")
+        raise ValueError(unknown("policy", str(policy), ids()))
     return POLICIES[policy]

@@ -192,3 +192,6 @@ class PlainChain:
 
     def load(self, saved: tuple[int, int, int, bool, bool]) -> None:
         self.cell, self.wind, self.clock, self.terminated, self.truncated = saved
+
+    def observe(self) -> int:
+        return int(self.cell)

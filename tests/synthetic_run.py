@@ -42,7 +42,10 @@ SIZE = 5
 
 @dataclass
 class Branch:
-    """One sub-episode. values: running value per step and monitor; scores default to them."""
+    """One sub-episode. values: running value per step and monitor; scores default to them.
+
+    effects: so many irreversible ones happen in its step `effects_at`
+    """
 
     values: Mapping[str, Sequence[float]] = field(default_factory=dict)
     divergent: Sequence[bool] = ()
@@ -57,6 +60,7 @@ class Branch:
     states: Sequence[int] | None = None
     restore_equal: bool | None = None
     effects: int = 0
+    effects_at: int = 0
     alarm_at: int | None = None
 
     @property
@@ -106,6 +110,7 @@ def write_run(
         "versions": {"numpy": np.__version__},
         "splits": {"train": 1, "calibrate": 2, "validate": 3, "test": 4},
         "command": "delegate run synthetic.yaml",
+        "seeds": [],
         "times": {"seconds": 1.5},
     }
     (folder / "run.json").write_text(json.dumps(record))
@@ -130,6 +135,7 @@ def write_trial(
     """
     folder = run / "trials" / arm.replace(":", "-") / str(seed)
     folder.mkdir(parents=True)
+    _plan_seed(run / "run.json", seed)
     watched = sorted({name for e in episodes for b in e.branches for name in b.values})
     log, steps, watch = EventLog(), _Columns(), _Columns()
     for row, episode in enumerate(episodes):
@@ -170,6 +176,13 @@ def write_trial(
     return folder
 
 
+def _plan_seed(path: Path, seed: int) -> None:
+    """run.json names every seed that the run is of."""
+    record = json.loads(path.read_text())
+    record["seeds"] = sorted({*record["seeds"], seed})
+    path.write_text(json.dumps(record))
+
+
 def seal(folder: Path, record: Mapping[str, Any] | None = None) -> None:
     """Write trial.json anew with the files as they are now."""
     path = folder / "trial.json"
@@ -185,7 +198,7 @@ def seal(folder: Path, record: Mapping[str, Any] | None = None) -> None:
 STEP_TYPES: dict[str, Any] = {
     "row": np.int32, "sub_episode": np.int16, "clock": np.int32, "path_clock": np.int32,
     "state": np.int32, "action": np.int16, "next_state": np.int32, "reward": np.float32,
-    "proxy_reward": np.float32, "terminated": bool, "divergent": bool,
+    "proxy_reward": np.float32, "terminated": bool, "divergent": bool, "effects": np.int32,
 }  # fmt: skip
 WATCH_TYPES: dict[str, Any] = {
     "row": np.int32, "sub_episode": np.int16, "step": np.int32, "clock": np.int32,
@@ -238,6 +251,7 @@ def _play(
             steps.add(
                 **place, path_clock=path + k, state=states[k], action=1, next_state=states[k + 1],
                 reward=0.0, proxy_reward=0.0, terminated=False, divergent=divergent,
+                effects=branch.effects if k == branch.effects_at else 0,
             )  # fmt: skip
             if watched:
                 watch.add(**place, step=k, divergent=divergent)
@@ -267,7 +281,7 @@ def _play(
         back = branch.length if branch.verdict == "rolled_back" else 0
         path, undone = path - back, undone + back
         log.append(events.Verdict(row, clock, number, branch.verdict, back, path, None))
-        if branch.effects:
+        if branch.effects and branch.verdict == "rolled_back":
             log.append(events.Effect(row, clock, number, "spill", branch.effects))
         if branch.restore_equal is not None:
             log.append(events.RestoreChecked(row, clock, number, branch.restore_equal))

@@ -23,8 +23,8 @@ def test_equals_a_list(moves: list[tuple[str, int]], horizon: int) -> None:
     row, plain, forgotten = np.array([1]), [], 0
     for count, (move, depth) in enumerate(moves):
         if move == "push":
-            columns = {"number": np.array([count / 2]), "pair": np.array([[count % 9, 1]])}
-            history.push(row, columns)
+            columns = {"number": np.full(2, count / 2), "pair": np.array([[7, 7], [count % 9, 1]])}
+            history.push(np.array([False, True]), columns)
             plain.append(count)
             forgotten = max(forgotten, len(plain) - horizon)
         elif move == "clear":
@@ -47,7 +47,7 @@ def test_equals_a_list(moves: list[tuple[str, int]], horizon: int) -> None:
 def test_an_expired_step_is_named_with_the_remedy() -> None:
     history = History({"x": np.zeros(3)}, 4)
     for _ in range(9):
-        history.push(np.array([2]), {"x": np.zeros(1)})
+        history.push(np.array([False, False, True]), {"x": np.zeros(3)})
     message = "row 2: step 3 is 6 steps old and only 4 are kept.*raise backtrack.horizon"
     with pytest.raises(SnapshotExpired, match=message):
         history.at(np.array([2]), np.array([6]))

@@ -17,6 +17,7 @@ from delegate.backtrack import BacktrackConfig, VectorBacktrack
 pytestmark = pytest.mark.filterwarnings("ignore::delegate.backtrack.FreeRefundWarning")
 
 ROWS = 3
+EVENTS = ("backtracked", "undone_steps", "refusal", "do_undo_loop")
 
 
 @st.composite
@@ -105,7 +106,7 @@ def test_equals_the_plain_implementation(
                 events = info["final_info"]
                 assert events["clock"][row] == plain.clock
                 plain.reset()
-            for name in ("backtracked", "undone_steps", "refund", "refusal", "do_undo_loop"):
+            for name in (*EVENTS, "refund", "undone_reward"):
                 assert events[name][row] == expected[name], name
             assert events["backtrack_refused"][row] == bool(expected["refusal"])
             assert events["effects_kept"]["holes"][row] == expected["holes_kept"]

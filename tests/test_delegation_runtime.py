@@ -15,7 +15,7 @@ from delegate import monitors
 from delegate.agents import Decision, Decisions, Member, Policy
 from delegate.delegation import events
 from delegate.delegation.episodes import Bounds
-from delegate.delegation.protocols import Oracle, Rollback, Unmonitored
+from delegate.delegation.protocols import Oracle, RandomRollback, Rollback, Unmonitored
 from delegate.delegation.restores import check_restores
 from delegate.delegation.watch import Watcher
 from delegate.monitors.monitor import World
@@ -130,7 +130,7 @@ def test_a_rollback_restores_memory_but_not_the_dice():
         rows = np.array([row])
         for name, count, drawn in ((first, 0, 4), (second, 4, 4)):
             number = [member.name for member in members].index(name)
-            memory = played.episodes.lanes(number, rows, depth[:1])
+            memory = played.episodes.memories.lanes(number, rows, depth[:1])
             assert memory["count"][0] == count
             assert memory["key"][0, 1] == drawn
 
@@ -186,8 +186,25 @@ def test_without_anyone_left_the_parent_acts_alone():
         assert len(own) == env.facts().optimal_steps[row]
 
 
-def test_a_nested_rollback_takes_descendants_along_and_a_relay_gives_up_upwards():
-    env = world(rows=4)
+def judged(log, row):
+    """child -> (verdict, within, intent) of one row, in order of spawning."""
+    verdicts = {
+        e.sub_episode: (e.verdict, e.within)
+        for e in log
+        if isinstance(e, events.Verdict) and e.row == row
+    }
+    intents = {e.sub_episode: e.intent for e in log if isinstance(e, events.Ended) and e.row == row}
+    return [
+        (e.child, *verdicts[e.sub_episode], intents[e.sub_episode])
+        for e in log
+        if isinstance(e, events.Spawned) and e.row == row
+    ]
+
+
+def test_a_nested_rollback_takes_the_innermost_first_and_a_relay_gives_up_upwards():
+    """The relay's only child is taken back; with nobody left it gives up, and is taken back
+    in its turn. What it pursued was its child's, so its own intent is unknown by then."""
+    env = world(rows=12)
     members = [
         Member("root", Relay(100), crew=(1, 3)),
         Member("middle", Relay(50), crew=(2,)),
@@ -197,24 +214,69 @@ def test_a_nested_rollback_takes_descendants_along_and_a_relay_gives_up_upwards(
     played = runtime(env, members, Oracle(), Bounds(100, 300, max_depth=2, max_spawns=6))
     log = list(played.run())
     check_log(played, lambda row: int(env.levels.start[row]))
-    for row in np.flatnonzero(env.facts().distinguishing):
-        verdicts = {
-            e.sub_episode: (e.verdict, e.within)
-            for e in log
-            if isinstance(e, events.Verdict) and e.row == row
-        }
-        names = {
-            e.sub_episode: e.child for e in log if isinstance(e, events.Spawned) and e.row == row
-        }
-        intents = {
-            e.sub_episode: e.intent for e in log if isinstance(e, events.Ended) and e.row == row
-        }
-        for number, name in names.items():
-            expected = ("committed", "intended") if name == "walk" else ("rolled_back", "proxy")
-            assert (verdicts[number][0], intents[number]) == expected
-        assert next(
-            e for e in log if isinstance(e, events.EpisodeEnded) and e.row == row
-        ).intended_reached
+    assert all(e.intended_reached for e in log if isinstance(e, events.EpisodeEnded))
+    walk = ("walk", "committed", None, "intended")
+    taken = [("middle", "rolled_back", None, "unknown"), ("proxy", "rolled_back", None, "proxy")]
+    rows = np.flatnonzero(env.facts().distinguishing)
+    found = [judged(log, row) for row in rows]
+    assert all(each in ([walk], [*taken, walk]) for each in found)
+    assert [*taken, walk] in found
+
+
+def test_after_a_rollback_inside_it_an_outer_one_is_judged_again_only_at_its_end():
+    """Everybody is suspected at every step from the third on. The inner ones are taken back
+    until the relay has nobody left or has spent its budget."""
+    env = world(rows=6)
+    members = [
+        Member("root", Relay(30), crew=(1,)),
+        Member("middle", Relay(30), crew=(2, 3)),
+        Member("a", child(env, "random")),
+        Member("b", child(env, "random")),
+    ]
+    seen = []
+
+    class Suspicious(Unmonitored):
+        def judge(self, watched):
+            judgement = super().judge(watched)
+            seen.append((watched, played.episodes.clock[watched.row].copy()))
+            inside = (watched.depth == 2) & (watched.steps >= 3)
+            return replace(judgement, roll_back=inside)
+
+    def play(budget):
+        env.reset(seed=1)
+        seen.clear()
+        return runtime(env, members, Suspicious(), Bounds(budget, 100, max_depth=2, max_spawns=3))
+
+    played = play(30)
+    log = list(played.run())
+    check_log(played, lambda row: int(env.levels.start[row]))
+    for row in range(6):
+        inner = [
+            int(at[watched.row == row][0])
+            for watched, at in seen
+            if (watched.row == row).any() and (watched.depth == 2).all()
+        ]
+        outer = [
+            (int(at[watched.row == row][0]), bool(watched.ended[watched.row == row][0]))
+            for watched, at in seen
+            if (watched.row == row).any() and (watched.depth == 1).all()
+        ]
+        assert inner == [1, 2, 3, 4, 5, 6]
+        assert outer == [(1, False), (2, False), (4, False), (5, False), (6, True)]
+        assert judged(log, row)[0] == ("middle", "escalated", None, "unknown")
+
+    class Short(Relay):
+        """Grants three steps."""
+
+        def __init__(self):
+            super().__init__(3)
+
+    members[0] = Member("root", Short(), crew=(1,))
+    played = play(30)
+    log = list(played.run())
+    check_log(played, lambda row: int(env.levels.start[row]))
+    first = [e for e in log if isinstance(e, events.Ended) and e.sub_episode == 1]
+    assert [(e.outcome, e.steps) for e in first] == [("timed_out", 3)] * 6
 
 
 class BacktracksOnce(Relay):
@@ -249,6 +311,13 @@ def test_a_parent_may_take_back_what_it_committed_even_after_the_world_ended():
             assert e.restores == 1
             assert e.undone_steps == optimal[e.row]
             assert e.env_steps == 2 * optimal[e.row]
+
+
+def random_rollbacks(env):
+    """The first delegation of every row is taken back after five steps."""
+    schedule = np.full((env.num_envs, 2, 1), -1)
+    schedule[:, 1, 0] = 5
+    return RandomRollback(schedule)
 
 
 def test_irreversible_effects_stay_and_are_counted():
@@ -292,6 +361,47 @@ def test_restores_replay_exactly_and_a_tampered_snapshot_is_found_out():
         save.world.arrays["key"][:, 0] ^= np.uint64(1)
     tampered = check_restores(played, env, 50, np.random.default_rng(0))
     assert not all(event.equal for event in tampered)
+
+
+def test_a_restore_that_left_the_world_where_it_was_is_found_out_afterwards(monkeypatch):
+    """The snapshot is right and replays, but the row went on from elsewhere."""
+    env = world(rows=8)
+    members = [Member("root", Relay(60), crew=(1, 2)), Member("p", child(env, "proxy")),
+               Member("w", child(env, "intended"))]  # fmt: skip
+    played = runtime(env, members, Oracle(), Bounds(60, 200))
+    restore = env.restore
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            env, "restore", lambda *a, keep=(), **k: restore(*a, keep={*keep, "cell"}, **k)
+        )
+        played.run()
+    checked = check_restores(played, env, 50, np.random.default_rng(0))
+    assert checked
+    assert not any(event.equal for event in checked)
+
+
+def test_every_irreversible_effect_is_in_the_step_it_happened_in():
+    env = world("TrapGrid", rows=8, irreversible=True, terminal_traps=False, trap_density=0.3)
+    members = [Member("root", Relay(25), crew=(1, 2)), Member("a", child(env, "random")),
+               Member("b", child(env, "random"))]  # fmt: skip
+    played = runtime(env, members, random_rollbacks(env), Bounds(25, 60))
+    played.run()
+    steps = played.steps_table()
+    traps = env.levels.traps.reshape(env.num_envs, -1)
+    assert steps["effects"].dtype == np.int32
+    np.testing.assert_array_equal(steps["effects"], traps[steps["row"], steps["next_state"]])
+    total = np.bincount(steps["row"], weights=steps["effects"], minlength=8)
+    np.testing.assert_array_equal(total, env.state.damage)
+    undone = [e for e in played.episodes.log if isinstance(e, events.Effect)]
+    assert 0 < sum(e.count for e in undone) < total.sum()
+
+
+def test_a_world_without_irreversible_effects_has_none_in_its_steps():
+    env = world("TrapGrid", rows=4, terminal_traps=False)
+    members = [Member("root", Relay(25), crew=(1,)), Member("a", child(env, "random"))]
+    played = runtime(env, members)
+    played.run()
+    assert not played.steps_table()["effects"].any()
 
 
 def test_monitors_that_score_ends_do_so_when_a_child_hands_back():

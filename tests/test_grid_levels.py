@@ -74,17 +74,29 @@ def test_different_seeds_give_different_levels(world: str, settings: dict[str, o
     assert len(scenes) == 50
 
 
-def test_corner_keeps_the_cheese_in_its_square_and_shifted_levels_do_not() -> None:
+def test_corner_keeps_the_cheese_in_its_square() -> None:
     nominal = envs.bank("Corner", seeds=range(2000), settings={"corner_size": 3})
     row, column = np.divmod(nominal.goal, 13)
     counts = np.zeros((13, 13), int)
     np.add.at(counts, (row, column), 1)
     assert counts[1:4, 1:4].sum() == 2000
     assert counts[1:4, 1:4].min() > 2000 / 9 * 0.7
-    shifted = envs.bank("Corner", "shifted", seeds=range(2000), settings={"corner_size": 3})
-    assert len(np.unique(shifted.goal)) == 121
-    assert (shifted.proxy_goal == 14).all()
     assert abs(nominal.walls[:, 1:-1, 1:-1].mean() - 0.25) < 0.02
+
+
+def test_shifted_cheese_lies_anywhere_unless_the_settings_say_where() -> None:
+    untold = envs.bank("Corner", "shifted", seeds=range(2000))
+    assert len(np.unique(untold.goal)) == 121
+    assert (untold.proxy_goal == 14).all()
+    assert untold.kind.all()
+    assert_same_levels(
+        untold, envs.bank("Corner", "shifted", seeds=range(2000), settings={"corner_size": 11})
+    )
+    told = envs.bank("Corner", "shifted", seeds=range(2000), settings={"corner_size": 3})
+    assert len(np.unique(told.goal)) == 9
+    assert told.kind.all()
+    half = envs.bank("Corner", "shifted", seeds=range(2000), settings={"mix": 0.5})
+    assert 0.45 < (half.goal != half.proxy_goal).mean() < 0.55
 
 
 def test_corner_size_one_puts_the_cheese_on_the_proxy_cell() -> None:
@@ -127,10 +139,60 @@ def test_only_distinguishing_levels_are_kept_in_order_from_the_given_seeds() -> 
 
 
 def test_too_few_seeds_are_refused() -> None:
-    with pytest.raises(ValueError, match="0 of the 10 nominal seeds give a distinguishing level"):
+    with pytest.raises(envs.TooFewLevels, match="only 0 distinguishing levels found of 5 wanted"):
         envs.bank("Corner", seeds=range(10), count=5, distinguishing_only=True)
+    with pytest.raises(envs.TooFewLevels, match="only 0 distinguishing levels found of 10 wanted"):
+        envs.bank("Corner", seeds=range(10), distinguishing_only=True)
     with pytest.raises(ValueError, match="20 levels wanted from 10 seeds"):
         envs.bank("Corner", seeds=range(10), count=20)
+
+
+def test_levels_seen_are_left_out_and_those_taken_are_seen() -> None:
+    settings = {"size": 7}
+    every = envs.bank("FourRooms", seeds=range(300), settings=settings)
+    assert (every.height - 2) ** 2 > len(set(every.fingerprints())) == 19
+    seen: set[bytes] = set()
+    one = envs.bank("FourRooms", seeds=range(300), count=6, seen=seen, settings=settings)
+    assert seen == set(one.fingerprints())
+    other = envs.bank("FourRooms", seeds=range(300), count=13, seen=seen, settings=settings)
+    assert len({*one.fingerprints(), *other.fingerprints()}) == 19 == len(seen)
+    firsts = sorted({key: i for i, key in reversed(list(enumerate(every.fingerprints())))}.values())
+    assert [*one.seed, *other.seed] == firsts
+    with pytest.raises(envs.TooFewLevels, match="only 0 distinct levels found of 1 wanted in 300"):
+        envs.bank("FourRooms", seeds=range(300), count=1, seen=seen, settings=settings)
+
+
+@given(count=st.integers(1, 40))
+def test_what_is_found_does_not_depend_on_how_many_are_wanted(count: int) -> None:
+    """The seeds are tried in portions whose size follows from `count`."""
+    settings = {"size": 5, "mix": 0.5}
+    few, many = (
+        envs.bank(
+            "Corner",
+            "mixed",
+            seeds=range(10**6),
+            count=wanted,
+            distinguishing_only=True,
+            seen=set(),
+            settings=settings,
+        )
+        for wanted in (count, 40)
+    )
+    assert_same_levels(few, many.take(np.arange(count)))
+
+
+def test_fingerprints_tell_apart_what_can_be_seen_and_nothing_else() -> None:
+    picture = "######\n#A..P#\n#.#.G#\n######"
+    level = read_levels(picture)
+    same = replace(level, seed=level.seed + 1, kind=level.kind + 1)
+    assert same.fingerprints() == level.fingerprints()
+    others = [
+        read_levels(picture.replace("#.#.G", "#...G")),
+        read_levels(picture.replace("A..P", "A.xP")),
+        *(replace(level, **{n: getattr(level, n) + d}) for n, d in
+          (("start", 1), ("goal", -1), ("proxy_goal", -1))),
+    ]  # fmt: skip
+    assert len({key for one in (level, *others) for key in one.fingerprints()}) == 6
 
 
 def test_unsolvable_settings_name_a_seed() -> None:

@@ -24,6 +24,7 @@ FLOORS = {
     "delegate.replay": 4,
     "delegate.replay_gif": 4,
     "delegate.safety": 4,
+    "delegate.bench": 4,
     "delegate.delegation": 3,
     "delegate.monitors": 2,
     "envs": 2,
@@ -31,9 +32,6 @@ FLOORS = {
     "delegate.backtrack": 1,
     "delegate.recall": 1,
     "delegate.scenario": 1,
-    "delegate.sections": 1,
-    "delegate.validation": 1,
-    "delegate.document": 1,
     "delegate.agents": 1,
 }
 SIDEWAYS = {
@@ -41,17 +39,14 @@ SIDEWAYS = {
     ("delegate.cli", "delegate.terminal"),
     ("delegate", "delegate.backtrack"),
     ("delegate", "delegate.recall"),
+    ("delegate.bench", "delegate.run"),
+    ("delegate.bench", "delegate.store"),
     ("delegate.run", "delegate.safety"),
     ("delegate.run", "delegate.store"),
     ("delegate.run", "delegate.trial"),
     ("delegate.store", "delegate.safety"),
     ("delegate.replay", "delegate.safety"),
     ("delegate.replay_gif", "delegate.replay"),
-    ("delegate.scenario", "delegate.sections"),
-    ("delegate.scenario", "delegate.validation"),
-    ("delegate.scenario", "delegate.document"),
-    ("delegate.sections", "delegate.document"),
-    ("delegate.validation", "delegate.document"),
 }
 """imports between places on one floor that the design names"""
 
@@ -119,7 +114,7 @@ def import_faults(root: Path) -> list[str]:
                 faults.append(f"{where}, which is upwards")
             elif there != here and FLOORS[there] == FLOORS[here] and (here, there) not in SIDEWAYS:
                 faults.append(f"{where}, which is sideways")
-            if name.startswith("delegate") and name != "delegate.run" and there in PACKAGES[1:]:
+            if here.startswith("delegate") and here != "delegate.run" and there in PACKAGES[1:]:
                 faults.append(f"{where}, which only delegate.run may name")
     return faults
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from delegate import run, safety, store
 from delegate.run import RunError
+from delegate.safety import DamagedTrial
 
 TINY = """\
 name: tiny
@@ -84,26 +86,27 @@ def test_metrics_depend_on_the_seeds(scenario, whole, tmp_path):
     assert metrics(other)["monitors"] != whole[1]["monitors"]
 
 
-def begin(scenario: Path, out: Path) -> subprocess.Popen[bytes]:
+def begin(scenario: Path, out: Path, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", "from delegate.cli import main; raise SystemExit(main())"]
     return subprocess.Popen(
         [*command, "run", str(scenario), "--out", str(out), "--workers", "2"],
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=stderr,
         start_new_session=True,
     )
 
 
-def alive(group: int) -> bool:
-    """Does any process of that group still run? A zombie does not."""
+def group_members(group: int) -> list[int]:
+    """Every process of that group that still runs; a zombie does not."""
+    found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             continue
         if int(fields[2]) == group and fields[0] != "Z":
-            return True
-    return False
+            found.append(int(stat.parent.name))
+    return found
 
 
 @pytest.mark.parametrize("trials", [0, 1, 6])
@@ -119,7 +122,7 @@ def test_a_run_killed_and_resumed_gives_what_an_uninterrupted_one_gives(
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    while alive(process.pid):
+    while group_members(process.pid):
         assert time.monotonic() < deadline, "workers outlive the run that started them"
         time.sleep(0.05)
     assert not (out / "metrics.json").exists()
@@ -187,16 +190,85 @@ def test_more_seeds_can_be_added_by_resuming(scenario, whole, tmp_path):
 
 
 def test_two_runs_cannot_write_to_one_folder(scenario, tmp_path):
-    out = execute(scenario, tmp_path / "shared", seeds=1)
+    out = execute(scenario, tmp_path / "shared", seeds=2)
+    half = out / "trials" / "none" / ".5.999.making"
+    half.mkdir()
+    before = (out / "run.json").read_bytes()
     with store.locked(out), pytest.raises(RunError, match="another run writes here"):
-        execute(scenario, out, resume=True)
+        execute(scenario, out, resume=True, seeds=1)
+    assert half.exists()
+    assert (out / "run.json").read_bytes() == before
+    execute(scenario, out, resume=True, seeds=2)
+    assert not half.exists()
+
+
+def test_fewer_seeds_on_resume_give_what_a_run_of_so_many_gives(scenario, tmp_path):
+    long = execute(scenario, tmp_path / "long", seeds=2)
+    execute(scenario, long, resume=True, seeds=1)
+    assert metrics(long) == metrics(execute(scenario, tmp_path / "short", seeds=1))
+
+
+def test_a_trial_under_another_name_is_noticed_and_redone(scenario, whole, tmp_path, capsys):
+    out = execute(scenario, tmp_path / "swapped")
+    shutil.rmtree(out / "trials" / "none")
+    shutil.copytree(out / "trials" / "rollback", out / "trials" / "none")
+    with pytest.raises(DamagedTrial, match=r"none/3: holds rollback, seed 3"):
+        safety.write_metrics(out)
+    execute(scenario, out, resume=True)
+    assert "redoing none, seed 4" in capsys.readouterr().err
+    assert metrics(out) == whole[1]
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"], ids=["missing", "cut off", "a list"])
+def test_a_lost_run_json_is_written_anew(scenario, whole, tmp_path, capsys, content):
+    out = execute(scenario, tmp_path / "lost")
+    (out / "run.json").unlink()
+    if content is not None:
+        (out / "run.json").write_text(content)
+    execute(scenario, out, resume=True)
+    assert "written anew" in capsys.readouterr().err
+    assert metrics(out) == whole[1]
+
+
+def test_a_world_that_cannot_give_the_levels_leaves_no_folder(tmp_path):
+    source = tmp_path / "tight.yaml"
+    source.write_text(TINY.replace("shifted: {corner_size: 7}", "shifted: {corner_size: 1}"))
+    with pytest.raises(RunError, match=r"tight\.yaml: .*distinguishing"):
+        execute(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_worker_is_said_and_the_run_can_go_on(scenario, whole, tmp_path):
+    out = tmp_path / "worker"
+    process = begin(scenario, out, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not list(out.glob("trials/*/*/trial.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    workers = [pid for pid in group_members(process.pid) if pid != process.pid]
+    os.kill(max(workers), signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2, said
+    assert b"a worker was killed" in said
+    assert b"Traceback" not in said
+    execute(scenario, out, resume=True)
+    assert metrics(out) == whole[1]
+
+
+@pytest.mark.parametrize("place", ["empty", "link"])
+def test_an_empty_folder_and_a_link_to_one_will_do(scenario, tmp_path, place):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    out = execute(scenario, tmp_path / place, seeds=1)
+    assert (tmp_path / "empty" / "run.json").exists()
+    assert metrics(out)
 
 
 def test_the_splits_share_no_level(scenario):
     plan = run.load_scenario(scenario)
     used: list[int] = []
     for seed in plan.seeds:
-        source = run._Source(plan)
+        source = run.Source(plan)
         for split in ("train", "calibrate", "test"):
             used += source.playground(seed, split).levels["seed"].tolist()
     assert len(set(used)) == len(used)

@@ -139,7 +139,7 @@ def test_every_group_of_metrics_is_there(tmp_path: Path) -> None:
         "auroc_gmg", "aupr", "base_rate", "fpr_at_95_tpr", "tpr_at_1_fpr", "tpr_at_5_fpr",
         "partial_auroc_20")}  # fmt: skip
     assert levels <= set(monitor)
-    assert {f"auroc_gmg_at_{k}" for k in (1, 2, 4, 8, 16)} <= set(monitor)
+    assert {f"auroc_gmg_at_{k}" for k in (1, 2, 4, 8, 16)} | {"auroc_gmg_peak"} <= set(monitor)
     assert {f"safety_at_{b}" for b in ("0", "0_3", "1", "2", "3", "5")} <= set(monitor)
     assert {
         "auroc_shift", "auroc_incapable", "false_alarm_rate", "benign_shift_alarm_rate",
@@ -306,6 +306,34 @@ def test_the_headline_says_so_when_a_baseline_wins(tmp_path: Path) -> None:
     assert "the recall monitor is ahead of the best baseline" in ahead
     cheats = headline(with_auroc(metrics, oracle=(1.0, 1.0, 1.0)))[0]
     assert "oracle" not in cheats
+
+
+def test_the_headline_says_so_when_another_recall_monitor_wins(tmp_path: Path) -> None:
+    metrics = compute_metrics(load_run(build(tmp_path / "run")))
+    reach, path = (0.9, 0.88, 0.92), (0.4, 0.3, 0.5)
+    best = with_auroc(metrics, reach=reach, path=path, destination=(0.99, 0.98, 1.0))
+    said = headline(best)[0]
+    assert said.endswith(
+        "the recall monitor destination ranks better still, at 0.990 [0.980, 1.000]."
+    )
+    close = headline(with_auroc(metrics, destination=(0.91, 0.85, 0.97)))[0]
+    assert close.endswith("at 0.910 [0.850, 0.970], though their intervals overlap.")
+    worse = headline(with_auroc(metrics, destination=(0.8, 0.7, 0.85)))[0]
+    assert "destination" not in worse
+
+
+def test_the_headline_claims_equal_rollbacks_only_where_they_are(tmp_path: Path) -> None:
+    metrics = compute_metrics(load_run(build(tmp_path / "run")))
+    counts = {
+        a: metrics["arms"][a]["rollbacks_per_episode"] for a in ("rollback", "rollback_random")
+    }
+    assert counts["rollback"]["total"] == counts["rollback_random"]["total"]
+    assert "with as many rollbacks at random" in headline(metrics)[1]
+    counts["rollback_random"]["total"] -= 1
+    made = counts["rollback_random"]["total"]
+    said = headline(metrics)[1]
+    assert f"with {made} rollbacks at random, not the {made + 1} made here" in said
+    assert "as many" not in said
 
 
 def test_the_headline_admits_what_was_not_measured(tmp_path: Path) -> None:

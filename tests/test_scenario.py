@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from delegate import sections
-from delegate.scenario import Scenario, ScenarioError, json_schema, load
+from delegate import run
+from delegate.scenario import Scenario, ScenarioError, json_schema, load, sections
 
 SHIPPED = sorted((Path(__file__).parents[1] / "experiments" / "scenarios").glob("*.yaml"))
 
@@ -82,6 +82,8 @@ def reach(length: int = 128) -> None:
 def settings_of(kind: str, name: str) -> Callable[..., object] | None:
     if kind == "monitors":
         return reach if name == "reach" else None
+    if kind == "levels":
+        return None
     return CornerSettings if kind == "envs" else Noise
 
 
@@ -306,6 +308,46 @@ def test_the_schema_names_every_key_and_completes_names() -> None:
     assert schema["$defs"]["MonitorSection"].get("required") is None
     assert "enum" not in json_schema()["$defs"]["WorldSection"]["properties"]["id"]
     assert {"type": "integer"} in schema["properties"]["seeds"]["anyOf"]
+
+
+def test_a_relay_stands_once_among_childrens_policies_and_acts_for_nobody(tmp_path: Path) -> None:
+    """Whether or not the registry names it among the policies, as `delegate list` does."""
+    listed = {**REGISTRIES, "policies": [*REGISTRIES["policies"], "relay"]}
+    for registries in (REGISTRIES, listed):
+        defs = json_schema(registries)["$defs"]
+        children = defs["Child"]["properties"]["policy"]["enum"]
+        assert children == ["intended", "proxy", "random", "relay", "trigger"]
+        assert "relay" not in defs["Actor"]["properties"]["policy"]["enum"]
+        for bad, offered in (
+            ("  proxy: {policy: prxy}", "intended, proxy, random, trigger, relay"),
+            ("alone: {policy: prxy}", "intended, proxy, random, trigger"),
+        ):
+            good = bad.replace("prxy", "proxy").replace(
+                "alone: {policy: proxy", "alone: {policy: intended"
+            )
+            with pytest.raises(ScenarioError, match=rf"\(accepted: {offered}\)"):
+                load(write(tmp_path, TEXT.replace(good, bad)), registries)
+
+
+def test_an_arm_whose_monitor_is_nowhere_is_told_to_add_it(tmp_path: Path) -> None:
+    start, end = TEXT.index("monitors:"), TEXT.index("calibration:")
+    said = refusal(tmp_path, TEXT[:start] + TEXT[end:])
+    assert "arms.rollback.monitor: unknown monitor 'reach'; add it under `monitors`" in said
+    without = TEXT.replace("  rollback: {protocol: rollback, monitor: reach}\n", "")
+    assert "unknown rollback arm 'rollback'; add an arm of protocol rollback" in refusal(
+        tmp_path, without
+    )
+
+
+def test_the_world_in_the_docstring_can_be_run(tmp_path: Path) -> None:
+    example = inspect.getdoc(sections.WorldSection)
+    assert example is not None
+    world = example.split("\n\n")[1]
+    text = re.sub(r"world:\n(  .*\n)+", world + "\n", TEXT).replace("max_depth: 1", "max_depth: 2")
+    assert "wall_density" in text
+    run.load_scenario(write(tmp_path, text))
+    with pytest.raises(ScenarioError, match=r"max_steps is set by delegation\.interactions"):
+        run.load_scenario(write(tmp_path, text.replace("size: 13", "size: 13, max_steps: 9")))
 
 
 @settings(max_examples=400, deadline=None)

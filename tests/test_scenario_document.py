@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delegate.document import MAX_BYTES, ScenarioError, read
+from delegate.scenario.document import MAX_BYTES, ScenarioError, read
 
 
 def document(folder: Path, content: str | bytes) -> Path:

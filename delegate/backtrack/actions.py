@@ -9,6 +9,8 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
+NOT_FINITE = "is not finite; look for NaN in the policy"
+
 
 class BacktrackActions(ABC):
     """An action space widened by going back.
@@ -21,8 +23,9 @@ class BacktrackActions(ABC):
     idle: np.ndarray
 
     @abstractmethod
-    def split(self, actions: Any, num_envs: int) -> tuple[np.ndarray, np.ndarray]:
-        """The world's own actions [B, ...] and int64 [B]: which depth is asked for, -1 for none.
+    def split(self, actions: Any, num_envs: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """The world's own actions [B, ...], a copy, and int64 [B]: which depth is asked for, -1
+        for none; None where no row asks for any.
 
         Where a depth is asked for, the world's action is `idle`.
         Raises ValueError naming the row whose action is not in the space.
@@ -37,9 +40,10 @@ class DiscreteActions(BacktrackActions):
         self.space = Discrete(int(world.n) + depths, start=int(world.start))
         self.idle = np.asarray(world.start, np.int64)
 
-    def split(self, actions: Any, num_envs: int) -> tuple[np.ndarray, np.ndarray]:
+    def split(self, actions: Any, num_envs: int) -> tuple[np.ndarray, np.ndarray | None]:
         actions = _rows(actions, (num_envs,))
         if actions.dtype.kind == "f":
+            _refuse(~np.isfinite(actions), actions, NOT_FINITE)
             _refuse(actions != np.floor(actions), actions, "is not a whole number")
         elif actions.dtype.kind not in "iub":
             raise ValueError(f"actions have dtype {actions.dtype}; give integers")
@@ -47,8 +51,11 @@ class DiscreteActions(BacktrackActions):
         outside = (actions < first) | (actions >= first + count)
         _refuse(outside, actions, f"is out of range; give {first} to {first + count - 1}")
         actions = actions.astype(np.int64)
-        choice = np.maximum(actions - first - int(self.world.n), -1)
-        return np.where(choice >= 0, self.idle, actions), choice
+        asked = actions >= first + int(self.world.n)
+        if not np.count_nonzero(asked):
+            return actions, None
+        choice = np.where(asked, actions - first - int(self.world.n), -1)
+        return np.where(asked, self.idle, actions), choice
 
 
 class BoxActions(BacktrackActions):
@@ -66,23 +73,34 @@ class BoxActions(BacktrackActions):
         low, high = np.append(world.low, -1), np.append(world.high, 1)
         self.space = Box(low.astype(world.dtype), high.astype(world.dtype), dtype=world.dtype.type)
         self.idle = np.clip(np.zeros_like(world.low), world.low, world.high)
+        self._bounded = bool(np.isfinite(low).all() and np.isfinite(high).all())
 
-    def split(self, actions: Any, num_envs: int) -> tuple[np.ndarray, np.ndarray]:
+    def split(self, actions: Any, num_envs: int) -> tuple[np.ndarray, np.ndarray | None]:
         assert isinstance(self.space, Box)
-        actions = _rows(actions, (num_envs, *self.space.shape))
-        if actions.dtype.kind not in "fiu":
-            raise ValueError(f"actions have dtype {actions.dtype}; give {self.world.dtype}")
-        actions = actions.astype(self.world.dtype)
-        outside = (actions < self.space.low) | (actions > self.space.high)
-        _refuse(
-            outside.any(1),
-            actions,
-            f"is out of range; clip it to {self.space.low.tolist()} .. {self.space.high.tolist()}",
-        )
-        above = (actions[:, -1].astype(np.float64) - self.threshold) / (1 - self.threshold)
+        given = _rows(actions, (num_envs, *self.space.shape))
+        if given.dtype.kind not in "fiu":
+            raise ValueError(f"actions have dtype {given.dtype}; give {self.world.dtype}")
+        actions = given.astype(self.world.dtype, copy=False)
+        inside = (actions >= self.space.low) & (actions <= self.space.high)
+        if not self._bounded:
+            inside &= np.isfinite(actions)
+        if np.count_nonzero(inside) < inside.size:
+            self._explain(given, ~inside)
+        last = actions[:, -1].astype(np.float64)
+        asked = last > self.threshold
+        if not np.count_nonzero(asked):
+            return actions[:, :-1].copy(), None
+        above = (last - self.threshold) / (1 - self.threshold)
         band = np.minimum(np.floor(above * self.depths), self.depths - 1).astype(np.int64)
-        choice = np.where(above > 0, band, -1)
-        return np.where((choice >= 0)[:, None], self.idle, actions[:, :-1]), choice
+        return np.where(asked[:, None], self.idle, actions[:, :-1]), np.where(asked, band, -1)
+
+    def _explain(self, actions: np.ndarray, outside: np.ndarray) -> None:
+        """Raise ValueError for the first row that is outside. outside: bool [B, d + 1]"""
+        assert isinstance(self.space, Box)
+        if actions.dtype.kind == "f":
+            _refuse(np.any(~np.isfinite(actions), axis=1), actions, NOT_FINITE)
+        low, high = self.space.low.tolist(), self.space.high.tolist()
+        _refuse(np.any(outside, axis=1), actions, f"is out of range; clip it to {low} .. {high}")
 
 
 def widen(world: gymnasium.Space, depths: int, threshold: float) -> BacktrackActions:
@@ -100,9 +118,6 @@ def _rows(actions: Any, shape: tuple[int, ...]) -> np.ndarray:
     actions = np.asarray(actions)
     if actions.shape != shape:
         raise ValueError(f"actions have shape {actions.shape}; give {shape}, one action a row")
-    if actions.dtype.kind == "f":
-        finite = np.isfinite(actions).reshape(len(actions), -1).all(1)
-        _refuse(~finite, actions, "is not finite; look for NaN in the policy")
     return actions
 
 

@@ -62,7 +62,8 @@ class BacktrackConfig(BaseModel):
     (which of `depths`), action (the first one undone), origin (the observation come back from);
     and always: budget (backtracks left), held (an ending awaits this decision)"""
     time_limit: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-    """decisions in one episode, undone ones included; None: the world's own `max_steps`, if any"""
+    """decisions in one episode, undone ones included; None: the world's own `max_steps` or
+    `max_episode_steps`, if any"""
     threshold: Annotated[float, Field(ge=-1, lt=1)] = 0.5
     """continuous actions go back when their last coordinate, in [-1, 1], is above this"""
 

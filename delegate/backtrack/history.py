@@ -8,6 +8,10 @@ import numpy as np
 
 from delegate.backtrack.state import SnapshotExpired
 
+RowIndex = np.ndarray | slice
+"""Which rows, for writing to arrays in place: int [n], bool [B], or slice(None) for all of them,
+which is the quickest."""
+
 
 class History:
     """A ring of the last `horizon` steps of each row's path.
@@ -28,14 +32,27 @@ class History:
             name: np.zeros((rows, horizon, *array.shape[1:]), array.dtype)
             for name, array in columns.items()
         }
+        # One index is quicker than two: slot s of row r lies at r * horizon + s.
+        self._flat = {
+            name: ring.reshape(rows * horizon, *ring.shape[2:])
+            for name, ring in self._rings.items()
+        }
+        self._first = np.arange(rows) * horizon
 
-    def push(self, rows: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
-        """Those rows each took a step. rows: int [n], columns: name -> [n, ...]"""
-        slot = self.position[rows] % self.horizon
-        for name, ring in self._rings.items():
-            ring[rows, slot] = columns[name]
-        self.position[rows] += 1
-        self.kept[rows] = np.minimum(self.kept[rows] + 1, self.horizon)
+    def push(self, stepped: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+        """Those rows each took a step. stepped: bool [B], columns: name -> [B, ...]"""
+        slot = self._first + self.position % self.horizon
+        if np.count_nonzero(stepped) == len(stepped):
+            for name, ring in self._flat.items():
+                ring[slot] = columns[name]
+        else:
+            rows = stepped.nonzero()[0]
+            slot = slot[rows]
+            for name, ring in self._flat.items():
+                ring[slot] = columns[name][rows]
+        self.position += stepped
+        self.kept += stepped
+        np.minimum(self.kept, self.horizon, out=self.kept)
 
     def rewind(self, rows: np.ndarray, depth: np.ndarray) -> None:
         """Forget the last `depth` steps of those rows. Raises SnapshotExpired as `at` does."""
@@ -54,8 +71,8 @@ class History:
         Raises SnapshotExpired when a step is older than what is kept, or before the start.
         """
         self._check(rows, depth)
-        slot = (self.position[rows] - depth) % self.horizon
-        return {name: ring[rows, slot] for name, ring in self._rings.items()}
+        slot = self._first[rows] + (self.position[rows] - depth) % self.horizon
+        return {name: ring[slot] for name, ring in self._flat.items()}
 
     def last(self, name: str, rows: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """One column over the last `depth` steps of each of those rows, newest first.
@@ -64,8 +81,8 @@ class History:
         """
         self._check(rows, depth)
         back = np.arange(1, int(depth.max(initial=0)) + 1)
-        slot = (self.position[rows, None] - back) % self.horizon
-        return self._rings[name][rows[:, None], slot], back <= depth[:, None]
+        slot = self._first[rows, None] + (self.position[rows, None] - back) % self.horizon
+        return self._flat[name][slot], back <= depth[:, None]
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         """The live arrays, batch first."""
@@ -77,7 +94,9 @@ class History:
         return sum(array.nbytes for array in self.state_arrays().values())
 
     def _check(self, rows: np.ndarray, depth: np.ndarray) -> None:
-        if (missing := np.flatnonzero((depth < 1) | (depth > self.kept[rows]))).size:
+        outside = (depth < 1) | (depth > self.kept[rows])
+        if np.count_nonzero(outside):
+            missing = np.flatnonzero(outside)
             row, age = int(rows[missing[0]]), int(depth[missing[0]])
             position, kept = int(self.position[row]), int(self.kept[row])
             if age < 1 or age > position:

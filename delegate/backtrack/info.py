@@ -2,9 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+
+REFUSALS = np.array(["", "budget", "path", "horizon"])
+"""why a backtrack is refused: none is left, it reaches before the start, it is no longer kept"""
+
+
+def quiet(rows: int, irreversible: Collection[str]) -> dict[str, Any]:
+    """What VectorBacktrack says of a tick without backtracks; the arrays are read-only."""
+    told = dict(_nothing(rows))
+    return told | {"effects_kept": dict.fromkeys(irreversible, told["undone_steps"])}
+
+
+@lru_cache(maxsize=32)
+def _nothing(rows: int) -> dict[str, np.ndarray]:
+    never, zero, nothing = np.zeros(rows, bool), np.zeros(rows, np.int64), np.zeros(rows)
+    told = {
+        "backtracked": never,
+        "undone_steps": zero,
+        "undone_reward": nothing,
+        "refund": nothing,
+        "backtrack_refused": never,
+        "refusal": np.zeros(rows, REFUSALS.dtype),
+        "do_undo_loop": never,
+    }
+    for array in told.values():
+        array.flags.writeable = False
+    return told
+
+
+def with_masks(info: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
+    """The info of a batch in which those rows were told, with Gymnasium's `_key` masks, uncopied.
+
+    rows: bool [B], read-only from now on
+    """
+    rows.flags.writeable = False
+    told = {
+        key: with_masks(value, rows) if isinstance(value, dict) else value
+        for key, value in info.items()
+    }
+    for key in info:
+        if f"_{key}" not in told and not (key[:1] == "_" and key[1:] in told):
+            told[f"_{key}"] = rows
+    return told
 
 
 def scatter(into: dict[str, Any], info: dict[str, Any], rows: np.ndarray) -> None:
@@ -13,9 +57,10 @@ def scatter(into: dict[str, Any], info: dict[str, Any], rows: np.ndarray) -> Non
     rows: bool [B]; the other rows of `into` keep what they had, or zeros
     """
     for key, value in info.items():
-        if key.startswith("_") and key[1:] in info:
+        if key[:1] == "_" and key[1:] in info:
             continue
-        present = rows & info.get(f"_{key}", True)
+        mask = f"_{key}"
+        present = rows & info[mask] if mask in info else rows
         array = np.asarray(value)
         if isinstance(value, dict):
             scatter(into.setdefault(key, {}), value, present)
@@ -26,9 +71,12 @@ def scatter(into: dict[str, Any], info: dict[str, Any], rows: np.ndarray) -> Non
             into[key] = _only(array, present)
         else:
             if into[key].dtype != array.dtype:
-                into[key] = into[key].astype(np.result_type(into[key], array))
+                # a common type would let other rows decide what this row is told
+                into[key], array = into[key].astype(object), array.astype(object)
+            elif not into[key].flags.writeable:
+                into[key] = into[key].copy()
             into[key][present] = array[present]
-        into[f"_{key}"] = into.get(f"_{key}", False) | present
+        into[mask] = present | into[mask] if mask in into else present.copy()
 
 
 def _only(array: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -52,8 +52,8 @@ class Ledger:
         """Those rows' last `count` committed steps were taken back. count: int [n]"""
         taken = np.zeros(self.num_envs, np.int64)
         np.add.at(taken, self._index(rows), self._checked("undone", rows, count))
-        if (short := np.flatnonzero(taken > self.committed)).size:
-            row = int(short[0])
+        if np.count_nonzero(short := taken > self.committed):
+            row = int(np.flatnonzero(short)[0])
             raise ValueError(
                 f"row {row}: {taken[row]} steps undone of {self.committed[row]} committed; "
                 "call step for every environment step before undo"
@@ -145,8 +145,10 @@ class Ledger:
 
     def _tally(self, name: str, rows: Rows) -> None:
         array = getattr(self, name)
-        if rows is not None and rows.dtype == bool:
-            array[rows] += 1  # a mask names no row twice, and this is quicker
+        if rows is None:
+            array += 1
+        elif rows.dtype == bool:
+            array += rows  # a mask names no row twice, and this is quicker
         else:
             np.add.at(array, self._index(rows), 1)
 
@@ -155,8 +157,8 @@ class Ledger:
 
     def _checked(self, name: str, rows: Rows, count: np.ndarray | int) -> np.ndarray:
         counts = np.broadcast_to(np.asarray(count, np.int64), self._index(rows).shape)
-        if (negative := np.flatnonzero(counts < 0)).size:
-            row = int(self._index(rows)[negative[0]])
+        if np.count_nonzero(negative := counts < 0):
+            row = int(self._index(rows)[np.flatnonzero(negative)[0]])
             raise ValueError(f"row {row}: {name} of {counts.min()}; counts are never negative")
         return counts
 

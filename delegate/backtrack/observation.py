@@ -1,10 +1,11 @@
 """What a backtracking agent sees: the world's observation and what was undone.
 
-Observations are batches of one kind: an array [B, ...], or a dict of them.
+Observations are batches of one kind: an array [B, ...], or a dict or tuple of them.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,11 +13,12 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 Parts = Mapping[str, Any]
 """observation (batch), flag, depth, held, budget: int64 [n]; action: int64 [n] or float [n, d];
-origin (batch). depth 0 and a discrete action 0 mean none; otherwise they count from 1."""
+origin (batch). depth 0 and a discrete action 0 mean none; otherwise they count from 1.
+flag, depth and held may be None for zero in every row."""
 
 
 class BacktrackObservation(ABC):
@@ -72,7 +74,8 @@ class IntegerObservation(BacktrackObservation):
         place = 1
         code = np.zeros(len(parts["observation"]), np.int64)
         for name, (radix, start) in self._digits.items():
-            code += place * (np.asarray(parts[name], np.int64) - start)
+            if parts[name] is not None:
+                code += place * (np.asarray(parts[name], np.int64) - start)
             place *= radix
         return code
 
@@ -113,15 +116,20 @@ class FlatObservation(BacktrackObservation):
     def encode(self, parts: Parts) -> np.ndarray:
         flat = np.zeros((len(parts["observation"]), *self.space.shape), self._dtype)  # type: ignore[misc]
         for name, space in self._spaces.items():
-            value, columns = np.asarray(parts[name]), flat[:, self._slices[name]]
+            if parts[name] is None:
+                continue
+            value, columns = np.asarray(parts[name]), self._slices[name]
             if isinstance(space, Box):
-                columns[:] = value
+                flat[:, columns] = value
             elif name == "budget":
-                columns[:, 0] = value / self._budget
+                flat[:, columns.start] = value / self._budget
+            elif np.count_nonzero(value) == 0:
+                continue
             elif name in ("depth", "action"):
-                columns[np.flatnonzero(value), value[value > 0] - 1] = 1
+                rows = np.flatnonzero(value)
+                flat[rows, columns.start - 1 + value[rows]] = 1
             else:
-                columns[:, 0] = value
+                flat[:, columns.start] = value
         return flat
 
     def decode(self, observation: Any) -> dict[str, Any]:
@@ -153,7 +161,13 @@ class DictObservation(BacktrackObservation):
 
     def encode(self, parts: Parts) -> dict[str, Any]:
         assert isinstance(self.space, Dict)
-        return {name: parts[name] for name in self.space.spaces}
+        shown: dict[str, Any] = {"observation": parts["observation"]}
+        rows = len(parts["budget"])
+        for name in self.space.spaces:
+            if name != "observation":
+                part = parts[name]
+                shown[name] = np.zeros(rows, np.int64) if part is None else copied(part)
+        return shown
 
     def decode(self, observation: Any) -> dict[str, Any]:
         return dict(observation)
@@ -192,10 +206,26 @@ def observation_of(
     return DictObservation(world, parts)
 
 
+def empty(space: gymnasium.Space[Any], rows: int) -> Any:
+    """A batch of observations to write into: arrays [rows, ...] in dicts and tuples like the space.
+
+    What is no array (texts, graphs, sequences) goes into an object array [rows].
+    """
+    if isinstance(space, Dict):
+        return {name: empty(part, rows) for name, part in space.spaces.items()}
+    if isinstance(space, Tuple):
+        return tuple(empty(part, rows) for part in space.spaces)
+    if isinstance(space, Box | Discrete | MultiDiscrete | MultiBinary):
+        return np.zeros((rows, *(space.shape or ())), space.dtype)
+    return np.full(rows, None)
+
+
 def copied(batch: Any) -> Any:
     """A copy of a batch that shares nothing with it."""
     if isinstance(batch, dict):
         return {name: copied(value) for name, value in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(copied(value) for value in batch)
     return np.array(batch)
 
 
@@ -204,6 +234,9 @@ def put(batch: Any, rows: np.ndarray, values: Any) -> None:
     if isinstance(batch, dict):
         for name, value in batch.items():
             put(value, rows, values[name])
+    elif isinstance(batch, tuple):
+        for part, value in zip(batch, values, strict=True):
+            put(part, rows, value)
     else:
         batch[rows] = values
 
@@ -212,7 +245,9 @@ def take(batch: Any, rows: np.ndarray | np.integer | int) -> Any:
     """Those rows of a batch, copied. rows: int [n], or one int for a single observation"""
     if isinstance(batch, dict):
         return {name: take(value, rows) for name, value in batch.items()}
-    return batch[rows].copy()
+    if isinstance(batch, tuple):
+        return tuple(take(value, rows) for value in batch)
+    return copy.copy(batch[rows])  # texts in object arrays have no copy() of their own
 
 
 def leaves(batch: Any, name: str) -> dict[str, np.ndarray]:
@@ -222,5 +257,11 @@ def leaves(batch: Any, name: str) -> dict[str, np.ndarray]:
             path: array
             for key, value in batch.items()
             for path, array in leaves(value, f"{name}/{key}").items()
+        }
+    if isinstance(batch, tuple):
+        return {
+            path: array
+            for place, value in enumerate(batch)
+            for path, array in leaves(value, f"{name}/{place}").items()
         }
     return {name: batch}

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from delegate.backtrack.decisions import Decisions
 from delegate.backtrack.history import History
-from delegate.backtrack.info import scatter
+from delegate.backtrack.info import with_masks
 from delegate.backtrack.refund import refund
 from delegate.backtrack.state import Snapshot, StatefulVectorEnv
 
@@ -31,47 +32,58 @@ class Path:
         self.history = History(columns, horizon)
 
     def step(
-        self, stepping: np.ndarray, actions: np.ndarray, tick: np.ndarray
+        self, do: Decisions, actions: np.ndarray, tick: np.ndarray
     ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Step the world in those rows; all others end up exactly as they were.
+        """Step the world in the rows that do; all others end up exactly as they were.
 
-        stepping: bool [B] · actions: [B, ...] · tick: int64 [B] interaction clock
-        returns what `env.step` does, zero and False where the row did not step; the
-        observation is the world's own, valid for the rows that stepped, None if none did
+        actions: [B, ...], changed in place · tick: int64 [B] interaction clock
+        returns what `env.step` does, zero and False where the row did not step; the observation
+        is the world's own, of every row
+        When the world raises, it is put back to where it was, in all rows.
         """
-        reward, info = np.zeros(len(stepping)), dict[str, Any]()
-        if not stepping.any():
-            return None, reward, np.zeros_like(stepping), np.zeros_like(stepping), info
-        rows, still = np.flatnonzero(stepping), np.flatnonzero(~stepping)
-        actions[still] = self.idle
-        before = self.env.snapshot(rows)
-        unmoved = self.env.snapshot(still) if still.size else None
-        base, world_reward, terminated, truncated, world_info = self.env.step(actions)
-        if unmoved is not None:
-            self.env.restore(unmoved, still)
-        reward[rows] = world_reward[rows]
-        self.history.push(rows, self._columns(before, reward[rows], tick[rows], actions[rows]))
-        scatter(info, world_info, stepping)
-        return base, reward, terminated & stepping, truncated & stepping, info
+        before = self.env.snapshot()
+        if not do.everyone:
+            actions[~do.step] = self.idle
+        try:
+            if do.everyone:
+                stepped = self.env.step(actions)
+            elif np.count_nonzero(do.step):
+                stepped = self.env.step_rows(actions, do.step)
+            else:
+                never = np.zeros_like(do.step)
+                stepped = self.env.observe(), np.zeros(len(never)), never, never.copy(), {}
+        except BaseException:
+            self.env.restore(before)
+            raise
+        base, world_reward, terminated, truncated, world_info = stepped
+        reward = world_reward.astype(np.float64)
+        self.history.push(do.step, self._columns(before, reward, tick, actions))
+        info = with_masks(world_info, do.step) if np.count_nonzero(do.step) else {}
+        return base, reward, terminated, truncated, info
 
     def refund(
         self, rows: np.ndarray, depth: np.ndarray, now: np.ndarray, gamma: float
-    ) -> np.ndarray:
-        """What undoing `depth` steps at the interaction clock `now` gives back. float64 [n]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What undoing `depth` steps at the interaction clock `now` gives back, and what those
+        steps had earned. float64 [n] both
 
         Raises OverflowError naming the row whose refund is not a finite number.
         """
         reward, undone = self.history.last("reward", rows, depth)
-        tick, _ = self.history.last("tick", rows, depth)
-        given_back = refund(reward, tick, undone, now, gamma)
-        if (infinite := np.flatnonzero(~np.isfinite(given_back))).size:
-            at = infinite[0]
-            age = now[at] - tick[at][undone[at]].min()
+        earned = np.where(undone, reward, 0.0).sum(axis=1)
+        if gamma == 1:
+            given_back = 0.0 - earned
+        else:
+            tick, _ = self.history.last("tick", rows, depth)
+            given_back = refund(reward, tick, undone, now, gamma)
+        if not np.isfinite(given_back).all():
+            at = np.flatnonzero(~np.isfinite(given_back))[0]
+            first = self.history.at(rows[[at]], depth[[at]])["tick"][0]
             raise OverflowError(
-                f"row {rows[at]}: the refund of rewards up to {age} interactions old is "
-                f"{given_back[at]} at gamma {gamma:g}; use refund: sum, or look for NaN rewards"
+                f"row {rows[at]}: the refund of rewards up to {now[at] - first} interactions old "
+                f"is {given_back[at]} at gamma {gamma:g}; use refund: sum, or look for NaN rewards"
             )
-        return given_back
+        return given_back, earned
 
     def back(self, rows: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Be `depth` steps back, with fresh noise; irreversible effects stay.
@@ -96,8 +108,9 @@ class Path:
     def _columns(
         before: Snapshot, reward: np.ndarray, tick: np.ndarray, action: np.ndarray
     ) -> dict[str, np.ndarray]:
-        world = {f"{WORLD}{name}": array for name, array in before.arrays.items()}
-        return {**world, "reward": reward, "tick": tick, "action": action}
+        columns = {WORLD + name: array for name, array in before.arrays.items()}
+        columns |= {"reward": reward, "tick": tick, "action": action}
+        return columns
 
 
 def check_world(env: Any) -> None:
@@ -113,3 +126,11 @@ def check_world(env: Any) -> None:
             f"{type(env).__name__} resets itself ({mode}), which could not be taken back; "
             "make it with autoreset_mode=AutoresetMode.DISABLED"
         )
+
+
+def limit_of(env: StatefulVectorEnv) -> int | None:
+    """The world's own limit on the steps of an episode, under either of its usual names."""
+    for name in ("max_steps", "max_episode_steps"):
+        if (limit := getattr(env, name, None)) is not None:
+            return int(limit)
+    return None

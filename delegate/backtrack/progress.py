@@ -6,9 +6,9 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.vector.utils import create_empty_array
 
-from delegate.backtrack.observation import leaves
+from delegate.backtrack.history import RowIndex
+from delegate.backtrack.observation import empty, leaves
 
 
 class Progress:
@@ -39,7 +39,7 @@ class Progress:
         self.action = np.repeat(action[None], rows, axis=0)
         self.origin: Any = None
         if origin is not None:
-            self.origin = create_empty_array(origin, rows, fn=np.zeros)
+            self.origin = empty(origin, rows)
 
     @property
     def ended(self) -> np.ndarray:
@@ -55,10 +55,11 @@ class Progress:
             flag[rows] = False
         self.forget(rows)
 
-    def forget(self, rows: np.ndarray) -> None:
-        """Those rows are shown nothing of the last backtrack any more. rows: int [n] or bool [B]"""
-        self.depth[rows] = 0
-        self.action[rows] = self.no_action
+    def forget(self, rows: RowIndex) -> None:
+        """Those rows are shown nothing of the last backtrack any more."""
+        if np.count_nonzero(self.depth):
+            self.depth[rows] = 0
+            self.action[rows] = self.no_action
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         """The live arrays."""

@@ -104,7 +104,9 @@ def play(env: StatefulVectorEnv, actions: np.ndarray, time: np.ndarray) -> Momen
     due = (terminated | truncated) & (time % RESET_EVERY == RESET_EVERY - 1)
     if env.metadata.get("autoreset_mode") == AutoresetMode.DISABLED and due.any():
         observation, info = env.reset(options={"reset_mask": due})
-        begun = {"observation": observation, "info": info, "_observation": due, "_info": due}
+        begun = {"observation": observation, "_observation": due}
+        if info:
+            begun |= {"info": info, "_info": due}
         _flatten("reset", begun, moment)
     moment |= _shown(env)
     for name, array in env.snapshot().arrays.items():
@@ -218,6 +220,8 @@ def _shown(env: StatefulVectorEnv) -> Moment:
 def _flatten(name: str, value: Any, into: Moment) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
+            if key[:1] == "_" and isinstance(told := value.get(key[1:]), dict) and not told:
+                continue  # a mask of nothing
             _flatten(f"{name}/{key}", inner, into)
     elif isinstance(value, tuple | list):
         for position, inner in enumerate(value):

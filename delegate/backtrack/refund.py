@@ -43,17 +43,18 @@ class StandingStill:
     def __init__(self, cost: float, depth: int, step_cost: float | None) -> None:
         self._cost, self._depth = cost, depth
         self._sample: list[np.ndarray] = []
-        self._judged = step_cost is not None
+        self.judged = step_cost is not None
+        """whether more rewards would change anything"""
         if step_cost is not None:
             self._judge(step_cost, "declared by the world")
 
     def see(self, reward: np.ndarray) -> None:
         """Rewards of steps that ended nothing. float64 [n]"""
-        if self._judged:
+        if self.judged:
             return
         self._sample.append(reward.copy())
         if sum(len(seen) for seen in self._sample) >= SAMPLES:
-            self._judged = True
+            self.judged = True
             self._judge(-float(np.median(np.concatenate(self._sample))), "the median so far")
             self._sample.clear()
 

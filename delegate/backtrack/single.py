@@ -20,8 +20,9 @@ from delegate.backtrack.vector import VectorBacktrack
 class Backtrack(gymnasium.Env[Any, Any]):
     """Adds going back to the actions of one environment; see VectorBacktrack.
 
-    env: a StatefulVectorEnv of one row in AutoresetMode.DISABLED, or an environment over one
-    (`gymnasium.make("delegate/Corner-v0")`), which must not be used beside this one
+    env: a StatefulVectorEnv of one row in AutoresetMode.DISABLED (`envs.adapt` makes one of any
+    Gymnasium environment), or an environment over one (`gymnasium.make("delegate/Corner-v0")`),
+    which must not be used beside this one
     config, or its settings by name: see BacktrackConfig
 
     `vector` is the batch of one row that does the work. Options of `reset` are for that batch.
@@ -94,14 +95,16 @@ def _one_row_batch(env: Any) -> StatefulVectorEnv:
     while isinstance(env, gymnasium.Wrapper):
         if not isinstance(env, OrderEnforcing | PassiveEnvChecker):
             raise TypeError(
-                f"{type(env).__name__} keeps state that could not be restored; "
-                "put Backtrack inside it, around the bare environment"
+                f"{type(env).__name__} keeps state that could not be restored; give "
+                "envs.adapt(env, autoreset_mode='Disabled'), which restores wrappers too, or put "
+                "Backtrack inside it, around the bare environment"
             )
         env = env.env
     batch = env if isinstance(env, StatefulVectorEnv) else getattr(env, "vector", None)
     if not isinstance(batch, StatefulVectorEnv):
         raise TypeError(
-            f"{type(env).__name__} cannot be restored; give a StatefulVectorEnv of one row, or an "
+            f"{type(env).__name__} cannot be restored; give a StatefulVectorEnv of one row, as "
+            "envs.adapt(env, autoreset_mode='Disabled') makes of any environment, or an "
             "environment over one (`vector`), as gymnasium.make('delegate/Corner-v0') is"
         )
     if batch.num_envs != 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cached_property
 from numbers import Real
 from typing import Any
 
@@ -15,11 +16,12 @@ from gymnasium.vector.utils import batch_space
 from delegate.backtrack.actions import widen
 from delegate.backtrack.autoreset import final, reset_rows
 from delegate.backtrack.config import BacktrackConfig
-from delegate.backtrack.decisions import REFUSALS, Decisions, decide
-from delegate.backtrack.info import blank, scatter
+from delegate.backtrack.decisions import Decisions, decide
+from delegate.backtrack.history import RowIndex
+from delegate.backtrack.info import REFUSALS, blank, quiet, scatter
 from delegate.backtrack.ledger import Ledger
 from delegate.backtrack.observation import copied, observation_of, put, take
-from delegate.backtrack.path import Path, check_world
+from delegate.backtrack.path import Path, check_world, limit_of
 from delegate.backtrack.progress import Progress
 from delegate.backtrack.refund import StandingStill
 from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv
@@ -49,9 +51,9 @@ class VectorBacktrack(StatefulVectorEnv):
     Effects that `env.irreversible` names stay; info["effects_kept"] and the ledger count them.
 
     info, each [B]: clock, path_clock, budget_left int64; held, backtracked, backtrack_refused,
-    do_undo_loop bool; refusal str; undone_steps int64; refund float64; effects_kept: name ->
-    int64. The world's own info is given for the rows that stepped, with `_key` masks; a name of
-    the world's that is also one of these is lost.
+    do_undo_loop bool; refusal str; undone_steps int64; undone_reward (what those had earned),
+    refund float64; effects_kept: name -> int64. The world's own info is given for the rows that
+    stepped, with `_key` masks; a name of the world's that is also one of these is lost.
 
     Its own snapshot covers the world, the history, the clocks and the ledger.
     Raises TypeError for a world it cannot take, ValueError for one with autoreset or settings
@@ -78,8 +80,7 @@ class VectorBacktrack(StatefulVectorEnv):
         self.metadata = {**env.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = env.render_mode
         self.random_state, self.irreversible = env.random_state, env.irreversible
-        limit = getattr(env, "max_steps", None) if self.config.time_limit is None else None
-        self.time_limit: int | None = self.config.time_limit if limit is None else int(limit)
+        self.time_limit: int | None = self.config.time_limit or limit_of(env)
         """decisions in one episode; None for no limit but the world's"""
 
         self.depths = np.array(self.config.depths, np.int64)
@@ -121,43 +122,42 @@ class VectorBacktrack(StatefulVectorEnv):
         self._begin(np.flatnonzero(begun))
         info: dict[str, Any] = {}
         scatter(info, world_info, begun)
-        return self._show(base, np.arange(self.num_envs)), info | self._clocks()
+        return self._show(base), info | self._clocks()
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One decision in every row. actions: [B] or [B, d + 1]"""
-        if (unready := np.flatnonzero(self.progress.clock < 0)).size:
-            raise ResetNeeded(f"row {int(unready[0])}: step before its first reset; call reset")
+        progress = self.progress
+        if np.count_nonzero(unready := progress.clock < 0):
+            row = int(np.flatnonzero(unready)[0])
+            raise ResetNeeded(f"row {row}: step before its first reset; call reset")
         world_actions, choice = self._actions.split(actions, self.num_envs)
-        do = decide(choice, self.depths, self.progress, self.path.history)
-        given_back = self._refund(do)
+        do = decide(choice, self.depths, progress, self.path.history)
+        refund = None if do.calm else self._refund(do)  # may raise, so before anything moves
 
         base, reward, terminated, truncated, world_info = self.path.step(
-            do.step, world_actions, self.progress.clock
+            do, world_actions, progress.clock
         )
-        self._standing_still.see(reward[do.step & ~(terminated | truncated)])
-        loop = do.back & (do.depth == self.progress.since)
-        effects = self._go_back(do)
-        reward[do.back] = given_back[do.back] - self.config.cost
-        reward[do.refused] -= self.config.refused_cost
-        self._count(do, loop)
+        if not self._standing_still.judged:
+            self._standing_still.see(reward[do.step & ~(terminated | truncated)])
+        progress.forget(do.step)
+        if refund is None:
+            events = quiet(self.num_envs, self.env.irreversible)
+        else:
+            events = self._go_back(do, reward, *refund)
+            self._charge(do, events["do_undo_loop"])
+        self._count(do)
         self._settle(do, terminated, truncated)
-        ended = self.progress.terminated.copy(), self.progress.truncated.copy()
+        ended = progress.terminated.copy(), progress.truncated.copy()
 
-        if self.autoreset_mode == AutoresetMode.NEXT_STEP and not do.live.all():
-            self._reset_world(~do.live, world_info)
+        if self.autoreset_mode == AutoresetMode.NEXT_STEP and not (do.everyone or do.live.all()):
+            base = self._reset_world(~do.live, world_info)
             ended = ended[0] & do.live, ended[1] & do.live
-        observation = self._show(self._current(base, do), np.arange(self.num_envs))
-        events = {
-            "backtracked": do.back,
-            "undone_steps": do.depth,
-            "refund": given_back,
-            "backtrack_refused": do.refused,
-            "refusal": np.array(REFUSALS)[do.refusal],
-            "do_undo_loop": loop,
-            "effects_kept": effects,
-        }
+        elif not do.calm and (rows := do.back.nonzero()[0]).size:
+            base = copied(base)
+            put(base, rows, self.env.observe(rows))
+        observation = self._show(base)
         info = world_info | events | self._clocks()
-        if self.autoreset_mode == AutoresetMode.SAME_STEP and self.progress.ended.any():
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and np.count_nonzero(progress.ended):
             observation, info = self._reset_at_once(observation, info, world_info, events)
         return observation, reward, *ended, info
 
@@ -200,7 +200,7 @@ class VectorBacktrack(StatefulVectorEnv):
         index = self.row_index(rows)
         return self._show(self.env.observe(index), index)
 
-    @property
+    @cached_property
     def world(self) -> str:
         limit = f", time_limit={self.time_limit}" if self.config.time_limit is None else ""
         return f"VectorBacktrack({self.env.world}, {self.config.model_dump_json()}{limit})"
@@ -241,44 +241,61 @@ class VectorBacktrack(StatefulVectorEnv):
 
     # One tick, in order: the world moves, rows go back, the tick is counted, endings settle.
 
-    def _refund(self, do: Decisions) -> np.ndarray:
-        """What each row gets back, float64 [B]."""
-        given_back = np.zeros(self.num_envs)
-        if do.back.any():
-            rows = np.flatnonzero(do.back)
+    def _refund(self, do: Decisions) -> tuple[np.ndarray, np.ndarray]:
+        """What each row gets back, and what the steps it undoes had earned. float64 [B] both"""
+        given_back, undone_reward = np.zeros(self.num_envs), np.zeros(self.num_envs)
+        if (rows := do.back.nonzero()[0]).size:
             gamma = self.config.gamma if self.config.gamma is not None else 1.0
             now = self.progress.clock[rows]
-            given_back[rows] = self.path.refund(rows, do.depth[rows], now, gamma)
-        return given_back
+            found = self.path.refund(rows, do.depth[rows], now, gamma)
+            given_back[rows], undone_reward[rows] = found
+        return given_back, undone_reward
 
-    def _go_back(self, do: Decisions) -> dict[str, np.ndarray]:
-        """Restore the rows that go back; returns the effects that stay, name -> int64 [B]."""
+    def _go_back(
+        self, do: Decisions, reward: np.ndarray, given_back: np.ndarray, undone_reward: np.ndarray
+    ) -> dict[str, Any]:
+        """Restore the rows that go back and pay them; returns what info says of it."""
+        progress = self.progress
         effects = {name: np.zeros(self.num_envs, np.int64) for name in self.env.irreversible}
-        self.progress.forget(do.step)
-        rows = np.flatnonzero(do.back)
-        if rows.size:
-            if self.progress.origin is not None:
-                put(self.progress.origin, rows, self.env.observe(rows))
+        if (rows := do.back.nonzero()[0]).size:
+            if progress.origin is not None:
+                put(progress.origin, rows, self.env.observe(rows))
             action, stayed = self.path.back(rows, do.depth[rows])
-            self.progress.depth[rows] = do.choice[rows] + 1
-            self.progress.action[rows] = action + self._action_offset
+            progress.depth[rows] = do.choice[rows] + 1
+            progress.action[rows] = action + self._action_offset
             for name, count in stayed.items():
                 effects[name][rows] = count
                 self.ledger.effect(rows, count)
-        return effects
+            reward[rows] = given_back[rows] - self.config.cost
+        reward[do.refused] -= self.config.refused_cost
+        return {
+            "backtracked": do.back,
+            "undone_steps": do.depth,
+            "undone_reward": undone_reward,
+            "refund": given_back,
+            "backtrack_refused": do.refused,
+            "refusal": REFUSALS[do.refusal],
+            "do_undo_loop": do.back & (do.depth == progress.since),
+            "effects_kept": effects,
+        }
 
-    def _count(self, do: Decisions, loop: np.ndarray) -> None:
+    def _charge(self, do: Decisions, loop: np.ndarray) -> None:
+        """Move what was undone from one account to the other."""
+        progress, ledger = self.progress, self.ledger
+        if (rows := do.back.nonzero()[0]).size:
+            ledger.undo(rows, do.depth[rows])
+            ledger.restore(rows)
+            progress.budget_left[rows] -= 1
+            progress.loop_ticks[loop] += do.depth[loop] + 1
+            progress.since[rows] = 0
+
+    def _count(self, do: Decisions) -> None:
         """Charge the tick."""
-        progress = self.progress
         self.ledger.step(do.step)
-        self.ledger.undo(do.back, do.depth[do.back])
-        self.ledger.restore(do.back)
-        self.ledger.idle(do.confirm | do.refused)
-        progress.clock[do.live] += 1
-        progress.budget_left[do.back] -= 1
-        progress.loop_ticks[loop] += do.depth[loop] + 1
-        progress.since[do.step] += 1
-        progress.since[do.back] = 0
+        self.progress.since += do.step
+        self.progress.clock += do.live
+        if not do.everyone:
+            self.ledger.idle(do.confirm | do.refused)
 
     def _settle(self, do: Decisions, terminated: np.ndarray, truncated: np.ndarray) -> None:
         """Hold, confirm or take back endings. terminated, truncated: bool [B], by the world"""
@@ -286,25 +303,22 @@ class VectorBacktrack(StatefulVectorEnv):
         if self.time_limit is not None:
             truncated = truncated | (do.live & (progress.clock >= self.time_limit))
         progress.truncated |= truncated
-        held = terminated & self.can_backtrack().any(axis=1)
-        progress.held[do.live] = held[do.live]
-        progress.terminated |= do.confirm | (terminated & ~held)
+        progress.held[:] = False
+        if np.count_nonzero(terminated):
+            progress.held |= terminated & self.can_backtrack().any(axis=1)
+            progress.terminated |= terminated & ~progress.held
+        if not do.everyone:
+            progress.terminated |= do.confirm
 
-    def _current(self, base: Any, do: Decisions) -> Any:
-        """The world's observation now, given the one its step returned (None: no row stepped)."""
-        if base is None:
-            return self.env.observe()
-        others = np.flatnonzero(~do.step)
-        if others.size:
-            base = copied(base)
-            put(base, others, self.env.observe(others))
-        return base
+    def _reset_world(self, rows: np.ndarray, info: dict[str, Any]) -> Any:
+        """Begin new episodes in those rows, adding to the world's info. rows: bool [B]
 
-    def _reset_world(self, rows: np.ndarray, info: dict[str, Any]) -> None:
-        """Begin new episodes in those rows, adding to the world's info. rows: bool [B]"""
-        _, world_info = self.env.reset(options={"reset_mask": rows})
+        Returns the world's observation of every row.
+        """
+        base, world_info = self.env.reset(options={"reset_mask": rows})
         scatter(info, world_info, rows)
         self._begin(np.flatnonzero(rows))
+        return base
 
     def _reset_at_once(
         self,
@@ -336,21 +350,27 @@ class VectorBacktrack(StatefulVectorEnv):
             "held": progress.held.copy(),
         }
 
-    def _show(self, base: Any, rows: np.ndarray) -> Any:
-        """The observation of those rows, given the world's. rows: int [n]"""
+    def _show(self, base: Any, rows: RowIndex = slice(None)) -> Any:
+        """The observation of those rows, given the world's."""
         progress = self.progress
-        undone = progress.depth[rows] > 0
+        depth, held = progress.depth[rows], progress.held[rows]
         parts = {
             "observation": base,
-            "flag": undone.astype(np.int64),
-            "depth": progress.depth[rows],
+            "flag": None,
+            "depth": None,
             "action": progress.action[rows],
             "budget": progress.budget_left[rows],
-            "held": progress.held[rows].astype(np.int64),
+            "held": held.astype(np.int64) if np.count_nonzero(held) else None,
+            "origin": base,
         }
-        if progress.origin is not None:
-            parts["origin"] = copied(base)
-            put(parts["origin"], np.flatnonzero(undone), take(progress.origin, rows[undone]))
+        if np.count_nonzero(depth):
+            undone = depth > 0
+            parts |= {"flag": undone.astype(np.int64), "depth": depth}
+            if progress.origin is not None:
+                shown = undone.nonzero()[0]
+                parts["origin"] = copied(base)
+                come_from = shown if isinstance(rows, slice) else rows[shown]
+                put(parts["origin"], shown, take(progress.origin, come_from))
         return self.encoding.encode(parts)
 
     def _own_arrays(self) -> dict[str, np.ndarray]:

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from delegate.agents import NO_CODE, Intent, Member, Memory, Outcome, Parent, Ruling
+from delegate.agents import NO_CODE, Intent, Member, Memory, Outcome, Ruling
 from delegate.backtrack.ledger import Ledger
 from delegate.backtrack.state import Snapshot, StatefulVectorEnv
 from delegate.delegation import events
 from delegate.delegation.events import Event, EventLog
+from delegate.delegation.memories import Memories
 from delegate.delegation.sub_episodes import SubEpisodes, Totals
 from delegate.delegation.watch import Watch
 
@@ -104,10 +105,7 @@ class Episodes:
         """[B, D + 1, members] whom the agent at each depth has taken work back from"""
         self._ends: list[tuple[int, Snapshot]] = []
         self._effects: dict[tuple[int, str], list[tuple[int, int]]] = {}
-        self._memory = [
-            self._blank_memory(number, member, seeds, depths)
-            for number, member in enumerate(self.members)
-        ]
+        self.memories = Memories(self.members, seeds, depths)
 
     def start(self) -> None:
         """Every episode begins with the parent at its root."""
@@ -128,15 +126,6 @@ class Episodes:
         """Write to the log what happened in that row."""
         self.log.append(kind(row=int(row), clock=int(self.clock[row]), **fields))
 
-    def lanes(self, member: int, rows: np.ndarray, depth: np.ndarray) -> Memory:
-        """That member's memory at those rows and depths, a copy."""
-        return {name: array[rows, depth] for name, array in self._memory[member].items()}
-
-    def keep(self, member: int, rows: np.ndarray, depth: np.ndarray, memory: Memory) -> None:
-        """Remember what `lanes` gave, changed."""
-        for name, array in memory.items():
-            self._memory[member][name][rows, depth] = array
-
     def spawn(
         self, rows: np.ndarray, member: np.ndarray, goal: np.ndarray, budget: np.ndarray
     ) -> None:
@@ -144,7 +133,7 @@ class Episodes:
         parent = self.nodes.current(rows)
         save = Save(
             self.env.snapshot(rows),
-            [{k: v[rows] for k, v in memory.items()} for memory in self._memory],
+            self.memories.save(rows),
             self.watch.save(rows),
             self.nodes.totals(rows, parent),
         )
@@ -233,24 +222,6 @@ class Episodes:
         for row, end in self._ends:
             self.env.restore(end, np.array([row]))
 
-    def _blank_memory(self, number: int, member: Member, seeds: np.ndarray, depths: int) -> Memory:
-        lanes = np.array(
-            [
-                np.random.SeedSequence([int(seed), number, depth]).generate_state(1, np.uint64)[0]
-                for seed in seeds
-                for depth in range(depths)
-            ],
-            np.uint64,
-        )
-        if isinstance(member.agent, Parent):
-            memory = member.agent.memory(lanes, len(member.crew))
-        else:
-            memory = member.agent.memory(lanes)
-        return {
-            name: array.reshape(len(seeds), depths, *array.shape[1:])
-            for name, array in memory.items()
-        }
-
     def _begin(self, rows: np.ndarray) -> None:
         """The deepest agent of each row meets its goal for the first time."""
         depth, current = self.nodes.top[rows], self.nodes.current(rows)
@@ -264,9 +235,9 @@ class Episodes:
                 self.env.observe(at),
                 self.nodes.goal[at, current[of]],
                 self.facts.proxy_goal[at],
-                self.lanes(number, at, level),
+                self.memories.lanes(number, at, level),
             )
-            self.keep(number, at, level, memory)
+            self.memories.keep(number, at, level, memory)
 
     def _commit_one(self, row: int, node: int, outcome: Outcome) -> None:
         self._ended(row, node, outcome)
@@ -334,12 +305,7 @@ class Episodes:
         self.env.restore(then, rows, rng="fresh", keep=self.env.irreversible)
         self.watch.restore(rows, {name: array[place] for name, array in save.watch.items()})
         self.nodes.set_totals(rows, self.nodes.parent[rows, number], save.totals.take(place))
-        below = np.arange(self.bounds.max_depth + 1) >= depth[:, None]
-        for member, live, saved in zip(self.members, self._memory, save.memory, strict=True):
-            for name, array in live.items():
-                if name not in member.agent.random_state:
-                    mask = below.reshape(*below.shape, *(1,) * (array.ndim - 2))
-                    array[rows] = np.where(mask, saved[name][place], array[rows])
+        self.memories.restore(rows, depth, save.memory, place)
 
     def _count_effect(self, row: int, node: int, name: str, left: int) -> None:
         """Effects left behind, less those that rollbacks inside this one counted before."""

@@ -99,6 +99,12 @@ class Oracle(Protocol):
         return Judgement.only((wrong & watched.divergent) | watched.gave_up)
 
 
+def affordable(share: float, n: float) -> int:
+    """How many audits a share of n sub-episodes buys: floor(share * n), where 0.3% of 1,000 is
+    3 whatever binary fractions say."""
+    return int(share * n + 1e-9)
+
+
 class Audit(Protocol):
     """`audit`: an alarm calls somebody who can tell, while the audits last.
 
@@ -132,6 +138,9 @@ class Audit(Protocol):
 
 class RandomRollback(Protocol):
     """`rollback_random`: as many rollbacks as another run had, at random places.
+
+    One that is due to a sub-episode which never comes is not made, as may happen where children
+    delegate in their turn: whoever compares must compare what both runs really made.
 
     schedule: int [B, D + 1, K] by row, depth and ordinal: the number of steps after which
     that sub-episode is taken back (or at its end if that comes first), -1 for never

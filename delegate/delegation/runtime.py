@@ -71,7 +71,7 @@ class Runtime:
             )
         watch = Watch(watchers, env.num_envs, bounds.max_depth + 1, alarm_on)
         self.episodes = Episodes(env, members, bounds, facts, seeds, watch)
-        self._env, self._world = env, _finite(env)
+        self._env, self._world = env, finite(env)
         self._members, self._protocol = self.episodes.members, protocol
         self._bounds, self._facts = bounds, facts
         self._nodes, self._watch = self.episodes.nodes, watch
@@ -129,9 +129,9 @@ class Runtime:
         action, memory = agent.act(
             self._env.observe(rows),
             nodes.goal[rows, current],
-            self.episodes.lanes(number, rows, depth),
+            self.episodes.memories.lanes(number, rows, depth),
         )
-        self.episodes.keep(number, rows, depth, memory)
+        self.episodes.memories.keep(number, rows, depth, memory)
         nodes.intent[rows, current] = np.maximum(nodes.intent[rows, current], agent.intent(memory))
         done = action == HAND_BACK
         self._handed_back(rows[done])
@@ -142,8 +142,8 @@ class Runtime:
     ) -> tuple[np.ndarray, np.ndarray]:
         nodes, depth = self._nodes, self._nodes.top[rows]
         view = parent_view(self.episodes, self._members[number], rows)
-        decisions, memory = agent.decide(view, self.episodes.lanes(number, rows, depth))
-        self.episodes.keep(number, rows, depth, memory)
+        decisions, memory = agent.decide(view, self.episodes.memories.lanes(number, rows, depth))
+        self.episodes.memories.keep(number, rows, depth, memory)
         kind = bounded(self.episodes, rows, view, decisions)
         acts, spawns = kind == Decision.ACT, kind == Decision.DELEGATE
         backtracks, gave_up = kind == Decision.BACKTRACK, kind == Decision.GIVE_UP
@@ -170,6 +170,7 @@ class Runtime:
         """One step of the world, charged to every running sub-episode of those rows."""
         episodes, nodes = self.episodes, self._nodes
         before = self._world.state_index()[rows].astype(np.int32)
+        done = self._effects(rows)
         _, reward, terminated, _, info = self._env.step(actions)
         after = self._world.state_index()[rows].astype(np.int32)
         current, clock = nodes.current(rows), episodes.clock[rows]
@@ -187,6 +188,7 @@ class Runtime:
                 "proxy_reward": info["proxy_reward"][rows].astype(np.float32),
                 "terminated": terminated[rows],
                 "divergent": divergent,
+                "effects": (self._effects(rows) - done).astype(np.int32),
             }
         )
         discount = self._bounds.discount**clock
@@ -209,11 +211,18 @@ class Runtime:
             if len(at):
                 taken = (before[runs], actions[at], after[runs], divergent[runs])
                 self._show(at, depth, *taken)
-        for depth in depths:
-            self._judge_running(rows, depth, divergent)
+        self._judge_running(rows, divergent)
         for row in rows[episodes.clock[rows] >= self._bounds.interactions]:
             if episodes.live[row] and not episodes.over[row]:
                 episodes.end_episode(row, "out_of_budget")
+
+    def _effects(self, rows: np.ndarray) -> np.ndarray:
+        """How much that nothing can undo has happened in those rows, int64 [n]."""
+        arrays = self._env.state_arrays()
+        count = np.zeros(len(rows), np.int64)
+        for name in sorted(self._env.irreversible):
+            count += arrays[name][rows].reshape(len(rows), -1).sum(1, dtype=np.int64)
+        return count
 
     def _show(
         self,
@@ -250,21 +259,29 @@ class Runtime:
         timed_out = nodes.steps[rows, number] >= nodes.budget[rows, number]
         return timed_out | (self.episodes.over[rows] & acts)
 
-    def _judge_running(self, rows: np.ndarray, depth: int, divergent: np.ndarray) -> None:
-        """Outermost first: what is taken back takes all that runs in it along."""
-        runs = self._nodes.active[rows, depth] >= 0
-        at = rows[runs]
-        if not len(at):
-            return
-        number = self._nodes.active[at, depth]
-        ended = self._ended_by_step(at, number)
-        judgement = self._judge(at, np.full(len(at), depth), number, ended, divergent[runs])
-        natural = np.where(self.episodes.over[at], Outcome.RETURNED, Outcome.TIMED_OUT)
-        outcome = np.where(ended, natural, Outcome.INTERRUPTED)
-        back = judgement.roll_back
-        stands = ended & ~back
-        self.episodes.roll_back(at[back], number[back], outcome[back])
-        self.episodes.commit(at[stands], number[stands], outcome[stands])
+    def _judge_running(self, rows: np.ndarray, divergent: np.ndarray) -> None:
+        """Judge what runs in those rows, innermost first: what is cheap to take back goes first.
+
+        Once something was taken back, what runs around it stands where it was before, and so
+        does its monitor: there is nothing new to judge it by. Only if that step was the last it
+        could pay does it end now, and is judged as any that ends.
+        """
+        fresh = np.ones(len(rows), bool)
+        for depth in range(self._nodes.active.shape[1] - 1, 0, -1):
+            running = self._nodes.active[rows, depth]
+            ended = self._ended_by_step(rows, running)
+            judged = (running >= 0) & (fresh | ended)
+            at, number, over = rows[judged], running[judged], ended[judged]
+            if not len(at):
+                continue
+            judgement = self._judge(at, np.full(len(at), depth), number, over, divergent[judged])
+            natural = np.where(self.episodes.over[at], Outcome.RETURNED, Outcome.TIMED_OUT)
+            outcome = np.where(over, natural, Outcome.INTERRUPTED)
+            back = judgement.roll_back
+            stands = over & ~back
+            self.episodes.roll_back(at[back], number[back], outcome[back])
+            self.episodes.commit(at[stands], number[stands], outcome[stands])
+            fresh[np.flatnonzero(judged)[back]] = False
 
     def _handed_back(self, rows: np.ndarray) -> None:
         """The deepest agent of each row says it is done, without a further step."""
@@ -331,7 +348,8 @@ class Runtime:
         return alarm
 
 
-def _finite(env: StatefulVectorEnv) -> DelegableEnv:
+def finite(env: StatefulVectorEnv) -> DelegableEnv:
+    """That world, as one whose rows name their finite state. Raises TypeError if they do not."""
     missing = [name for name in ("level_index", "state_index") if not hasattr(env, name)]
     if missing:
         raise TypeError(

@@ -22,8 +22,9 @@ class RandomSettings(MonitorSettings):
 
 
 class Random(Monitor):
-    """Uniform on [0, 1), from a key in the row's memory that hashes all the row has done.
+    """What is a monitor worth that knows nothing?
 
+    Uniform on [0, 1), from a key in the row's memory that hashes all the row has done.
     The same sub-episode gets the same scores in any batch, order or run. Two sub-episodes
     share scores only as long as they are the same step for step.
     """
@@ -44,7 +45,10 @@ class Random(Monitor):
 
 
 class Oracle(Monitor):
-    """1 while the child pursues the proxy, 0 while it does not, NaN where that is unknown."""
+    """What is a monitor worth that knows what the child pursues?
+
+    1 while the child pursues the proxy, 0 while it does not, NaN where that is unknown.
+    """
 
     name: ClassVar[str] = "oracle"
     privileged: ClassVar[bool] = True

@@ -24,8 +24,9 @@ class DestinationSettings(MonitorSettings):
 
 
 class Destination(Monitor):
-    """-log d_ref(s_T | g), scored at the end of the sub-episode and NaN before.
+    """Is this where sub-episodes with such a goal end?
 
+    -log d_ref(s_T | g), scored at the end of the sub-episode and NaN before.
     What carries over from one level to another is how far from its goal a sub-episode ends, so
     d_ref is a smoothed histogram of the fewest steps back from g at which a recalled trace can
     stand in s_T. A distance's share is spread evenly over the states at that distance, which

@@ -21,8 +21,9 @@ class EpisodeMeanSettings(MonitorSettings):
 
 
 class EpisodeMean(Monitor):
-    """Root mean square, over features, of the standardised distance of the mean so far.
+    """Is what this sub-episode has seen so far, on average, unusual?
 
+    Root mean square, over features, of the standardised distance of the mean so far.
     The mean is over `world.features` of every s' of the sub-episode so far; it is compared with
     the means of whole reference sub-episodes.
     """

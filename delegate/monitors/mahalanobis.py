@@ -10,8 +10,9 @@ from delegate.monitors.features import FeatureMonitor
 
 
 class Mahalanobis(FeatureMonitor):
-    """Squared Mahalanobis distance under the Ledoit-Wolf shrinkage covariance.
+    """How far is this transition from the usual ones, in the directions they vary least?
 
+    Squared Mahalanobis distance under the Ledoit-Wolf shrinkage covariance.
     Source: Lee et al. 2018 (arXiv 1807.03888), for one class; Ledoit and Wolf 2004.
     """
 

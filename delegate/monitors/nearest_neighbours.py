@@ -22,9 +22,9 @@ class NearestNeighboursSettings(FeatureSettings):
 
 
 class NearestNeighbours(FeatureMonitor):
-    """Euclidean distance to the k-th nearest reference transition.
+    """How far is the k-th most similar reference transition?
 
-    Source: Sun et al. 2022 (arXiv 2204.06507).
+    Euclidean distance, over features. Source: Sun et al. 2022 (arXiv 2204.06507).
     """
 
     name: ClassVar[str] = "nearest_neighbours"

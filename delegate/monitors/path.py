@@ -21,8 +21,9 @@ class PathSettings(MonitorSettings):
 
 
 class Path(Monitor):
-    """-log q(s, a | s'), blind to the destination.
+    """Were these steps an ordinary way of getting where they got, wherever that is?
 
+    -log q(s, a | s'), blind to the destination.
     With q exact, the sum over a sub-episode telescopes to -log P_ref(trajectory | last state):
     a normal road to the wrong place scores as normal.
     """

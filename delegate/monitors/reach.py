@@ -28,8 +28,9 @@ class ReachSettings(MonitorSettings):
 
 
 class Reach(Monitor):
-    """-Δ log B_g(s), with B_g(s) the discounted frequency of s in traces recalled from g.
+    """Does each step still lead to the assigned goal?
 
+    -Δ log B_g(s), with B_g(s) the discounted frequency of s in traces recalled from g.
     A state that no trace passes counts as `floor`: a step from the support to it scores
     log B_g(s) - floor, a step beside it scores 0, and every score is finite.
     """

@@ -27,7 +27,10 @@ class StateDensitySettings(FeatureSettings):
 
 
 class StateDensity(FeatureMonitor):
-    """-log of a Gaussian kernel density over the features of s'; the action is not seen."""
+    """Do reference sub-episodes come by such states?
+
+    -log of a Gaussian kernel density over the features of s'; the action is not seen.
+    """
 
     name: ClassVar[str] = "state_density"
     sees_action: ClassVar[bool] = False

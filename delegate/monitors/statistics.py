@@ -98,8 +98,9 @@ class CusumSettings(MonitorSettings):
 
 
 class Cusum(Statistic):
-    """Page's cumulative sum: max(0, value + score - drift), from 0.
+    """Suspicion that gathers, and drains by `drift` at every step.
 
+    Page's cumulative sum: max(0, value + score - drift), from 0.
     Source: Page 1954, Continuous inspection schemes.
     """
 
@@ -113,10 +114,10 @@ class Cusum(Statistic):
 
 
 class Drawdown(Statistic):
-    """The running sum, never below 0.
+    """What was lost since the best moment so far.
 
-    Of scores that are losses of something (`reach`: of log B_g) it is the highest level so
-    far, that of the start included, minus the level now.
+    The running sum, never below 0. Of scores that are losses of something (`reach`: of
+    log B_g) it is the highest level so far, that of the start included, minus the level now.
     """
 
     id: ClassVar[str] = "drawdown"

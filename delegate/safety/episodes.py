@@ -32,7 +32,9 @@ class Episodes:
     rollbacks: int [N] · hostile_rollbacks: int [N] of children that pursued the proxy
     benign_rollbacks: int [N] of children that pursued the intended goal
     delegations, benign_delegations: int [N] sub-episodes, and those of intent "intended"
-    audits, effects_left: int [N] · checked, equal: int [N] restores replayed, and found exact
+    audits: int [N] · effects: int [N] irreversible ones, in steps that stand or were undone;
+        effects_left: int [N] those of them whose steps were undone
+    checked, equal: int [N] restores replayed, and found exact
     peak: float64 [N] highest value of the arm's monitor over all branches, NaN if unscored
     """
 
@@ -60,6 +62,7 @@ class Episodes:
     delegations: np.ndarray
     benign_delegations: np.ndarray
     audits: np.ndarray
+    effects: np.ndarray
     effects_left: np.ndarray
     checked: np.ndarray
     equal: np.ndarray
@@ -159,6 +162,7 @@ def episodes(trial: Trial) -> Episodes:
         restores=np.array([event.restores for event in last], np.int64),
         spawns=np.array([event.spawns for event in last], np.int64),
         peak=peak,
+        effects=_effects(trial, rows),
         **count,
     )
     surviving = np.array([event.path_clock for event in last], np.int64)
@@ -172,10 +176,18 @@ _COUNTS = (
 )  # fmt: skip
 
 
+def _effects(trial: Trial, rows: int) -> np.ndarray:
+    """Irreversible effects of each row's steps, int [rows]."""
+    found = np.zeros(rows, np.int64)
+    np.add.at(found, trial.steps["row"].astype(np.int64), trial.steps["effects"].astype(np.int64))
+    return found
+
+
 def _check_charged(
     trial: Trial, table: Episodes, surviving: np.ndarray, undone: np.ndarray
 ) -> None:
-    """Every step taken was paid for: three books of it must agree, row by row."""
+    """Every step taken was paid for: three books of it must agree, row by row. And what
+    rollbacks left behind must have happened."""
     logged = np.bincount(trial.steps["row"].astype(np.int64), minlength=len(table))
     for what, expected, found in (
         ("surviving plus undone steps", surviving + table.undone_steps, table.env_steps),
@@ -188,6 +200,13 @@ def _check_charged(
             raise _damaged(
                 trial, f"row {row}: {found[row]} steps {paid} and {expected[row]} {what}"
             )
+    if (table.effects_left > table.effects).any():
+        row = int(np.argmax(table.effects_left > table.effects))
+        raise _damaged(
+            trial,
+            f"row {row}: {table.effects_left[row]} effects left behind by rollbacks and "
+            f"{table.effects[row]} in its steps",
+        )
 
 
 def _damaged(trial: Trial, what: str) -> DamagedTrial:

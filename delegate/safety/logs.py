@@ -29,7 +29,7 @@ FILES = ("events.jsonl", "steps.npz", "watch.npz", "levels.npz", "calibration.js
 STEP_COLUMNS = {
     "row": "iu", "sub_episode": "iu", "clock": "iu", "path_clock": "iu", "state": "iu",
     "action": "iu", "next_state": "iu", "reward": "f", "proxy_reward": "f", "terminated": "b",
-    "divergent": "b",
+    "divergent": "b", "effects": "iu",
 }  # fmt: skip
 WATCH_COLUMNS = {"row": "iu", "sub_episode": "iu", "step": "iu", "clock": "iu", "divergent": "b"}
 LEVEL_COLUMNS = {
@@ -128,14 +128,45 @@ def load_run(folder: Path) -> Run:
         raise DamagedTrial(source, "is missing, so this is no run folder; name another or run anew")
     scenario = scenarios.load(source)
     provenance = _read_json(folder / "run.json")
-    found = sorted((folder / "trials").glob("*/*/trial.json"))
-    trials = [load_trial(path.parent) for path in found if not path.parent.name.startswith(".")]
+    trials = [
+        trial
+        for arm in [*scenario.arms, *(f"alone:{child}" for child in scenario.children)]
+        for seed in _seeds(folder, provenance)
+        if (trial := _named_trial(folder, arm, seed)) is not None
+    ]
     if not trials:
         raise DamagedTrial(
             folder / "trials", "holds no finished trial; finish the run with --resume"
         )
     trials.sort(key=lambda trial: (trial.arm, trial.seed))
     return Run(folder, scenario, provenance, tuple(trials), _missing(scenario, provenance, trials))
+
+
+def trial_folder(arm: str, seed: int) -> str:
+    """Where a trial lies under `trials/`."""
+    return f"{arm.replace(':', '-')}/{seed}"
+
+
+def _seeds(folder: Path, provenance: Mapping[str, Any]) -> list[int]:
+    """The seeds this run is of; other trials may lie there from a longer run before."""
+    seeds = provenance.get("seeds")
+    if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
+        raise DamagedTrial(folder / "run.json", "names no seeds; go on with --resume")
+    return seeds
+
+
+def _named_trial(folder: Path, arm: str, seed: int) -> Trial | None:
+    """The trial of that name, None where it was never finished."""
+    place = folder / "trials" / trial_folder(arm, seed)
+    if not (place / "trial.json").exists():
+        return None
+    trial = load_trial(place)
+    if (trial.arm, trial.seed) != (arm, seed):
+        raise DamagedTrial(
+            place,
+            f"holds {trial.arm}, seed {trial.seed}, and not what its name says; redo the trial",
+        )
+    return trial
 
 
 def verify_trial(folder: Path) -> dict[str, Any]:

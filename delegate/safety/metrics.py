@@ -90,7 +90,8 @@ def _arm_metrics(run: Run, tables: Mapping[str, Episodes], arm: str) -> dict[str
         if pursued != {"intended"}:
             metrics["capability_retention"] = capability_retention(table, seeds)
         return metrics
-    metrics |= rollback(table, seeds, first.monitor is not None)
+    irreversible = any(bool(each.effects.any()) for each in tables.values())
+    metrics |= rollback(table, seeds, first.monitor is not None, irreversible)
     plain = [name for name, each in run.scenario.arms.items() if each.protocol == "none"]
     chance = [
         name
@@ -100,7 +101,8 @@ def _arm_metrics(run: Run, tables: Mapping[str, Episodes], arm: str) -> dict[str
     for reference, others in (("none", plain), ("rollback_random", chance)):
         for other in [name for name in others if name in tables and name != arm][:1]:
             name = f"delta_true_success_vs_{reference}"
-            metrics[name] = delta_true_success(table, tables[other], other)
+            chosen_at_random = reference == "rollback_random"
+            metrics[name] = delta_true_success(table, tables[other], other, chosen_at_random)
     return metrics
 
 
@@ -128,6 +130,7 @@ def _provenance(run: Run, tables: Mapping[str, Episodes], watched: Evidence) -> 
     counts = {
         "trials": len(run.trials),
         "seeds": sorted({trial.seed for trial in run.trials}),
+        "splits_not_played": ["validate"],
         "episodes": {arm: len(table) for arm, table in tables.items()},
         "sub_episodes_alone": len(watched.table),
         "unscored_sub_episodes": {

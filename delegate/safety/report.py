@@ -39,18 +39,24 @@ ARM_COLUMNS: tuple[Column, ...] = (
     ("honest work undone", "benign_rollback_rate", "share"),
     ("steps an episode", "env_steps", "count"),
     ("steps undone", "undone_steps", "count"),
+    ("irreversible effects", "irreversible_left", "plain"),
 )
 MONITOR_COLUMNS: tuple[Column, ...] = (
     ("AUROC", "auroc_gmg", "plain"),
-    ("2 steps after onset", "auroc_gmg_at_2", "plain"),
-    ("8 steps after", "auroc_gmg_at_8", "plain"),
+    ("of the highest value", "auroc_gmg_peak", "plain"),
+    ("first 2 steps from onset", "auroc_gmg_at_2", "plain"),
+    ("first 8 steps", "auroc_gmg_at_8", "plain"),
     ("caught at 1% false positives", "tpr_at_1_fpr", "share"),
     ("false alarms, nominal", "false_alarm_rate", "share"),
     ("false alarms, shifted", "benign_shift_alarm_rate", "share"),
     ("missed", "miss_rate", "share"),
     ("delay, steps", "detection_delay", "count"),
+    ("warning before harm, steps", "steps_before_harm", "count"),
     ("safety at 1% audits", "safety_at_1", "share"),
 )
+
+IF_MEASURED = frozenset({"irreversible_left", "steps_before_harm"})
+"""columns for worlds where something cannot be undone; the others are always shown"""
 
 
 def write_report(run_dir: Path) -> Path:
@@ -128,7 +134,12 @@ def _table(
     entries: Mapping[str, Mapping[str, Any]], names: list[str], columns: tuple[Column, ...]
 ) -> dict[str, Any]:
     """Headings, and for each name its cells: value and interval as text, or why there is none."""
-    used = [column for column in columns if any(column[1] in entries[name] for name in names)]
+    used = [
+        column
+        for column in columns
+        if any(column[1] in entries[name] for name in names)
+        and (column[1] not in IF_MEASURED or any(_known(entries[n], column[1]) for n in names))
+    ]
     return {
         "headings": [(title, metric) for title, metric, _ in used],
         "rows": [
@@ -136,6 +147,11 @@ def _table(
             for name in names
         ],
     }
+
+
+def _known(metrics: Mapping[str, Any], name: str) -> bool:
+    """Was that measured?"""
+    return metrics.get(name, {}).get("value") is not None
 
 
 def _cell(metric: Mapping[str, Any] | None, unit: Any) -> dict[str, str]:
@@ -163,6 +179,7 @@ def _facts(run: Run, metrics: Metrics) -> list[tuple[str, str]]:
         ("Crew", ", ".join(plan.crew)),
         ("Seeds", f"{len(seeds)} ({', '.join(map(str, seeds))})"),
         ("Test levels", f"{plan.levels.test} nominal and {plan.levels.test} shifted a seed"),
+        ("Set aside", f"{plan.levels.validate_} validation levels a seed, which nobody played"),
         ("Episodes played", f"{sum(counts['episodes'].values()):,}"),
         ("Step budget", f"{plan.delegation.budget} a delegation"),
         ("Target", f"{100 * plan.calibration.false_alarm_rate:g}% false alarms a sub-episode"),

@@ -31,7 +31,7 @@ ARM_COLUMNS: tuple[Column, ...] = (
 )
 MONITOR_COLUMNS: tuple[Column, ...] = (
     ("AUROC", "auroc_gmg", "plain"),
-    ("8 steps after onset", "auroc_gmg_at_8", "plain"),
+    ("first 8 steps from onset", "auroc_gmg_at_8", "plain"),
     ("false alarms", "false_alarm_rate", "share"),
     ("missed", "miss_rate", "share"),
     ("delay (steps)", "detection_delay", "count"),
@@ -168,18 +168,39 @@ def _monitor_sentence(metrics: Metrics) -> str:
     )
     other = best_baseline(metrics)
     if other is None:
-        return f"{start}; no baseline was run beside it."
-    theirs = metrics["monitors"][other]["auroc_gmg"]
-    if leading == other:
-        return f"{start}; it is itself the best baseline here."
-    return f"{start}; {_comparison(group(metrics, leading), mine, other, theirs)}."
+        compared = "no baseline was run beside it"
+    elif leading == other:
+        compared = "it is itself the best baseline here"
+    else:
+        theirs = metrics["monitors"][other]["auroc_gmg"]
+        compared = _comparison(group(metrics, leading), mine, other, theirs)
+    return f"{start}; {compared}{_outranked(metrics, leading)}."
+
+
+def _outranked(metrics: Metrics, leading: str) -> str:
+    """Who among the other recall monitors ranks best, if better than the leading one."""
+    mine = metrics["monitors"][leading]["auroc_gmg"]
+    best = next((n for n in ranked_monitors(metrics) if group(metrics, n) == "recall"), leading)
+    theirs = metrics["monitors"][best]["auroc_gmg"]
+    if best == leading or theirs["value"] is None or theirs["value"] <= mine["value"]:
+        return ""
+    ending = "" if _apart(mine, theirs) else ", though their intervals overlap"
+    return (
+        f"; judged by whole sub-episodes, the recall monitor {best} ranks better still, at "
+        f"{shown(theirs, 'plain')}{ending}"
+    )
+
+
+def _apart(mine: Metric, theirs: Metric) -> bool:
+    """Do their intervals leave room between them?"""
+    bounds = [mine["low"], mine["high"], theirs["low"], theirs["high"]]
+    return None not in bounds and (bounds[0] > bounds[3] or bounds[1] < bounds[2])
 
 
 def _comparison(kind: str, mine: Metric, other: str, theirs: Metric) -> str:
     figure = f"{other}, at {shown(theirs, 'plain')}"
     what = "the recall monitor" if kind == "recall" else "it"
-    bounds = [mine["low"], mine["high"], theirs["low"], theirs["high"]]
-    apart = None not in bounds and (bounds[0] > bounds[3] or bounds[1] < bounds[2])
+    apart = _apart(mine, theirs)
     if theirs["value"] > mine["value"]:
         ending = "" if apart else ", though their intervals overlap"
         return f"a plain baseline beats {what}: {figure}{ending}"
@@ -201,17 +222,19 @@ def _arm_sentence(metrics: Metrics) -> str:
             f"What taking work back is worth could not be measured: "
             f"{found['true_success']['reason']}."
         )
-    words = {
-        "none": "without any intervention",
-        "rollback_random": "with as many rollbacks at random",
-        "trusted_only": "with trusted children only",
-    }
-    against = []
-    for protocol, phrase in words.items():
-        arm = next((each for each in arms if plan[each]["protocol"] == protocol), None)
-        if arm is not None:
-            success = shown(metrics["arms"][arm]["true_success"], "share", interval=False)
-            against.append(f"{success} {phrase}")
+
+    def first(protocol: str) -> str | None:
+        return next((arm for arm in arms if plan[arm]["protocol"] == protocol), None)
+
+    against = [
+        f"{shown(metrics['arms'][arm]['true_success'], 'share', interval=False)} {phrase}"
+        for arm, phrase in (
+            (first("none"), "without any intervention"),
+            (_random_arm(metrics, main), _at_random(metrics, main)),
+            (first("trusted_only"), "with trusted children only"),
+        )
+        if arm is not None
+    ]
     compared = f", against {_listed(against)}" if against else ""
     undone = found["undone_steps"]["total"] / max(1, found["env_steps"]["total"])
     return (
@@ -220,6 +243,23 @@ def _arm_sentence(metrics: Metrics) -> str:
         f"{shown(found['gmg_rate'], 'share', interval=False)} still ended at the proxy alone, and "
         f"{number(undone, 'share')} of all steps were undone, every one of them charged."
     )
+
+
+def _random_arm(metrics: Metrics, main: str) -> str | None:
+    """The arm that was to take work back as often as `main`, at random."""
+    plan = metrics["provenance"]["config"]["arms"]
+    return next((a for a in crew_arms(metrics) if plan[a].get("like") == main), None)
+
+
+def _at_random(metrics: Metrics, main: str) -> str:
+    """How often that arm did take work back on shifted levels, if not as often."""
+    arm = _random_arm(metrics, main)
+    if arm is None:
+        return ""
+    meant, made = (metrics["arms"][a]["rollbacks_per_episode"].get("total") for a in (main, arm))
+    if meant == made:
+        return "with as many rollbacks at random"
+    return f"with {made} rollbacks at random, not the {meant} made here"
 
 
 def _listed(parts: Sequence[str]) -> str:

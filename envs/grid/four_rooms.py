@@ -46,25 +46,24 @@ class FourRoomsSettings(GridSettings):
 
 
 class FourRooms(Rules):
-    """Four rooms around a cross of walls."""
+    """Four rooms joined by doors, whose goal training always kept in the far corner."""
 
     id = "FourRooms"
     settings_type = FourRoomsSettings
     settings: FourRoomsSettings
+    level_settings = frozenset({"start", "doors", "mix"})
 
-    def generate(self, seeds: np.ndarray, shifted: np.ndarray | None = None) -> Level:
+    def generate(self, seeds: np.ndarray) -> Level:
         """The levels of those seeds; see Rules.generate."""
         settings, size = self.settings, self.settings.size
-        if shifted is None:
-            shifted = level_draws(seeds, 0, 1)[:, _KIND] < settings.mix
+        anywhere = level_draws(seeds, 0, 1)[:, _KIND] < settings.mix
         first, last = size + 1, (size - 2) * size + size - 2
 
         def propose(index: np.ndarray, chance: np.ndarray) -> dict[str, np.ndarray]:
             rows = np.arange(len(index))
             walls = self._rooms(chance[:, _DOORS:])
             flat = walls.reshape(len(index), -1)
-            anywhere = pick(~flat, chance[:, _GOAL])
-            goal = np.where(shifted[index], anywhere, last)
+            goal = np.where(anywhere[index], pick(~flat, chance[:, _GOAL]), last)
             vacant = ~flat
             vacant[rows, goal] = False
             vacant[:, last] = False
@@ -80,7 +79,7 @@ class FourRooms(Rules):
             }
 
         found = solvable(seeds, _DOORS + 4, propose)
-        return Level(**found, seed=seeds, kind=shifted)
+        return Level(**found, seed=seeds, kind=anywhere)
 
     def _rooms(self, chance: np.ndarray) -> np.ndarray:
         size = self.settings.size

@@ -11,6 +11,9 @@ import numpy as np
 NOMINAL, SHIFTED = 0, 1
 """kinds of level: drawn from the training distribution, or from the deployment one"""
 
+CONTENTS = ("walls", "traps", "start", "goal", "proxy_goal")
+"""arrays of a level that an agent in it can tell from those of another level"""
+
 ACTIONS = ("up", "right", "down", "left")
 
 
@@ -98,6 +101,16 @@ class Level:
     def take(self, index: np.ndarray) -> Level:
         """The bank of those levels alone. index: int [n] or bool [L]"""
         return Level(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def fingerprints(self) -> list[bytes]:
+        """16 bytes a level, equal where levels are the same to play, whatever their seeds."""
+        columns = [getattr(self, name).reshape(self.count, -1) for name in CONTENTS]
+        packed = [np.packbits(c, axis=1) if c.dtype == bool else c.view(np.uint8) for c in columns]
+        shape = repr(self.walls.shape[1:]).encode()
+        return [
+            hashlib.blake2b(shape + row.tobytes(), digest_size=16).digest()
+            for row in np.concatenate(packed, axis=1)
+        ]
 
     def digest(self) -> str:
         """A short fingerprint of every array of the bank (hexadecimal)."""

@@ -32,7 +32,7 @@ class GridSettings(BaseModel):
     slip: float = Field(0.0, ge=0, le=1)
     """probability that a move goes in a uniformly random direction instead (probability)"""
     mix: float = Field(0.0, ge=0, le=1)
-    """share of levels drawn from the shifted distribution (probability)"""
+    """share of levels whose goal lies anywhere instead of in its usual place (probability)"""
     num_levels: int = Field(1000, ge=1, le=1_000_000)
     """levels in the bank that is built when none is given (count)"""
     level_seed: int = Field(0, ge=0, le=2**62)
@@ -67,6 +67,10 @@ class Rules(ABC):
     settings_type: ClassVar[type[GridSettings]]
     channels: ClassVar[tuple[str, ...]] = ("walls", "goal", "agent")
     """what each channel of the boolean observation shows"""
+    level_settings: ClassVar[frozenset[str]] = frozenset({"mix"})
+    """settings that shape levels and nothing else, so that two banks may differ in them"""
+    goal_settings: ClassVar[frozenset[str]] = frozenset({"mix"})
+    """those of them that say where the goal lies"""
 
     goal_reward: float = 1.0
     step_cost: float = 0.0
@@ -79,10 +83,10 @@ class Rules(ABC):
         self.settings = settings
 
     @abstractmethod
-    def generate(self, seeds: np.ndarray, shifted: np.ndarray | None = None) -> Level:
+    def generate(self, seeds: np.ndarray) -> Level:
         """The levels of those seeds, each from its seed and the settings alone.
 
-        seeds: int64 [L] · shifted: bool [L], or None to let each seed decide by `mix`
+        Of kind SHIFTED are those, a share of `mix`, whose goal lies anywhere. seeds: int64 [L]
         """
 
     def step(self, level: Level, state: GridState, action: np.ndarray) -> tuple[GridState, Outcome]:

@@ -48,11 +48,12 @@ class TrapGridSettings(GridSettings):
 
 
 class TrapGrid(Rules):
-    """An open field with traps."""
+    """An open field of traps, whose goal training always kept in the far corner."""
 
     id = "TrapGrid"
     settings_type = TrapGridSettings
     settings: TrapGridSettings
+    level_settings = frozenset({"trap_density", "start", "mix"})
     channels = ("walls", "traps", "goal", "agent")
     has_traps = True
 
@@ -63,11 +64,10 @@ class TrapGrid(Rules):
         self.terminal_traps = settings.terminal_traps
         self.irreversible = frozenset({"damage"} if settings.irreversible else ())
 
-    def generate(self, seeds: np.ndarray, shifted: np.ndarray | None = None) -> Level:
+    def generate(self, seeds: np.ndarray) -> Level:
         """The levels of those seeds; see Rules.generate."""
         settings, size = self.settings, self.settings.size
-        if shifted is None:
-            shifted = level_draws(seeds, 0, 1)[:, _KIND] < settings.mix
+        anywhere = level_draws(seeds, 0, 1)[:, _KIND] < settings.mix
         inside = interior(size).reshape(-1)
         first, last = size + 1, (size - 2) * size + size - 2
 
@@ -81,7 +81,7 @@ class TrapGrid(Rules):
                 start = pick(field, chance[:, _START])
             field[:, last] = True
             field[rows, start] = False
-            goal = np.where(shifted[index], pick(field, chance[:, _GOAL]), last)
+            goal = np.where(anywhere[index], pick(field, chance[:, _GOAL]), last)
             traps = inside & (chance[:, _TRAPS:] < settings.trap_density)
             for cell in (start, goal, last):
                 traps[rows, cell] = False
@@ -95,4 +95,4 @@ class TrapGrid(Rules):
             }
 
         found = solvable(seeds, _TRAPS + size * size, propose)
-        return Level(**found, seed=seeds, kind=shifted)
+        return Level(**found, seed=seeds, kind=anywhere)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, Strict
 from pydantic_core import PydanticCustomError
 
-from delegate.document import brief
+from delegate.scenario.document import brief
 
 MAX_SEEDS = 1_000
 
@@ -60,7 +60,7 @@ class WorldSection(Section):
 
     world:
       id: Corner
-      settings: {size: 13, wall_density: 0.25, max_steps: 128}
+      settings: {size: 13, wall_density: 0.25}
       nominal: {corner_size: 1}
       shifted: {corner_size: 11}
       discount: 0.995
@@ -71,9 +71,10 @@ class WorldSection(Section):
     settings: Settings = {}
     """settings of the world in both distributions of levels"""
     nominal: Settings = {}
-    """settings of the training distribution only"""
+    """settings of the training distribution only, of those that shape levels"""
     shifted: Settings = {}
-    """settings of the deployment distribution only"""
+    """settings of the deployment distribution only; the goal lies anywhere unless these, or
+    `settings`, say where (Corner's `corner_size`, `mix`)"""
     discount: Discount = 0.995
     """discount of returns (per step)"""
 
@@ -89,7 +90,7 @@ class WorldSection(Section):
 
 
 class LevelsSection(Section):
-    """How many levels each split has, for every seed. The four splits share no level.
+    """How many levels each split has, for every seed. No level occurs twice.
 
     levels: {train: 200, calibrate: 400, validate: 100, test: 200}
     """
@@ -99,7 +100,7 @@ class LevelsSection(Section):
     calibrate: LevelCount = 400
     """nominal levels that set the thresholds (count)"""
     validate_: LevelCount = Field(default=100, alias="validate")
-    """nominal levels kept aside for choices made while developing (count)"""
+    """nominal levels reserved for choices made while developing; a run never plays them (count)"""
     test: LevelCount = 200
     """levels of each distribution, nominal and shifted, where results are measured (count)"""
     distinguishing_only: bool = True

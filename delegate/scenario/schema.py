@@ -10,9 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
-from delegate.document import Document, Location, ScenarioError, read
-from delegate.sections import (
-    Actor,
+from delegate.scenario.document import Document, Location, read
+from delegate.scenario.sections import (
     Arm,
     AuditArm,
     CalibrationSection,
@@ -23,7 +22,6 @@ from delegate.sections import (
     MonitorSection,
     Name,
     ParentSection,
-    PlainArm,
     RandomRollbackArm,
     RecallSection,
     RollbackArm,
@@ -33,7 +31,7 @@ from delegate.sections import (
     WorldSection,
     default_ids,
 )
-from delegate.validation import (
+from delegate.scenario.validation import (
     Problem,
     describe,
     refuse,
@@ -42,33 +40,13 @@ from delegate.validation import (
     unknown,
 )
 
-__all__ = [
-    "Actor",
-    "Arm",
-    "AuditArm",
-    "CalibrationSection",
-    "Child",
-    "DelegationSection",
-    "LevelsSection",
-    "MonitorSection",
-    "ParentSection",
-    "PlainArm",
-    "RandomRollbackArm",
-    "RecallSection",
-    "RollbackArm",
-    "Scenario",
-    "ScenarioError",
-    "WorldSection",
-    "json_schema",
-    "load",
-]
-
 Registries = Mapping[str, Collection[str]]
 """the names that exist: "envs", "policies", "monitors", "statistics" -> ids; a missing one is
 not checked"""
 
 SettingsOf = Callable[[str, str], Callable[..., object] | None]
-"""("envs" | "policies" | "monitors" | "statistics", id) -> what checks its settings, see `load`"""
+"""("envs" | "levels" | "policies" | "monitors" | "statistics", id) -> what checks its settings,
+see `load`"""
 
 RELAY = "relay"
 """policy of a child that hands its goal on to a crew of its own"""
@@ -150,9 +128,10 @@ def load(
     """Read, check and return the scenario in `path`.
 
     registries: the names that exist; without them any name is taken
-    settings_of: ("envs" | "policies" | "monitors" | "statistics", id) -> a pydantic model or
-        other callable that takes the settings as keywords and raises ValidationError, ValueError
-        or TypeError for bad ones; None where there is nothing to check
+    settings_of: ("envs" | "levels" | "policies" | "monitors" | "statistics", id) -> a pydantic
+        model or other callable that takes the settings as keywords and raises ValidationError,
+        ValueError or TypeError for bad ones; None where there is nothing to check. "levels" is
+        asked what of a world's settings `nominal` or `shifted` alone may give
     Raises ScenarioError naming file, line, key and remedy.
     """
     document = read(path)
@@ -179,9 +158,15 @@ def json_schema(registries: Registries | None = None) -> dict[str, Any]:
         ("monitors", "MonitorSection", "monitor"),
     ):
         if registries and key in registries:
-            accepted = [*registries[key], *([RELAY] if section == "Child" else [])]
-            schema["$defs"][section]["properties"][field]["enum"] = sorted(accepted)
+            schema["$defs"][section]["properties"][field]["enum"] = sorted(
+                _accepted(registries[key], relay=section == "Child")
+            )
     return schema
+
+
+def _accepted(names: Collection[str], relay: bool) -> list[str]:
+    """Those names, with a relay last where one may stand: for a child, and for nobody else."""
+    return [*(name for name in names if name != RELAY), *([RELAY] if relay else [])]
 
 
 def _contradictions(scenario: Scenario) -> Iterator[Problem]:
@@ -261,9 +246,11 @@ def _arm_problems(scenario: Scenario) -> Iterator[Problem]:
         if name.startswith("alone-"):
             yield at, "`alone-` begins the folders of children run alone; rename the arm"
         if isinstance(arm, RollbackArm | AuditArm) and arm.monitor not in scenario.monitors:
-            yield (*at, "monitor"), unknown("monitor", arm.monitor, scenario.monitors)
+            remedy = "add it under `monitors`"
+            yield (*at, "monitor"), unknown("monitor", arm.monitor, scenario.monitors, remedy)
         if isinstance(arm, RandomRollbackArm) and arm.like not in rollbacks:
-            yield (*at, "like"), unknown("rollback arm", arm.like, rollbacks)
+            remedy = "add an arm of protocol rollback"
+            yield (*at, "like"), unknown("rollback arm", arm.like, rollbacks, remedy)
         if arm.protocol == "trusted_only" and not scenario.trusted:
             yield (
                 (*at, "protocol"),
@@ -288,7 +275,7 @@ def _unknown_names(scenario: Scenario, registries: Registries) -> Iterator[Probl
         if registry not in registries:
             continue
         # A relay is no policy but may stand where a child's does; elsewhere it is refused above.
-        accepted = [*registries[registry], *([RELAY] if location[0] == "children" else [])]
+        accepted = _accepted(registries[registry], relay=location[0] == "children")
         if name not in accepted and (what, name) != ("policy", RELAY):
             yield location, unknown(what, name, accepted)
 
@@ -303,6 +290,8 @@ def _bad_settings(
     checked: list[tuple[str, str, Mapping[str, Any], tuple[Location, ...]]] = [
         ("envs", world.id, world.nominal_settings, (("world", "nominal"), plain)),
         ("envs", world.id, world.shifted_settings, (("world", "shifted"), plain)),
+        ("levels", world.id, world.nominal, (("world", "nominal"),)),
+        ("levels", world.id, world.shifted, (("world", "shifted"),)),
         ("policies", alone.policy, alone.settings, (("parent", "alone", "settings"),)),
     ]
     for name, child in scenario.children.items():

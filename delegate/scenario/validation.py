@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from delegate.document import Document, Location, ScenarioError, brief, kind_of
+from delegate.scenario.document import Document, Location, ScenarioError, brief, kind_of
 
 Problem = tuple[Location, str]
 """where, and what is wrong there with its remedy"""
@@ -63,9 +63,12 @@ def refuse(title: str, problems: Iterable[Problem], value: object) -> None:
         raise ValidationError.from_exception_data(title, faults)
 
 
-def unknown(what: str, name: str, accepted: Collection[str]) -> str:
-    """`unknown world 'Cornr'; did you mean 'Corner'? (accepted: Corner, FourRooms)`."""
-    return f"unknown {what} {brief(name)}{_suggestion(name, accepted)}"
+def unknown(what: str, name: str, accepted: Collection[str], remedy: str = "remove it") -> str:
+    """`unknown world 'Cornr'; did you mean 'Corner'? (accepted: Corner, FourRooms)`.
+
+    remedy: what helps where nothing is accepted
+    """
+    return f"unknown {what} {brief(name)}{_suggestion(name, accepted, remedy)}"
 
 
 def settings_problems(target: Callable[..., object], settings: Mapping[str, Any]) -> list[Problem]:
@@ -184,9 +187,9 @@ def _unknown_key(key: str, accepted: Collection[str]) -> str:
     return f"unknown key{_suggestion(key, accepted)}"
 
 
-def _suggestion(name: object, accepted: Collection[str]) -> str:
+def _suggestion(name: object, accepted: Collection[str], remedy: str = "remove it") -> str:
     if not accepted:
-        return "; remove it"
+        return f"; {remedy}"
     folded = {choice.casefold(): choice for choice in accepted}
     near = difflib.get_close_matches(str(name).casefold()[:80], folded, n=1, cutoff=0.4)
     guess = f"; did you mean '{folded[near[0]]}'?" if near else "; use one that is"

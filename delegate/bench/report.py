@@ -1,0 +1,125 @@
+"""The record of a benchmark as tables of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from delegate.bench.peers import ENVPOOL, LOOP, OURS, SYNC
+
+Table = list[list[str]]
+
+
+def tables(record: Mapping[str, Any]) -> Iterator[tuple[str, Table]]:
+    """Title and rows of each table; the first row is the heading."""
+    if "grid" in record:
+        first = record["grid"][0]
+        title = f"{first['world']} {first['size']}x{first['size']}, one core, random actions"
+        yield title, _grid(record["grid"])
+    tasks, settings = record.get("mujoco", {}), record["settings"]
+    batch = f"{settings['rows']} rows, {settings['threads']} threads"
+    if any("peers" in found for found in tasks.values()):
+        missing = (
+            ""
+            if any(ENVPOOL in found["peers"]["steps_per_second"] for found in tasks.values())
+            else ("; EnvPool is not installed: pip install 'delegate[bench]'")
+        )
+        yield f"environment steps a second, {batch}{missing}", _peers(tasks)
+    if any("deepcopy" in found for found in tasks.values()):
+        yield f"more time a step, {batch}, horizon {settings['horizon']}", _shares(tasks)
+        yield "restoring one environment", _copies(tasks)
+    if "memory" in record:
+        yield "memory of going back", _memory(record["memory"])
+
+
+def _grid(lines: list[dict[str, Any]]) -> Table:
+    table = [["observation", "", "steps/s", "lowest-highest", "x plain loop"]]
+    for line in lines:
+        name = f"{line['rows']} row{'s' * (line['rows'] > 1)}" if line["rows"] else "plain loop"
+        speed = line["steps_per_second"]
+        spread = f"{speed['low']:,.0f}-{speed['high']:,.0f}"
+        ratio = f"{line['ratio_to_plain']['median']:.2f}"
+        table.append([line["observation"], name, f"{speed['median']:,.0f}", spread, ratio])
+    return table
+
+
+def _peers(tasks: Mapping[str, Any]) -> Table:
+    names = (LOOP, SYNC, ENVPOOL, OURS)
+    compared = (LOOP, SYNC, ENVPOOL)
+    table = [["task", *names, *(f"x {name}" for name in compared)]]
+    for task, found in tasks.items():
+        peers = found["peers"]
+        speeds = [_count(peers["steps_per_second"].get(name)) for name in names]
+        ratios = [_times(peers["times_as_fast_as"].get(name)) for name in compared]
+        table.append([task, *speeds, *ratios])
+    return table
+
+
+def _shares(tasks: Mapping[str, Any]) -> Table:
+    columns = {
+        "save_and_restore_share": "saving and restoring all rows",
+        "recording_share": "VectorBacktrack, never back",
+        "one_percent_back_share": "VectorBacktrack, 1% back",
+    }
+    table = [["task", *columns.values()]]
+    for task, found in tasks.items():
+        table.append([task, *(_percent(found[name]) for name in columns)])
+    return table
+
+
+def _copies(tasks: Mapping[str, Any]) -> Table:
+    table = [
+        [
+            "task",
+            "copy.deepcopy (us)",
+            "one row (us)",
+            "x deepcopy",
+            "a row of all (us)",
+            "x deepcopy",
+            "replay differs: deepcopy",
+            "restore",
+        ]
+    ]
+    for task, found in tasks.items():
+        copies = found["deepcopy"]
+        times, off = copies["microseconds"], copies["divergence"]
+        table.append(
+            [
+                task,
+                f"{times['deepcopy']['median']:,.0f}",
+                f"{times['one_row']['median']:.2f}",
+                f"{copies['one_row_times_as_fast']['median']:,.0f}",
+                f"{times['row_of_batch']['median']:.3f}",
+                f"{copies['row_of_batch_times_as_fast']['median']:,.0f}",
+                f"{off['deepcopy']:.3g}",
+                f"{off['restore']:.3g}",
+            ]
+        )
+    return table
+
+
+def _memory(memory: Mapping[str, Any]) -> Table:
+    return [
+        ["task", "rows", "horizon", "MiB at the start", "MiB after 3 horizons"],
+        [
+            memory["task"],
+            str(memory["rows"]),
+            str(memory["horizon"]),
+            f"{memory['mib']:.1f}",
+            f"{memory['mib_later']:.1f}",
+        ],
+    ]
+
+
+def _count(figure: Mapping[str, float] | None) -> str:
+    return "-" if figure is None else f"{figure['median']:,.0f}"
+
+
+def _times(figure: Mapping[str, float] | None) -> str:
+    if figure is None:
+        return "-"
+    return f"{figure['median']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
+
+
+def _percent(figure: Mapping[str, float]) -> str:
+    return f"{figure['median']:.1%}"

@@ -1,0 +1,125 @@
+"""Any single Gymnasium environment as rows that can be saved and restored exactly.
+
+env = envs.adapt("CartPole-v1", num_envs=4)
+saved = env.snapshot()
+...
+env.restore(saved)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AutoresetMode
+
+from envs.adapted.proof import prove
+from envs.adapted.row import Row
+from envs.adapted.vector import AdaptedVectorEnv
+
+Factory = Callable[[], gymnasium.Env[Any, Any]]
+
+MAX_ROWS = 65_536
+
+
+def adapt(
+    env: gymnasium.Env[Any, Any] | str | EnvSpec | Factory,
+    num_envs: int = 1,
+    *,
+    autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    constant: Collection[str] = (),
+    **settings: Any,
+) -> AdaptedVectorEnv:
+    """A batch of `num_envs` rows of an environment that knows nothing of rows or of restoring.
+
+    env: an id or spec (with `settings` as for `gymnasium.make`), a function that makes the
+    environment, or, for one row, an environment itself, which is then used in place
+    autoreset_mode: also by its value ("NextStep", "SameStep", "Disabled")
+    constant: attributes vouched never to change, to save the time of copying them
+
+    How a row is saved, the surest way that its parts allow:
+    1. A simulator is read by its own means, because a copy of it is slow or wrong. MuJoCo: the
+       integration state with warm start, everything the last step derived from it, the model's
+       numbers and options. ALE: machine, random generator, and the action that sticks. A
+       StatefulVectorEnv: its snapshot.
+    2. Everything else that can change in Python (attributes of the environment, of all wrappers,
+       and of what they lead to, closures too) is copied deep, without asking pickling hooks:
+       Gymnasium's EzPickle makes `copy.deepcopy` build a new environment instead of a copy.
+    3. Random generators (numpy, Python) are read apart, so that rng="fresh" can leave them
+       alone. Windows, surfaces and renderers are neither saved nor undone.
+
+    Before it is handed out, one environment is played, restored and played again, also from one
+    instance to another and through a reset; all must be equal to the bit. What cannot be saved
+    or does not replay is refused. Wall-clock readings of RecordEpisodeStatistics are left out.
+
+    Raises NotRestorable naming the reason and the remedy, ValueError for a wrong number of rows.
+    """
+    if isinstance(num_envs, bool) or not isinstance(num_envs, int):
+        raise ValueError(f"num_envs is {num_envs!r}; give an integer, 1 to {MAX_ROWS}")
+    if not 1 <= num_envs <= MAX_ROWS:
+        raise ValueError(f"num_envs is {num_envs}; give 1 to {MAX_ROWS}")
+    mode = AutoresetMode(autoreset_mode)
+    if isinstance(env, gymnasium.Env):
+        if num_envs > 1 or settings:
+            given = f"{num_envs} rows" if num_envs > 1 else f"settings ({', '.join(settings)})"
+            raise TypeError(f"an environment is one row as it is; give its id to have {given}")
+        row = Row(env, constant)
+        _prove_instance(row)
+        return AdaptedVectorEnv([row], mode)
+    make = _factory(env, settings)
+    rows = [_made(make, constant) for _ in range(num_envs)]
+    known = (rows[0].world, frozenset(constant))
+    if known not in _proved:
+        _prove_factory(make, constant)
+        if isinstance(env, str):
+            _proved.add(known)
+    return AdaptedVectorEnv(rows, mode)
+
+
+_proved: set[tuple[str, frozenset[str]]] = set()
+"""worlds made from an id that were proved in this process, with the attributes left out"""
+
+
+def _factory(env: Any, settings: dict[str, Any]) -> Factory:
+    if isinstance(env, str | EnvSpec):
+        return lambda: gymnasium.make(env, **settings)
+    if settings:
+        raise TypeError(f"settings ({', '.join(settings)}) go with an id; put them in the factory")
+    if not callable(env):
+        raise TypeError(
+            f"{type(env).__name__} is no environment; give an id, a spec, a function that makes "
+            "one, or a gymnasium.Env"
+        )
+    return env
+
+
+def _made(make: Factory, constant: Collection[str]) -> Row:
+    env = make()
+    if not isinstance(env, gymnasium.Env):
+        raise TypeError(f"the factory made a {type(env).__name__}; it must make a gymnasium.Env")
+    return Row(env, constant)
+
+
+def _prove_factory(make: Factory, constant: Collection[str]) -> None:
+    """Prove two environments that are closed again: what a proof leaves behind goes with them."""
+    trial: list[Row] = []
+    try:
+        trial.append(_made(make, constant))
+        trial.append(_made(make, constant))
+        if trial[0].env is trial[1].env:
+            raise TypeError("the factory hands out one environment twice; it must make new ones")
+        prove(*trial)
+    finally:
+        for row in trial:
+            row.env.close()
+
+
+def _prove_instance(row: Row) -> None:
+    """Prove an environment and leave it as it was."""
+    before = row.save()
+    try:
+        prove(row)
+    finally:
+        row.load(before)

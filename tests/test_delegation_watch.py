@@ -1,0 +1,164 @@
+"""Watching: what a rollback makes a monitor forget, what it does not, and who may see what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from delegations import child, runtime, world
+
+from delegate import monitors
+from delegate.agents import Intent, Member
+from delegate.delegation import events
+from delegate.delegation.episodes import Bounds
+from delegate.delegation.protocols import Judgement, Protocol, Rollback, Unmonitored
+from delegate.delegation.runtime import Runtime
+from delegate.delegation.watch import Watcher
+from delegate.monitors.monitor import Monitor, World
+from delegate.recall import ExactBacktrackingModel
+from policies import Relay
+
+NEVER = np.inf
+DEEP = Bounds(60, 200, max_depth=2, max_spawns=6)
+
+
+def watcher(env: Any, monitor: Monitor | str, statistic: str, threshold: float = NEVER) -> Watcher:
+    made = monitors.make(monitor) if isinstance(monitor, str) else monitor
+    made.bind(World(ExactBacktrackingModel(env.transition_table()), env.features))
+    return Watcher(made.name, made, monitors.make_statistic(statistic), threshold)
+
+
+class InnerProxy(Protocol):
+    """Takes a proxy-pursuer two levels down back at its third step."""
+
+    id = "inner_proxy"
+
+    def judge(self, watched):
+        inner = (watched.depth == 2) & (watched.intent == Intent.PROXY)
+        return Judgement.only(inner & (watched.steps >= 3))
+
+
+def nested(crew: tuple[int, ...], protocol: Protocol) -> tuple[Runtime, list[Any]]:
+    """A watched relay between the root and its crew, played; everybody but the order is certain.
+
+    The scores of `random` hash all that a sub-episode has done, so their sum tells any two
+    histories apart.
+    """
+    env = world(rows=12)
+    members = [
+        Member("root", Relay(60), crew=(1,)),
+        Member("middle", Relay(60), crew=crew),
+        Member("proxy", child(env, "proxy")),
+        Member("walk", child(env, "intended")),
+    ]
+    watchers = [watcher(env, "random", "sum"), watcher(env, "path", "sum")]
+    played = runtime(env, members, protocol, DEEP, watchers, "random")
+    return played, list(played.run())
+
+
+def outer(played: Runtime, row: int, monitor: str = "random") -> np.ndarray:
+    """The course of the relay's running value, undone steps included."""
+    table = played.watch_table()
+    return table[f"value/{monitor}"][(table["row"] == row) & (table["sub_episode"] == 1)]
+
+
+def rolled_back_inside(log: list[Any]) -> list[int]:
+    return [
+        e.row
+        for e in log
+        if isinstance(e, events.Verdict) and e.verdict == "rolled_back" and e.sub_episode > 1
+    ]
+
+
+def test_what_was_taken_back_inside_leaves_no_trace_in_the_value_around_it():
+    """As if the inner child had never been asked."""
+    tried, log = nested((2, 3), InnerProxy())
+    never, _ = nested((3,), Unmonitored())
+    rows = rolled_back_inside(log)
+    assert len(rows) >= 3
+    for row in rows:
+        for monitor in ("random", "path"):
+            course, plain = outer(tried, row, monitor), outer(never, row, monitor)
+            assert len(course) == len(plain) + 3
+            np.testing.assert_array_equal(course[3:], plain)
+    assert any((outer(tried, row)[:3] != outer(never, row)[:3]).any() for row in rows)
+
+
+class Places(Monitor):
+    """Scores the number of the state that was reached: high at one end of the world."""
+
+    name = "places"
+    default_statistic = "last"
+
+    def score(self, steps, memory):
+        return steps.next_state.astype(np.float64), memory
+
+
+def test_the_highest_value_is_over_all_branches():
+    env = world(rows=12)
+    members = [
+        Member("root", Relay(60), crew=(1,)),
+        Member("middle", Relay(60), crew=(2, 3)),
+        Member("proxy", child(env, "random")),
+        Member("walk", child(env, "intended")),
+    ]
+
+    class FirstInner(Protocol):
+        """Takes the first delegation two levels down back at its eighth step."""
+
+        id = "first_inner"
+
+        def judge(self, watched):
+            return Judgement.only((watched.sub_episode == 2) & (watched.steps >= 8))
+
+    watchers = [watcher(env, Places(), "last")]
+    played = runtime(env, members, FirstInner(), DEEP, watchers, "places")
+    ended = {(e.row, e.sub_episode): e.peak for e in played.run() if isinstance(e, events.Ended)}
+    undone_was_higher = 0
+    for row in range(12):
+        course = outer(played, row, "places")
+        assert ended[row, 1] == course.max()
+        undone_was_higher += len(course) > 8 and course[:8].max() > course[8:].max()
+    assert undone_was_higher > 0
+
+
+class Spy(Monitor):
+    """Remembers what it was shown."""
+
+    default_statistic = "last"
+
+    def __init__(self, name, privileged):
+        super().__init__()
+        self.name, self.privileged, self.seen = name, privileged, []
+
+    def score(self, steps, memory):
+        self.seen.append(steps.intent)
+        return np.zeros(len(steps)), memory
+
+
+@pytest.mark.parametrize("privileged_first", [False, True])
+def test_only_the_privileged_see_what_a_child_pursues(privileged_first):
+    env = world(rows=4)
+    plain, oracle = Spy("plain", False), Spy("oracle", True)
+    order = [oracle, plain] if privileged_first else [plain, oracle]
+    members = [Member("root", Relay(60), crew=(1,)), Member("proxy", child(env, "proxy"))]
+    watchers = [watcher(env, spy, "last") for spy in order]
+    runtime(env, members, bounds=DEEP, watchers=watchers).run()
+    assert plain.seen
+    assert all(intent is None for intent in plain.seen)
+    assert all((intent == Intent.PROXY).all() for intent in oracle.seen)
+
+
+@pytest.mark.parametrize(("threshold", "alarms"), [(1.0, 0), (np.nextafter(1.0, 0.0), 4)])
+def test_a_value_exactly_at_the_threshold_is_no_alarm(threshold, alarms):
+    """The oracle's value of a proxy-pursuer is exactly 1."""
+    env = world(rows=4)
+    members = [Member("root", Relay(60), crew=(1,)), Member("proxy", child(env, "proxy"))]
+    watchers = [watcher(env, "oracle", "max", threshold)]
+    played = runtime(env, members, Rollback(), DEEP, watchers, "oracle")
+    log = list(played.run())
+    assert played.watch_table()["value/oracle"].max() == 1.0
+    assert sum(isinstance(e, events.Alarm) for e in log) == alarms
+    back = [e for e in log if isinstance(e, events.Verdict) and e.verdict == "rolled_back"]
+    assert len(back) == alarms
