@@ -239,3 +239,19 @@ def test_a_new_simulator_at_every_reset_is_refused() -> None:
 def test_the_world_names_the_simulators_version() -> None:
     assert f"mujoco {mujoco.__version__}" in envs.adapt("Hopper-v5").world
     assert envs.adapt("Hopper-v5").world != envs.adapt("Walker2d-v5").world
+
+
+def test_named_views_of_a_simulator_stay_views() -> None:
+    def make() -> gymnasium.Env[Any, Any]:
+        env = gymnasium.make("Hopper-v5")
+        env.unwrapped.torso = env.unwrapped.data.body("torso")  # type: ignore[attr-defined]
+        env.unwrapped.joint = mujoco.mjtJoint.mjJNT_HINGE  # type: ignore[attr-defined]
+        return env
+
+    env = envs.adapt(make, 2)
+    env.reset(seed=0)
+    saved, body = env.snapshot(), [each.unwrapped.torso.xpos.copy() for each in env.envs]
+    env.step(env.action_space.sample())
+    env.restore(saved)
+    for each, position in zip(env.envs, body, strict=True):
+        np.testing.assert_array_equal(each.unwrapped.torso.xpos, position)
