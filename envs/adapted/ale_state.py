@@ -149,9 +149,9 @@ class AtariEngine(Engine):
             return
         self._screen = None
         if 0 < self._probability < 1:
-            stream = _stream(self._known)
+            stream = _stream(_words(self._known))
             draws = stream.random_raw(2 * self._frames * len(actions))
-            if _text(stream) != generator[4:]:
+            if not np.array_equal(_state(stream), _words(generator)):
                 raise NotRestorable(
                     f"ale-py {ale_py.__version__} draws other random numbers for sticky actions "
                     "than known here; make the game with repeat_action_probability=0"
@@ -163,20 +163,23 @@ class AtariEngine(Engine):
         actions.clear()
 
 
-def _stream(generator: bytes) -> np.random.MT19937:
-    """The generator that a state describes: its length, 624 words and a position, as text."""
-    words = [int(word) for word in generator[4:].split()]
+def _words(generator: bytes) -> np.ndarray:
+    """The numbers of a generator's state, written as text: 624 words and a position. int64 [625]"""
+    return np.fromstring(generator[4:].decode(), np.int64, sep=" ")
+
+
+def _stream(words: np.ndarray) -> np.random.MT19937:
     stream = np.random.MT19937(0)
     stream.state = {
         "bit_generator": "MT19937",
-        "state": {"key": np.array(words[:-1], np.uint32), "pos": words[-1]},
+        "state": {"key": words[:-1].astype(np.uint32), "pos": int(words[-1])},
     }
     return stream
 
 
-def _text(stream: np.random.MT19937) -> bytes:
+def _state(stream: np.random.MT19937) -> np.ndarray:
     state: Any = stream.state["state"]
-    return " ".join(str(int(word)) for word in [*state["key"], state["pos"]]).encode()
+    return np.append(state["key"].astype(np.int64), state["pos"])
 
 
 def _accepting(probability: float) -> bytes:
@@ -186,5 +189,5 @@ def _accepting(probability: float) -> bytes:
     seed = 0
     while np.random.MT19937(seed).random_raw() / 2.0**32 < probability:
         seed += 1
-    text = _text(np.random.MT19937(seed))
+    text = " ".join(map(str, _state(np.random.MT19937(seed)).tolist())).encode()
     return struct.pack("<i", len(text)) + text
