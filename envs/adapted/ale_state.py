@@ -83,7 +83,7 @@ class AtariEngine(Engine):
         self._screen: np.ndarray | None = None
         # what sticks now cannot be read, so it is made known: no button
         self._put(machine, generator, _NOTHING)
-        self.watched.on_load, self.watched.on_reset = self._loaded, self._drawn
+        self.watched.on_load, self.watched.on_reset = self._begun, self._begun
 
     def save(self) -> dict[str, Any]:
         machine, generator = self._read()
@@ -134,11 +134,8 @@ class AtariEngine(Engine):
         self.watched.actions.clear()
         self._known, self._sticking = generator, sticking
 
-    def _drawn(self) -> None:
-        self._screen = None
-
-    def _loaded(self) -> None:
-        """A newly loaded game repeats nothing."""
+    def _begun(self) -> None:
+        """A game that begins repeats nothing; the generator goes on."""
         self._known, self._sticking, self._screen = self._read()[1], _NOTHING, None
         self.watched.actions.clear()
 
@@ -152,9 +149,9 @@ class AtariEngine(Engine):
             return
         self._screen = None
         if 0 < self._probability < 1:
-            stream = _stream(self._known)
+            stream = _stream(_words(self._known))
             draws = stream.random_raw(2 * self._frames * len(actions))
-            if _text(stream) != generator[4:]:
+            if not np.array_equal(_state(stream), _words(generator)):
                 raise NotRestorable(
                     f"ale-py {ale_py.__version__} draws other random numbers for sticky actions "
                     "than known here; make the game with repeat_action_probability=0"
@@ -166,27 +163,31 @@ class AtariEngine(Engine):
         actions.clear()
 
 
-def _stream(generator: bytes) -> np.random.MT19937:
-    """The generator that a state describes: its length, 624 words and a position, as text."""
-    words = [int(word) for word in generator[4:].split()]
+def _words(generator: bytes) -> np.ndarray:
+    """The numbers of a generator's state, written as text: 624 words and a position. int64 [625]"""
+    return np.fromstring(generator[4:].decode(), np.int64, sep=" ")
+
+
+def _stream(words: np.ndarray) -> np.random.MT19937:
     stream = np.random.MT19937(0)
     stream.state = {
         "bit_generator": "MT19937",
-        "state": {"key": np.array(words[:-1], np.uint32), "pos": words[-1]},
+        "state": {"key": words[:-1].astype(np.uint32), "pos": int(words[-1])},
     }
     return stream
 
 
-def _text(stream: np.random.MT19937) -> bytes:
+def _state(stream: np.random.MT19937) -> np.ndarray:
     state: Any = stream.state["state"]
-    return " ".join(str(int(word)) for word in [*state["key"], state["pos"]]).encode()
+    return np.append(state["key"].astype(np.int64), state["pos"])
 
 
 def _accepting(probability: float) -> bytes:
-    """A generator's state whose next draw lets a new action through."""
-    for seed in range(1_000_000):
-        stream = np.random.MT19937(seed)
-        if stream.random_raw() / 2.0**32 >= probability:
-            text = _text(np.random.MT19937(seed))
-            return struct.pack("<i", len(text)) + text
-    return b""
+    """A generator's state whose next draw lets a new action through; empty if none does."""
+    if probability >= 1:
+        return b""
+    seed = 0
+    while np.random.MT19937(seed).random_raw() / 2.0**32 < probability:
+        seed += 1
+    text = " ".join(map(str, _state(np.random.MT19937(seed)).tolist())).encode()
+    return struct.pack("<i", len(text)) + text
