@@ -34,7 +34,7 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from delegate import store
 
 HERE = Path(__file__).parent
-QUICK = Scale(tuning_seeds=10, seeds=20, calm=2_000, noisy=2_000, quick=True)
+QUICK = Scale(tuning_seeds=10, seeds=20, calm=2_000, noisy=2_000, long=4_000, quick=True)
 
 
 def main(arguments: list[str] | None = None) -> None:

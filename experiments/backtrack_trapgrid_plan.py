@@ -38,15 +38,18 @@ KINDS = ("plain", "learned", "known")
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is run. tuning_seeds, seeds: count · calm, noisy: interactions a seed"""
+    """How much is run. tuning_seeds, seeds: count · calm, noisy, long: interactions a seed"""
 
     tuning_seeds: int = 100
     seeds: int = 200
     calm: int = 20_000
     noisy: int = 100_000
+    long: int = 200_000
     quick: bool = False
 
-    def interactions(self, world: World) -> int:
+    def interactions(self, world: World, part: str = "") -> int:
+        if part == "long":
+            return self.long
         return self.noisy if world.slip else self.calm
 
 
@@ -125,17 +128,18 @@ def reported(
             arm=arm,
             first_seed=REPORTED_FIRST,
             seeds=scale.seeds,
-            interactions=scale.interactions(world),
+            interactions=scale.interactions(world, part),
         )
         return Entry(part, run)
 
     entries = []
     for part, world in _worlds(scale):
         own = tuned[world.step_cost, world.slip > 0]
-        if part == "first_try":
+        if part in ("first_try", "long"):
             own = dict.fromkeys(KINDS, FIRST_TRY)
         arms = [arm(kind, own[kind]) for kind in KINDS]
-        arms.append(arm("random", own["known"], rate_of="known"))
+        if part != "long":
+            arms.append(arm("random", own["known"], rate_of="known"))
         if part == "first_try":
             arms.append(arm("aside", own["learned"]))
             arms.append(arm("random", own["learned"], rate_of="learned"))
@@ -159,6 +163,7 @@ def _worlds(scale: Scale) -> Iterator[tuple[str, World]]:
     for step_cost in STEP_COSTS:
         for size in sizes:
             yield "first_try", World(size=size, step_cost=step_cost)
+            yield "long", World(size=size, step_cost=step_cost)
         for size, density in product(sizes, densities):
             yield "tuned", World(size=size, trap_density=density, step_cost=step_cost)
         yield "going_on", World(step_cost=step_cost, terminal_traps=False)

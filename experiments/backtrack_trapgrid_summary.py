@@ -6,6 +6,7 @@ the same level and the same random numbers in every arm. Shares have Clopper-Pea
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -134,11 +135,13 @@ def _curve(part: np.ndarray, whole: np.ndarray) -> dict[str, list[float]]:
     above = part.astype(np.float64).reshape(shape).sum(axis=2)
     below = whole.astype(np.float64).reshape(shape).sum(axis=2)
     draws = resamples(len(part))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        # where no episode ended there is nothing to average: null
+        warnings.simplefilter("ignore", RuntimeWarning)
         replicates = ((draws.weights @ above) / (draws.weights @ below))[draws.draw]
         middle = above.sum(axis=0) / below.sum(axis=0)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.nanquantile(replicates, [tail, 1 - tail], axis=0)
+        tail = (1 - CONFIDENCE) / 2
+        low, high = np.nanquantile(replicates, [tail, 1 - tail], axis=0)
     return {"value": middle.tolist(), "low": low.tolist(), "high": high.tolist()}
 
 
