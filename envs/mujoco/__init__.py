@@ -1,6 +1,14 @@
 """MuJoCo tasks whose rows can be saved and restored, equal to Gymnasium's bit for bit."""
 
 from envs.mujoco.registry import TASKS, make, settings_type
+from envs.mujoco.rendering import RenderingUnavailable
 from envs.mujoco.vector import Diverged, MujocoVectorEnv
 
-__all__ = ["TASKS", "Diverged", "MujocoVectorEnv", "make", "settings_type"]
+__all__ = [
+    "TASKS",
+    "Diverged",
+    "MujocoVectorEnv",
+    "RenderingUnavailable",
+    "make",
+    "settings_type",
+]

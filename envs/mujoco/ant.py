@@ -45,7 +45,7 @@ class Ant(Task):
 
     id = "Ant-v5"
     settings_type: ClassVar[type[AntSettings]] = AntSettings
-    camera: ClassVar = {"distance": 4.0}
+    camera: ClassVar = {"trackbodyid": 1, "distance": 4.0}
 
     def __init__(self, settings: Any, rows: int, threads: int) -> None:
         super().__init__(settings, rows, threads)

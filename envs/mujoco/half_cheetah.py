@@ -29,7 +29,7 @@ class HalfCheetah(Planar):
 
     id = "HalfCheetah-v5"
     settings_type = HalfCheetahSettings
-    camera: ClassVar = {"distance": 4.0}
+    camera: ClassVar = {"trackbodyid": 1, "distance": 4.0}
 
     def draw(
         self, generator: np.random.Generator, row: int, placement: Any

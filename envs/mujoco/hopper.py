@@ -52,6 +52,11 @@ class Upright(Planar):
         "elevation": -20.0,
     }
 
+    def __init__(self, settings: Any, rows: int, threads: int) -> None:
+        super().__init__(settings, rows, threads)
+        self._low, self._high = np.array([settings.healthy_z_range, settings.healthy_angle_range]).T
+        self._watched = self.qpos[:, 1:3]
+
     def velocity(self, rows: np.ndarray | slice) -> np.ndarray:
         """The velocity, cut off at 10. float64 [n, nv]"""
         return self.qvel[rows].clip(-10, 10)
@@ -64,10 +69,8 @@ class Upright(Planar):
 
     def healthy(self) -> np.ndarray:
         """Whether each row is upright. bool [B]"""
-        z, angle = self.qpos[:, 1], self.qpos[:, 2]
-        min_z, max_z = self.settings.healthy_z_range
-        min_angle, max_angle = self.settings.healthy_angle_range
-        return (min_z < z) & (z < max_z) & (min_angle < angle) & (angle < max_angle)
+        within = (self._low < self._watched) & (self._watched < self._high)
+        return np.ones(self.rows, bool) if within.all() else within.all(axis=1)
 
     def outcome(
         self, before: np.ndarray, action: np.ndarray
@@ -103,13 +106,12 @@ class Hopper(Upright):
     camera: ClassVar = {**Upright.camera, "distance": 3.0}
 
     def __init__(self, settings: Any, rows: int, threads: int) -> None:
+        """Beside the torso's height and angle, all but x must move within reason."""
         super().__init__(settings, rows, threads)
         layout = Layout(self.model)
-        self._motion = self.physics.state[:, layout.qpos.start + 2 : layout.qvel.stop]
-
-    def healthy(self) -> np.ndarray:
-        """Whether each row is upright and moves within reason. bool [B]"""
-        least, most = self.settings.healthy_state_range
-        within = (least < self._motion) & (self._motion < most)
-        upright = super().healthy()
-        return upright if within.all() else upright & within.all(axis=1)
+        least, most = settings.healthy_state_range
+        self._watched = self.physics.state[:, layout.qpos.start + 1 : layout.qvel.stop]
+        low, high = self._low, self._high
+        self._low, self._high = (np.full(self._watched.shape[1], end) for end in (least, most))
+        self._low[:2] = low[0], max(low[1], least)
+        self._high[:2] = high[0], min(high[1], most)

@@ -204,7 +204,6 @@ class GoalRows:
             while np.linalg.norm(achieved[row] - goal) <= NEAR:
                 goal = self._draw_goal(generator)
             self.saved["next_goal"][row] = goal
-            random.save(row)
 
     def _draw_goal(self, generator: np.random.Generator) -> np.ndarray:
         goals = self.maze.goals

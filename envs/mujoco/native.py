@@ -1,4 +1,4 @@
-"""The physics on MuJoCo's own threads: `mujoco.batch`, part of MuJoCo since version 4."""
+"""The physics on MuJoCo's own threads: `mujoco.batch`, part of MuJoCo since 3.17."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import mujoco
 import numpy as np
 
-from envs.mujoco.physics import STATE, Failures, Layout, failure
+from envs.mujoco.physics import STATE, Failures, Layout, Place, failure
 
 try:
     from mujoco import batch
-except ImportError:  # MuJoCo 3
+except ImportError:  # MuJoCo before 3.17
     batch = None
 
 
@@ -68,13 +68,13 @@ class BatchPhysics:
         self._batch.forward(rows)
         self._read(rows)
 
-    def begin(self, rows: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
+    def begin(self, rows: np.ndarray, places: Sequence[Place]) -> None:
         """See Physics."""
         data = self._beginner
-        for row, position, velocity in zip(rows.tolist(), qpos, qvel, strict=True):
+        for row, (qpos, qvel) in zip(rows.tolist(), places, strict=True):
             mujoco.mj_resetData(self.model, data)
-            data.qpos[:] = position
-            data.qvel[:] = velocity
+            data.qpos[:] = qpos
+            data.qvel[:] = qvel
             mujoco.mj_forward(self.model, data)
             mujoco.mj_getState(self.model, data, self.state[row], STATE)
             for name, array in self._fields.items():

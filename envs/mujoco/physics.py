@@ -8,6 +8,7 @@ and save it after, so whoever writes into the rows need not tell them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import mujoco
@@ -26,6 +27,10 @@ WARNINGS = {
 
 Failures = dict[int, str]
 """row -> what MuJoCo said"""
+
+
+Place = tuple[np.ndarray, np.ndarray]
+"""qpos [nq], qvel [nv]"""
 
 
 class Physics(Protocol):
@@ -49,8 +54,8 @@ class Physics(Protocol):
     def forward(self, rows: np.ndarray, qvel: np.ndarray) -> None:
         """Set those rows' velocities [n, nv] and recompute what follows from their state."""
 
-    def begin(self, rows: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        """Reset those rows, then put them at qpos [n, nq] with qvel [n, nv]."""
+    def begin(self, rows: np.ndarray, places: Sequence[Place]) -> None:
+        """Reset those rows, then put each at its place."""
 
     def close(self) -> None:
         """End the threads."""

@@ -17,29 +17,29 @@ WORDS = 6
 class RandomRows:
     """B generators.
 
-    words: uint64 [B, 6], their state; whoever writes rows calls `written`
+    words: uint64 [B, 6], their state; call `save` before reading it, and `written` after writing
     """
 
     def __init__(self, rows: int) -> None:
         self.words = np.zeros((rows, WORDS), np.uint64)
         self._generators = [np.random.Generator(np.random.PCG64(0)) for _ in range(rows)]
         self._stale = np.zeros(rows, bool)
-        for row in range(rows):
-            self.save(row)
+        self._drawn = set(range(rows))
+        self.save()
 
     def seed(self, row: int, seed: int) -> None:
         """Start that row's stream as Gymnasium does."""
         sequence = np.random.SeedSequence(seed)
         self._generators[row] = np.random.Generator(np.random.PCG64(sequence))
         self._stale[row] = False
-        self.save(row)
+        self._drawn.add(row)
 
-    def written(self, rows: np.ndarray) -> None:
+    def written(self, rows: np.ndarray | slice) -> None:
         """Those rows of `words` were written from outside."""
         self._stale[rows] = True
 
     def generator(self, row: int) -> np.random.Generator:
-        """That row's generator; call `save` after drawing from it."""
+        """That row's generator, to be drawn from."""
         generator = self._generators[row]
         if self._stale[row]:
             high, low, step_high, step_low, left_over, half = self.words[row].tolist()
@@ -50,18 +50,21 @@ class RandomRows:
                 "uinteger": half,
             }
             self._stale[row] = False
+        self._drawn.add(row)
         return generator
 
-    def save(self, row: int) -> None:
-        """Keep that row's state after a draw."""
-        state = self._generators[row].bit_generator.state
-        inner: dict[str, int] = state["state"]
-        self.words[row] = (
-            *divmod(inner["state"], WORD),
-            *divmod(inner["inc"], WORD),
-            state["has_uint32"],
-            state["uinteger"],
-        )
+    def save(self) -> None:
+        """Bring `words` up to date with what was drawn."""
+        while self._drawn:
+            row = self._drawn.pop()
+            state = self._generators[row].bit_generator.state
+            inner: dict[str, int] = state["state"]
+            self.words[row] = (
+                *divmod(inner["state"], WORD),
+                *divmod(inner["inc"], WORD),
+                state["has_uint32"],
+                state["uinteger"],
+            )
 
 
 def row_seeds(seed: int | Sequence[int], rows: int) -> list[int]:

@@ -40,6 +40,7 @@ class Painter:
         self._option = mujoco.MjvOption()
         for flag, shown in (settings.visual_options or {}).items():
             self._option.flags[flag] = shown
+        self._followed: int | None = None
         self._camera = self._place_camera(settings, camera)
 
     def paint(self, state: np.ndarray, sites: dict[str, np.ndarray]) -> np.ndarray:
@@ -51,6 +52,9 @@ class Painter:
             self._model.site(name).pos[: len(position)] = position
         mujoco.mj_setState(self._model, self._data, state, STATE)
         mujoco.mj_forward(self._model, self._data)
+        if self._followed is not None:
+            # MuJoCo's own tracking camera lags behind, so pictures would depend on those before
+            self._camera.lookat[:] = self._data.subtree_com[self._followed]
         self._gl.make_current()
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         mujoco.mjv_updateScene(
@@ -88,10 +92,10 @@ class Painter:
         for name, value in view.items():
             if name == "lookat":
                 camera.lookat[:] = value
+            elif name == "trackbodyid":
+                self._followed = int(value)
             else:
                 setattr(camera, name, value)
-        if "trackbodyid" in view and "type" not in view:
-            camera.type = mujoco.mjtCamera.mjCAMERA_TRACKING
         return camera
 
 

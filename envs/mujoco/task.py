@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -17,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from envs.mujoco.engines import make_physics
-from envs.mujoco.physics import Layout
+from envs.mujoco.physics import Layout, Place
 from envs.mujoco.random_rows import RandomRows
 
 ASSETS = (
@@ -81,7 +82,7 @@ class Task(ABC):
     id: ClassVar[str]
     settings_type: ClassVar[type[TaskSettings]]
     camera: ClassVar[dict[str, Any]]
-    """the free camera, as Gymnasium sets it"""
+    """the free camera, as Gymnasium sets it, but that it follows whoever walks away"""
 
     def __init__(self, settings: Any, rows: int, threads: int) -> None:
         self.settings = settings
@@ -163,9 +164,9 @@ class Task(ABC):
     def begin_info(self) -> Info:
         """The info of every row that a reset gives, [B] by name."""
 
-    def begin(self, rows: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
+    def begin(self, rows: np.ndarray, drawn: Sequence[Place]) -> None:
         """Put those rows at the beginning of an episode."""
-        self.physics.begin(rows, qpos, qvel)
+        self.physics.begin(rows, drawn)
         self.keep(rows)
 
     def sites(self, saved: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from threading import Thread
 import mujoco
 import numpy as np
 
-from envs.mujoco.physics import STATE, Failures, Layout, failure
+from envs.mujoco.physics import STATE, Failures, Layout, Place, failure
 
 Row = tuple[int, np.ndarray, tuple[np.ndarray, ...]]
 """a row's number, its state, and its place in each array of fields"""
@@ -49,7 +49,12 @@ class ThreadedPhysics:
         self._orders: SimpleQueue = SimpleQueue()
         self._reports: SimpleQueue = SimpleQueue()
         for worker in self._workers[1:]:
-            Thread(target=_serve, args=(worker, self._orders, self._reports), daemon=True).start()
+            Thread(
+                target=_serve,
+                args=(worker, self._orders, self._reports),
+                name="physics",
+                daemon=True,
+            ).start()
         self._helpers = len(self._workers) - 1
         self._finalizer = weakref.finalize(self, _dismiss, self._orders, self._helpers)
 
@@ -87,10 +92,10 @@ class ThreadedPhysics:
             data.qvel[:] = velocity
             self._main.settle(self._rows[row])
 
-    def begin(self, rows: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> None:
+    def begin(self, rows: np.ndarray, places: Sequence[Place]) -> None:
         """See Physics."""
-        for row, position, velocity in zip(rows.tolist(), qpos, qvel, strict=True):
-            self._main.begin(self._rows[row], position, velocity)
+        for row, (qpos, qvel) in zip(rows.tolist(), places, strict=True):
+            self._main.begin(self._rows[row], qpos, qvel)
 
     def close(self) -> None:
         """See Physics: what is stepped after this is stepped by the calling thread."""

@@ -1,0 +1,185 @@
+"""Both engines of the physics against a plain loop over MjData, to the last bit."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+import pytest
+
+from envs.mujoco.engines import make_physics
+from envs.mujoco.native import BatchPhysics, available
+from envs.mujoco.physics import STATE, Layout, Physics
+from envs.mujoco.random_rows import RandomRows, row_seeds
+from envs.mujoco.task import ASSETS
+from envs.mujoco.threads import ThreadedPhysics
+
+FIELDS = ("xpos", "cvel", "qfrc_actuator")
+
+needs_batch = pytest.mark.skipif(not available(), reason="needs mujoco.batch, of MuJoCo 3.17")
+ENGINES = [
+    pytest.param(lambda *args: BatchPhysics(*args), marks=needs_batch, id="batch"),
+    pytest.param(lambda *args: ThreadedPhysics(*args, contact_forces=False), id="threads"),
+    pytest.param(lambda *args: ThreadedPhysics(*args, contact_forces=True), id="contact_forces"),
+]
+
+
+def load(name: str) -> mujoco.MjModel:
+    return mujoco.MjModel.from_xml_path(str(ASSETS[0] / name))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("name", ["hopper.xml", "ant.xml"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_equal_to_a_plain_loop(engine: Callable[..., Physics], name: str, threads: int) -> None:
+    model, rows = load(name), 4
+    fields = (*FIELDS, "cfrc_ext")
+    physics = engine(model, rows, threads, fields)
+    plain = [mujoco.MjData(model) for _ in range(rows)]
+    rng = np.random.default_rng(0)
+    contact_forces = getattr(physics, "_contact_forces", False)
+    compared = fields if contact_forces else FIELDS
+
+    def check(chosen: np.ndarray, names: tuple[str, ...] = FIELDS) -> None:
+        state = np.zeros(mujoco.mj_stateSize(model, STATE))
+        for row in chosen:
+            mujoco.mj_getState(model, plain[row], state, STATE)
+            np.testing.assert_array_equal(physics.state[row], state)
+            for name in names:
+                field = physics.field(name)[row]
+                np.testing.assert_array_equal(field, getattr(plain[row], name))
+
+    everyone = np.arange(rows)
+    for time in range(40):
+        if time in (0, 20):
+            begun = everyone if time == 0 else np.array([1, 2])
+            qpos = model.qpos0 + rng.uniform(-0.05, 0.05, (len(begun), model.nq))
+            qvel = rng.normal(size=(len(begun), model.nv))
+            physics.begin(begun, list(zip(qpos, qvel, strict=True)))
+            for place, row in enumerate(begun):
+                mujoco.mj_resetData(model, plain[row])
+                plain[row].qpos[:], plain[row].qvel[:] = qpos[place], qvel[place]
+                mujoco.mj_forward(model, plain[row])
+            check(begun, compared)
+        if time in (10, 30):
+            chosen = np.array([0, 3])
+            qvel = rng.normal(size=(2, model.nv))
+            physics.forward(chosen, qvel)
+            for place, row in enumerate(chosen):
+                plain[row].qvel[:] = qvel[place]
+                mujoco.mj_forward(model, plain[row])
+            check(chosen)
+        control = rng.uniform(-1, 1, (rows, model.nu))
+        moving = np.array([0, 2, 3]) if time % 3 == 2 else None
+        stepped = everyone if moving is None else moving
+        assert physics.step(moving, control, 3) == {}
+        for row in stepped:
+            plain[row].ctrl[:] = control[row]
+            mujoco.mj_step(model, plain[row], 3)
+            if contact_forces:
+                mujoco.mj_rnePostConstraint(model, plain[row])
+        check(stepped, compared)
+    if contact_forces:
+        assert physics.field("cfrc_ext").any(), "no contact was ever felt"
+    physics.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_failure_names_its_rows_alone(
+    engine: Callable[..., Physics], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MuJoCo logs its warnings where it runs
+    model = load("hopper.xml")
+    physics = engine(model, 5, 2, ())
+    place = (model.qpos0, np.zeros(model.nv))
+    physics.begin(np.arange(5), [place] * 5)
+    layout = Layout(model)
+    physics.state[1, layout.qvel] = 1e7
+    physics.state[4, layout.qpos.start] = np.nan
+    healthy = physics.state[[0, 2, 3]].copy()
+    failed = physics.step(None, np.zeros((5, model.nu)), 4)
+    assert sorted(failed) == [1, 4]
+    assert "BADQACC" in failed[1]
+    assert "BADQPOS" in failed[4]
+    alone = engine(model, 3, 1, ())
+    alone.state[:] = healthy
+    assert alone.step(None, np.zeros((3, model.nu)), 4) == {}
+    np.testing.assert_array_equal(physics.state[[0, 2, 3]], alone.state)
+    physics.begin(np.array([1, 4]), [place] * 2)
+    assert physics.step(None, np.zeros((5, model.nu)), 4) == {}, "an old warning was kept"
+
+
+def test_contact_forces_need_the_threads() -> None:
+    model = load("ant.xml")
+    assert isinstance(make_physics(model, 2, 2, (), contact_forces=True), ThreadedPhysics)
+    without = make_physics(model, 2, 2, ())
+    assert isinstance(without, BatchPhysics if available() else ThreadedPhysics)
+
+
+def test_threads_end_with_their_physics() -> None:
+    before = set(threading.enumerate())
+    physics = ThreadedPhysics(load("hopper.xml"), 6, 4, (), contact_forces=False)
+    other = ThreadedPhysics(load("hopper.xml"), 6, 4, (), contact_forces=False)
+    started = set(threading.enumerate()) - before
+    assert len(started) == 6
+    physics.step(None, np.zeros((6, 3)), 1)
+    physics.close()
+    physics.step(None, np.zeros((6, 3)), 1)
+    del other
+    gc.collect()
+    for thread in started:
+        thread.join(timeout=5)
+        assert not thread.is_alive()
+
+
+def test_random_rows_draw_what_gymnasium_draws() -> None:
+    rows = RandomRows(3)
+    for row, seed in enumerate(row_seeds(40, 3)):
+        rows.seed(row, seed)
+    for row in range(3):
+        known, _ = gymnasium.utils.seeding.np_random(40 + row)
+        for draw in _draws():
+            np.testing.assert_array_equal(draw(rows.generator(row)), draw(known))
+
+
+def test_random_rows_go_back() -> None:
+    """Also in the middle of a word: a small integer takes half of one."""
+    rows = RandomRows(2)
+    rows.seed(0, 1)
+    rows.seed(1, 2)
+    rows.generator(0).integers(5)
+    rows.save()
+    assert rows.words[0, 4] == 1, "no half word is left over, so this tests nothing"
+    saved = rows.words.copy()
+    first = [draw(rows.generator(0)) for draw in _draws()]
+    rows.save()
+    moved = rows.words.copy()
+    rows.words[:] = saved[[1, 0]]
+    rows.written(np.array([0, 1]))
+    again = [draw(rows.generator(1)) for draw in _draws()]
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    rows.save()
+    np.testing.assert_array_equal(rows.words[1], moved[0])
+
+
+def test_seeds_are_one_a_row() -> None:
+    assert row_seeds(7, 3) == [7, 8, 9]
+    assert row_seeds([4, 4, 1], 3) == [4, 4, 1]
+    with pytest.raises(ValueError, match="2 seeds for 3 rows"):
+        row_seeds([1, 2], 3)
+
+
+def _draws() -> list[Callable[[np.random.Generator], Any]]:
+    return [
+        lambda rng: rng.uniform(-1, 1, 5),
+        lambda rng: rng.integers(7),
+        lambda rng: rng.standard_normal(9),
+        lambda rng: rng.integers(2, size=3),
+    ]
