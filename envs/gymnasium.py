@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
@@ -50,9 +51,12 @@ def adapt(
     3. Random generators (numpy, Python) are read apart, so that rng="fresh" can leave them
        alone. Windows, surfaces and renderers are neither saved nor undone.
 
-    Before it is handed out, one environment is played, restored and played again, also from one
-    instance to another and through a reset; all must be equal to the bit. What cannot be saved
-    or does not replay is refused. Wall-clock readings of RecordEpisodeStatistics are left out.
+    On the first use of an id or function, an environment is played, restored and played again,
+    also from one instance to another and through a reset; all must be equal to the bit. What
+    cannot be saved or does not replay is refused, and so is what changes global state. An
+    environment that is given itself is proved in place and left as it was. The proof is as good
+    as a replay: state that comes into play later than in some thirty steps is beyond it.
+    Wall-clock readings of RecordEpisodeStatistics are left out.
 
     Raises NotRestorable naming the reason and the remedy, ValueError for a wrong number of rows.
     """
@@ -70,16 +74,27 @@ def adapt(
         return AdaptedVectorEnv([row], mode)
     make = _factory(env, settings)
     rows = [_made(make, constant) for _ in range(num_envs)]
-    known = (rows[0].world, frozenset(constant))
-    if known not in _proved:
+    proved, proof = _proved_of(env), (rows[0].world, frozenset(constant))
+    if proof not in proved:
         _prove_factory(make, constant)
-        if isinstance(env, str):
-            _proved.add(known)
+        proved.add(proof)
     return AdaptedVectorEnv(rows, mode)
 
 
-_proved: set[tuple[str, frozenset[str]]] = set()
-"""worlds made from an id that were proved in this process, with the attributes left out"""
+Proved = set[tuple[str, frozenset[str]]]
+"""worlds that were proved in this process, with the attributes vouched for"""
+_proved_ids: dict[str, Proved] = {}
+_proved_factories: WeakKeyDictionary[Any, Proved] = WeakKeyDictionary()
+
+
+def _proved_of(env: Any) -> Proved:
+    """What was proved of what that id or function makes: each is proved on its first use."""
+    if isinstance(env, str):
+        return _proved_ids.setdefault(env, set())
+    try:
+        return _proved_factories.setdefault(env, set())
+    except TypeError:  # it cannot be remembered
+        return set()
 
 
 def _factory(env: Any, settings: dict[str, Any]) -> Factory:

@@ -190,6 +190,16 @@ class AsksTheSystem(Walk):
         return float(os.urandom(1)[0])
 
 
+class Other:
+    """Anything without a hash of its own."""
+
+
+class HoldsASetOfObjects(Walk):
+    def __init__(self) -> None:
+        super().__init__()
+        self.others = {Other() for _ in range(3)}
+
+
 class SystemRandomHeld(Walk):
     def __init__(self) -> None:
         super().__init__()

@@ -20,6 +20,7 @@ REFUSED: list[tuple[type[gymnasium.Env[Any, Any]], str]] = [
     (nasty.HoldsAFile, r"env\.log is an open file"),
     (nasty.HoldsMemoryOfC, r"env\.digest is a _hashlib\.HASH.*give .*__deepcopy__"),
     (nasty.HoldsAFinaliser, r"env\.part is an object with a finaliser"),
+    (nasty.HoldsASetOfObjects, r"env\.others is a set of objects, whose order.*use a list"),
     (nasty.SystemRandomHeld, r"env\.dice is the operating system's random numbers"),
     (nasty.CopiesBadly, r"a copy hook that loses some"),
     (nasty.ReusesAMachine, r"it keeps state where no snapshot reaches"),
@@ -30,7 +31,7 @@ REFUSED: list[tuple[type[gymnasium.Env[Any, Any]], str]] = [
     (nasty.DrawsFromItsModule, r"it changes nasty_worlds\.SHARED"),
     (nasty.ReadsTheClock, r"depends on the clock.*perf_counter\(\) in nasty_worlds:\d+"),
     (nasty.AsksTheSystem, r"depends on the clock or the operating system \(urandom\(\)"),
-    (nasty.ShowsAnotherShape, r"not in its observation space; correct the space"),
+    (nasty.ShowsAnotherShape, r"shape \(3,\); its space says \(2,\)\); correct the space"),
 ]
 
 

@@ -83,7 +83,7 @@ class AtariEngine(Engine):
         self._screen: np.ndarray | None = None
         # what sticks now cannot be read, so it is made known: no button
         self._put(machine, generator, _NOTHING)
-        self.watched.on_load, self.watched.on_reset = self._loaded, self._drawn
+        self.watched.on_load, self.watched.on_reset = self._begun, self._begun
 
     def save(self) -> dict[str, Any]:
         machine, generator = self._read()
@@ -134,11 +134,8 @@ class AtariEngine(Engine):
         self.watched.actions.clear()
         self._known, self._sticking = generator, sticking
 
-    def _drawn(self) -> None:
-        self._screen = None
-
-    def _loaded(self) -> None:
-        """A newly loaded game repeats nothing."""
+    def _begun(self) -> None:
+        """A game that begins repeats nothing; the generator goes on."""
         self._known, self._sticking, self._screen = self._read()[1], _NOTHING, None
         self.watched.actions.clear()
 
@@ -183,10 +180,11 @@ def _text(stream: np.random.MT19937) -> bytes:
 
 
 def _accepting(probability: float) -> bytes:
-    """A generator's state whose next draw lets a new action through."""
-    for seed in range(1_000_000):
-        stream = np.random.MT19937(seed)
-        if stream.random_raw() / 2.0**32 >= probability:
-            text = _text(np.random.MT19937(seed))
-            return struct.pack("<i", len(text)) + text
-    return b""
+    """A generator's state whose next draw lets a new action through; empty if none does."""
+    if probability >= 1:
+        return b""
+    seed = 0
+    while np.random.MT19937(seed).random_raw() / 2.0**32 < probability:
+        seed += 1
+    text = _text(np.random.MT19937(seed))
+    return struct.pack("<i", len(text)) + text

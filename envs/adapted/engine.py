@@ -17,6 +17,8 @@ class Engine(ABC):
 
     codec: ClassVar[str]
     random: frozenset[str] = frozenset()
+    also: tuple[Any, ...] = ()
+    """further simulators that this one depends on"""
     keep_frames: bool = False
     """whether `frame` will be asked for"""
     stand_in: Any = None

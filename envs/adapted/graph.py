@@ -159,6 +159,10 @@ class Copier:
     def _set(self, value: Any) -> Any:
         if all(type(item) in _PLAIN_ATOMS for item in value):
             return self._remember(value, copy.copy(value))
+        if len(value) > 1 and any(type(item).__hash__ is object.__hash__ for item in value):
+            raise self.refuse(
+                "a set of objects, whose order depends on where in memory they lie; use a list"
+            )
         return self._remember(value, type(value)(self.child("member", None, v) for v in value))
 
     def _deque(self, value: collections.deque[Any]) -> Any:

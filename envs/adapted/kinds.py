@@ -40,7 +40,7 @@ class Kind(Enum):
     STREAM = auto()  # a random generator: stays with its row; its state is random state
     SPACE = auto()  # stays with its row; only its random generator changes
     DISPLAY = auto()  # what is shown, not what is: stays with its row
-    POINTER = auto()  # a weak reference: stays with its row
+    POINTER = auto()  # a weak reference, or into a simulator's memory: stays with its row
     DICT = auto()
     LIST = auto()
     TUPLE = auto()
@@ -170,6 +170,9 @@ def _classify(cls: type) -> Kind:
         return Kind.DISPLAY
     if is_engine(cls):
         return Kind.ENGINE
+    if cls.__module__.startswith("mujoco._"):
+        # numbers of the library, or a look into a simulator's memory
+        return Kind.ATOM if cls.__module__ == "mujoco._enums" else Kind.POINTER
     if refusal(cls) is not None:
         return Kind.REFUSED
     for base, kind in (

@@ -40,6 +40,7 @@ class DataEngine(Engine):
 
     def __init__(self, data: mujoco.MjData) -> None:
         self.data, self.model = data, data.model
+        self.also = (data.model,)
         if self.model.nplugin:
             raise NotRestorable(
                 "the MuJoCo model has plugins, which keep memory of their own that cannot be read; "

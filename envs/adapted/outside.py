@@ -40,7 +40,7 @@ def read(classes: Collection[type]) -> dict[str, Any]:
     for module in {base.__module__ for base in bases}:
         package = module.partition(".")[0]
         if package not in sys.stdlib_module_names | _LIBRARIES:
-            for name, value in vars(sys.modules.get(module, object)).items():
+            for name, value in list(vars(sys.modules.get(module, object)).items()):
                 _note(seen, f"{module}.{name}", value)
     return seen
 

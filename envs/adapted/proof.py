@@ -8,7 +8,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from delegate.backtrack.observation import empty
 from envs.adapted import outside
+from envs.adapted.batch import write
 from envs.adapted.equality import difference
 from envs.adapted.refusal import NotRestorable
 from envs.adapted.row import OBJECTS, Row, Saved, name_of
@@ -35,12 +37,13 @@ def prove(row: Row, other: Row | None = None) -> None:
     actions = _actions(row)
     name = name_of(row.env)
     observation, _ = row.reset(SEED)
-    if not row.env.observation_space.contains(observation):
-        # Gymnasium warns of it, and a batch would have to change it
+    try:
+        write(empty(row.env.observation_space, 1), 0, observation)
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         raise NotRestorable(
-            f"{name}: reset returned an observation that is not in its observation space; "
-            "correct the space"
-        )
+            f"{name} cannot be batched: what reset returns is not in its observation space "
+            f"({error}); correct the space"
+        ) from error
     _play(row, actions[:LENGTH])  # what happens only once, on the first use, has happened
     if other is not None:
         other.reset(SEED + 1)

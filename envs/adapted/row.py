@@ -159,12 +159,14 @@ class Row:
         if engine.stand_in is not None:
             owner, (_, name) = find(self.env, path[:-1]), path[-1]
             vars(owner)[name] = simulator = engine.stand_in
+        number = len(self.engines)
         self._simulators.append(simulator)
         self.engines.append(engine)
         taken = {full for names in self._names for full in names.values()}
-        number = len(self.engines)
         self._names.append({n: f"{n}/{number}" if n in taken else n for n in engine.save()})
-        return number - 1
+        for other in engine.also:
+            self._index(other, ())
+        return number
 
 
 def name_of(env: gymnasium.Env[Any, Any]) -> str:

@@ -1,0 +1,257 @@
+"""MuJoCo environments through `adapt`: Gymnasium's and Gymnasium-Robotics', bit for bit."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import gymnasium
+import gymnasium_robotics
+import mujoco
+import numpy as np
+import pytest
+from adapted_conformance import check_adapted, check_backtrack
+from gymnasium.vector import AutoresetMode
+
+import envs
+from delegate.backtrack import StatefulVectorEnv, VectorBacktrack
+from delegate.backtrack.conformance import check_fidelity
+from envs.adapted import NotRestorable, RowFailed
+
+gymnasium.register_envs(gymnasium_robotics)
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*(alternative render modes|infinity|normalized).*"),
+    pytest.mark.filterwarnings("ignore::delegate.backtrack.FreeRefundWarning"),
+    pytest.mark.filterwarnings("ignore:.*settotalmass.*"),
+]
+
+EVERY = sorted(
+    spec.id
+    for spec in gymnasium.registry.values()
+    if str(spec.entry_point).startswith("gymnasium.envs.mujoco") and spec.id.endswith("-v5")
+)
+SOME = ["Hopper-v5", "Ant-v5", "Reacher-v5"]
+ROBOTICS = ["PointMaze_UMaze-v3", "AntMaze_UMaze-v5", "AdroitHandPen-v1", "AdroitHandDoor-v1"]
+MORE_ROBOTICS = [
+    "AdroitHandHammer-v1",
+    "AdroitHandRelocate-v1",
+    "AntMaze_Medium_Diverse_GR-v5",
+    "PointMaze_Medium_Diverse_GR-v3",
+]
+
+
+@pytest.mark.parametrize("id", SOME)
+def test_fidelity_with_its_negative_control(id: str) -> None:
+    control = check_adapted(
+        id, matters=("objects", "physics", "random"), max_episode_steps=6, save_points=3
+    )
+    # what the last step left behind is read by the next one's reward
+    assert ("derived" in control.noticed) == (id == "Ant-v5")
+
+
+@pytest.mark.parametrize("id", ROBOTICS)
+def test_fidelity_of_robotics_with_its_negative_control(id: str) -> None:
+    matters = ("physics", "random") if "Maze" in id else ("physics", "random", "model")
+    check_adapted(id, matters=matters, max_episode_steps=5, steps=14, rows=2, save_points=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("id", [*EVERY, *ROBOTICS, *MORE_ROBOTICS])
+def test_fidelity_for_longer_in_every_mode(id: str, mode: AutoresetMode) -> None:
+    check_adapted(id, mode=mode, matters=("physics",), max_episode_steps=12, steps=36, rows=4)
+
+
+@pytest.mark.parametrize("id", [*SOME, *ROBOTICS])
+def test_backtrack_passes_gymnasiums_check(id: str) -> None:
+    check_backtrack(id)
+
+
+def test_fidelity_under_vector_backtrack() -> None:
+    def make(rows: int) -> StatefulVectorEnv:
+        world = envs.adapt(
+            "Ant-v5", rows, autoreset_mode=AutoresetMode.DISABLED, max_episode_steps=8
+        )
+        return VectorBacktrack(world, depths=(1, 3), horizon=4, cost=0.5, budget=3, threshold=0.2)
+
+    assert check_fidelity(make, steps=16, rows=2, save_points=3).endings > 0
+
+
+def divergence(first: Any, second: Any, actions: np.ndarray) -> float:
+    """The largest difference in any observation or reward over those actions."""
+    largest = 0.0
+    for action in actions:
+        one, other = first.step(action), second.step(action)
+        largest = max(largest, np.abs(one[0] - other[0]).max(), abs(one[1] - other[1]))
+    return float(largest)
+
+
+@pytest.mark.parametrize("id", ["HalfCheetah-v5", "Hopper-v5", "Humanoid-v5"])
+def test_a_deep_copy_diverges_and_ours_does_not(id: str) -> None:
+    """The trap that `adapt` is for: the copy is not where the original is.
+
+    Gymnasium's environments are EzPickle, so a deep copy is a new environment at its own start.
+    """
+    env = gymnasium.make(id)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    actions = np.array([env.action_space.sample() for _ in range(60)])
+    adapted = envs.adapt(id, 2)
+    adapted.reset(seed=[0, 1])
+    for action in actions[:10]:
+        env.step(action)
+        adapted.step(np.tile(action, (2, 1)))
+    assert divergence(env, copy.deepcopy(env), actions[10:]) > 1
+
+    saved = adapted.snapshot(np.array([0]))
+    first = [adapted.step(np.tile(action, (2, 1)))[:2] for action in actions[10:]]
+    adapted.restore(saved, np.array([0]))
+    adapted.restore(saved, np.array([1]))
+    for action, (shown, reward) in zip(actions[10:], first, strict=True):
+        again, rewarded, *_ = adapted.step(np.tile(action, (2, 1)))
+        for row in range(2):
+            np.testing.assert_array_equal(again[row], shown[0])
+            assert rewarded[row] == reward[0]
+
+
+def test_positions_and_velocities_alone_are_not_the_state() -> None:
+    env, twin = (gymnasium.make("Humanoid-v5").unwrapped for _ in range(2))
+    env.reset(seed=0)
+    twin.reset(seed=1)
+    env.action_space.seed(0)
+    for _ in range(10):
+        env.step(env.action_space.sample())
+    twin.set_state(env.data.qpos, env.data.qvel)
+    actions = np.array([env.action_space.sample() for _ in range(30)])
+    assert divergence(env, twin, actions) > 0
+
+
+@pytest.mark.parametrize("id", ["Ant-v5", "Humanoid-v5", "Reacher-v5"])
+def test_rows_equal_gymnasiums_own(id: str) -> None:
+    env, single = envs.adapt(id, 2), gymnasium.make(id)
+    shown, _ = env.reset(seed=3)
+    expected, _ = single.reset(seed=4)
+    env.action_space.seed(0)
+    ended = False
+    for step in range(60):
+        np.testing.assert_array_equal(shown[1], expected)
+        actions = env.action_space.sample()
+        if step % 3 == 0:
+            saved = env.snapshot()
+            env.step(env.action_space.sample())
+            env.restore(saved)
+        shown, reward, terminated, truncated, _ = env.step(actions)
+        if ended:
+            expected, _ = single.reset()
+            ended = False
+            continue
+        expected, one, over, cut, _ = single.step(actions[1])
+        assert (reward[1], terminated[1], truncated[1]) == (one, over, cut)
+        ended = over or cut
+
+
+def test_a_model_that_an_environment_changes_is_restored() -> None:
+    env = envs.adapt("AdroitHandDoor-v1", 2)
+    env.reset(seed=0)
+    where = [each.unwrapped.model.body_pos.copy() for each in env.envs]
+    saved = env.snapshot()
+    env.reset()
+    env.envs[0].unwrapped.model.opt.gravity[2] = -1
+    env.envs[0].unwrapped.model.opt.timestep = 0.1
+    assert not np.array_equal(env.envs[0].unwrapped.model.body_pos, where[0])
+    env.restore(saved.take(np.array([1, 0])))
+    for each, position in zip(env.envs, where[::-1], strict=True):
+        np.testing.assert_array_equal(each.unwrapped.model.body_pos, position)
+        assert each.unwrapped.model.opt.gravity[2] == -9.81
+        assert each.unwrapped.model.opt.timestep == 0.002
+
+
+def test_an_unchanged_model_is_kept_once() -> None:
+    env = envs.adapt("Humanoid-v5", 2)
+    env.reset(seed=0)
+    first = env.snapshot().arrays["model"]
+    env.step(env.action_space.sample())
+    second = env.snapshot().arrays["model"]
+    assert first[0] is second[0]
+
+
+def test_a_view_of_the_simulators_memory_stays_one() -> None:
+    def make() -> gymnasium.Env[Any, Any]:
+        env = gymnasium.make("Hopper-v5")
+        env.unwrapped.joints = env.unwrapped.data.qpos  # type: ignore[attr-defined]
+        return env
+
+    env = envs.adapt(make, 2)
+    env.reset(seed=0)
+    saved = env.snapshot()
+    env.step(env.action_space.sample())
+    env.restore(saved.take(np.array([1, 0])))
+    for each in env.envs:
+        assert np.shares_memory(each.unwrapped.joints, each.unwrapped.data.qpos)
+
+
+def test_a_simulation_that_blows_up_is_named_and_the_others_go_on(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes its log where it stands
+    env = envs.adapt("Hopper-v5", 3, autoreset_mode=AutoresetMode.DISABLED)
+    env.reset(seed=0)
+    still, before = np.zeros((3, 3), np.float32), env.observe()
+    env.envs[1].unwrapped.data.qvel[:] = 1e12
+    with pytest.raises(RowFailed, match=r"row 1: FloatingPointError: MuJoCo's numbers blew up"):
+        env.step(still)
+    assert not np.array_equal(env.observe()[[0, 2]], before[[0, 2]])
+    env.reset(seed=0, options={"reset_mask": np.array([False, True, False])})
+    shown, *_ = env.step(still)
+    assert np.isfinite(shown).all()
+
+
+def test_a_new_simulator_at_every_reset_is_refused() -> None:
+    class Rebuilds(gymnasium.Env[Any, Any]):
+        """Makes its simulator anew, as some environments do to draw another model."""
+
+        def __init__(self) -> None:
+            self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+            self.action_space = gymnasium.spaces.Discrete(2)
+            self.build()
+
+        def build(self) -> None:
+            self.model = mujoco.MjModel.from_xml_string(
+                "<mujoco><worldbody><body><joint type='slide'/><geom size='.1'/></body>"
+                "</worldbody></mujoco>"
+            )
+            self.data = mujoco.MjData(self.model)
+
+        def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+            super().reset(seed=seed)
+            self.build()
+            return self.data.qpos.copy(), {}
+
+        def step(self, action: Any) -> Any:
+            mujoco.mj_step(self.model, self.data)
+            return self.data.qpos.copy(), 0.0, False, False, {}
+
+    with pytest.raises(NotRestorable, match=r"a new Mj\w+ since the environment was adapted"):
+        envs.adapt(Rebuilds)
+
+
+def test_the_world_names_the_simulators_version() -> None:
+    assert f"mujoco {mujoco.__version__}" in envs.adapt("Hopper-v5").world
+    assert envs.adapt("Hopper-v5").world != envs.adapt("Walker2d-v5").world
+
+
+def test_named_views_of_a_simulator_stay_views() -> None:
+    def make() -> gymnasium.Env[Any, Any]:
+        env = gymnasium.make("Hopper-v5")
+        env.unwrapped.torso = env.unwrapped.data.body("torso")  # type: ignore[attr-defined]
+        env.unwrapped.joint = mujoco.mjtJoint.mjJNT_HINGE  # type: ignore[attr-defined]
+        return env
+
+    env = envs.adapt(make, 2)
+    env.reset(seed=0)
+    saved, body = env.snapshot(), [each.unwrapped.torso.xpos.copy() for each in env.envs]
+    env.step(env.action_space.sample())
+    env.restore(saved)
+    for each, position in zip(env.envs, body, strict=True):
+        np.testing.assert_array_equal(each.unwrapped.torso.xpos, position)
