@@ -215,9 +215,54 @@ class RestoresAllRows(ChainWorld):
             self.state["wind"][:] = snapshot.arrays["wind"][0]
 
 
+class StepsThemAll(ChainWorld):
+    """Rows that should stay move."""
+
+    def step_rows(self, actions: np.ndarray, rows: np.ndarray) -> Any:
+        return self.step(actions)
+
+
+class PaysThoseThatStay(ChainWorld):
+    """Rows that stay are rewarded as if they had moved."""
+
+    def step_rows(self, actions: np.ndarray, rows: np.ndarray) -> Any:
+        observation, _, *rest = super().step_rows(actions, rows)
+        return observation, np.full(len(rows), -0.125), *rest
+
+
+class MovesAnotherWay(ChainWorld):
+    """Rows stepped alone do something else."""
+
+    def step_rows(self, actions: np.ndarray, rows: np.ndarray) -> Any:
+        return super().step_rows(np.zeros_like(actions), rows)
+
+
+class LendsItsClock(ChainWorld):
+    """A live array is handed out in info."""
+
+    def step(self, actions: np.ndarray) -> Any:
+        *result, info = super().step(actions)
+        return *result, info | {"clock": self.state["clock"]}
+
+
+class LendsABuffer(ChainWorld):
+    """The same reward array is handed out at every step; nothing depends on it."""
+
+    def step(self, actions: np.ndarray) -> Any:
+        observation, reward, *rest = super().step(actions)
+        self.buffer = getattr(self, "buffer", np.zeros(self.num_envs))
+        self.buffer[:] = reward
+        return observation, self.buffer, *rest
+
+
 @pytest.mark.parametrize(
     ("world", "why"),
     [
+        (StepsThemAll, "step_rows at .*row 1 stays, but its .* has changed"),
+        (PaysThoseThatStay, r"step_rows at .*row 1 stays, but its reward is -0\.125"),
+        (MovesAnotherWay, "step_rows at .*row [024], which steps: "),
+        (LendsItsClock, "a later step changed what it had returned: info/clock"),
+        (LendsABuffer, "a later step changed what it had returned: reward"),
         (ForgetsTheWind, "restore to .*does snapshot hold all that can change"),
         (SharesItsArrays, "restore to |snapshot must copy"),
         (LetsRowsMeet, "rows instead of 5.*must not depend on the others"),

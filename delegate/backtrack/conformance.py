@@ -15,6 +15,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
+from gymnasium.vector import AutoresetMode
 
 from delegate.backtrack.recording import (
     FidelityError,
@@ -22,9 +23,11 @@ from delegate.backtrack.recording import (
     Recording,
     difference,
     of_row,
+    outcome,
     random_actions,
     record,
     replay,
+    shown,
 )
 from delegate.backtrack.state import Snapshot, SnapshotMismatch, StatefulVectorEnv
 
@@ -70,7 +73,8 @@ def check_fidelity(
     Restores all rows, some rows while others play on, rows into other rows, and a world newly
     made, at the start, in the middle, and where episodes end or begin; checks that fresh noise
     leaves the random stream alone, that irreversible effects stay, that rows do not depend on
-    each other, that snapshots are copies, and that those that do not fit change nothing.
+    each other, that snapshots are copies, that those that do not fit change nothing, that what
+    a step returns belongs to the caller, and that `step_rows` steps the rows named and no other.
     Raises FidelityError naming the case, the row, the step and the array that differs.
     """
     env = make(rows)
@@ -86,6 +90,9 @@ def check_fidelity(
     for step in points:
         _check_fresh(env, recording, step)
         _check_misfits(env, recording.snapshots[step])
+        _check_handed_over(env, recording, step)
+        if env.metadata.get("autoreset_mode") == AutoresetMode.DISABLED:
+            compared += _check_some_rows(env, recording, step)
     if _fingerprint(recording) != fingerprint:
         raise FidelityError("a snapshot changed while the world played on; snapshot must copy")
     named = set(recording.snapshots[0].arrays)
@@ -258,6 +265,67 @@ def _check_misfits(env: StatefulVectorEnv, saved: Snapshot) -> None:
     for name, array in before.arrays.items():
         if not _same(array, after.arrays[name]):
             raise FidelityError(f"a refused snapshot changed {name}; check before restoring")
+
+
+def _check_some_rows(env: StatefulVectorEnv, recording: Recording, step: int) -> int:
+    """Rows stepped alone do what they do in company; those that stay are as they were."""
+    some = np.arange(recording.rows) % 2 == 0
+    env.restore(recording.snapshots[step])
+    result = env.step_rows(recording.actions[step].copy(), some)
+    given = outcome(result)
+    where = f"step_rows at {step}"
+    for row in np.flatnonzero(some):
+        recorded = of_row(recording.moments[step], row, recording.rows)
+        alone = of_row(given, row, recording.rows)
+        expected = {name: value for name, value in recorded.items() if _of_step(name)}
+        if (differing := difference(expected, alone)) is not None:
+            raise FidelityError(f"{where}: row {row}, which steps: {differing}")
+    before, after = recording.snapshots[step], env.snapshot()
+    for row in np.flatnonzero(~some):
+        for name, array in after.arrays.items():
+            if not _same(array[[row]], before.arrays[name][[row]]):
+                raise FidelityError(f"{where}: row {row} stays, but its {name} has changed")
+        told = of_row(given, row, recording.rows)
+        for name in ("reward", "terminated", "truncated"):
+            if told[name]:
+                raise FidelityError(f"{where}: row {row} stays, but its {name} is {told[name]}")
+    returned = {
+        f"observe(){name[11:]}": v for name, v in given.items() if name[:11] == "observation"
+    }
+    if (differing := difference(shown(env), returned)) is not None:
+        raise FidelityError(f"{where}: returned another observation: {differing}")
+    return int(some.sum())
+
+
+def _of_step(name: str) -> bool:
+    return name.startswith(("observation", "info", "reward", "terminated", "truncated"))
+
+
+def _check_handed_over(env: StatefulVectorEnv, recording: Recording, step: int) -> None:
+    """Later steps leave what a step returned alone, and writing to it leaves the world alone."""
+    actions = recording.actions[step]
+
+    def handed_over() -> dict[str, np.ndarray]:
+        env.restore(recording.snapshots[step])
+        given = outcome(env.step(actions)).items()
+        return {n: v for n, v in given if isinstance(v, np.ndarray) and v.dtype.kind in "biuf"}
+
+    given = handed_over()
+    copies = {name: value.copy() for name, value in given.items()}
+    env.step(actions)
+    if (differing := difference(copies, given)) is not None:
+        raise FidelityError(
+            f"step {step}: a later step changed what it had returned: {differing}; return copies"
+        )
+    given = handed_over()
+    before = {**env.snapshot().arrays, **shown(env)}
+    for value in given.values():
+        if value.flags.writeable:
+            value[...] = ~value if value.dtype == bool else value + 1
+    if (differing := difference(before, {**env.snapshot().arrays, **shown(env)})) is not None:
+        raise FidelityError(
+            f"step {step}: writing to what it returned changed {differing}; return copies"
+        )
 
 
 def _restore(

@@ -100,16 +100,18 @@ def blank(info: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
 
 def one_row(info: dict[str, Any], row: int) -> dict[str, Any]:
     """The info of one row alone, as a single environment gives it."""
-    single = {}
+    single: dict[str, Any] = {}
     for key, value in info.items():
-        if key.startswith("_") and key[1:] in info:
+        if key[:1] == "_" and key[1:] in info:
             continue
-        if not np.all(info.get(f"_{key}", np.ones(row + 1, bool))[row]):
+        told = info.get(f"_{key}")
+        if told is not None and not (told[row] if told.ndim == 1 else told[row].all()):
             continue
         if isinstance(value, dict):
             single[key] = one_row(value, row)
         elif isinstance(value, np.ndarray) and value.ndim:
-            single[key] = value[row].copy() if isinstance(value[row], np.ndarray) else value[row]
+            entry = value[row]
+            single[key] = entry.copy() if isinstance(entry, np.ndarray) else entry
         else:
             single[key] = value
     return single

@@ -62,26 +62,31 @@ class Path:
         return base, reward, terminated, truncated, info
 
     def refund(
-        self, rows: np.ndarray, depth: np.ndarray, now: np.ndarray, gamma: float
+        self, do: Decisions, clock: np.ndarray, gamma: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What undoing `depth` steps at the interaction clock `now` gives back, and what those
-        steps had earned. float64 [n] both
+        """What each row gets back, and what the steps it undoes had earned. float64 [B] both
 
+        clock: int64 [B], the interaction clocks now
         Raises OverflowError naming the row whose refund is not a finite number.
         """
+        given_back, earned = np.zeros(len(clock)), np.zeros(len(clock))
+        rows = do.back.nonzero()[0]
+        if not rows.size:
+            return given_back, earned
+        depth, now = do.depth[rows], clock[rows]
         reward, undone = self.history.last("reward", rows, depth)
-        earned = np.where(undone, reward, 0.0).sum(axis=1)
+        earned[rows] = np.where(undone, reward, 0.0).sum(axis=1)
         if gamma == 1:
-            given_back = 0.0 - earned
+            given_back[rows] = 0.0 - earned[rows]
         else:
             tick, _ = self.history.last("tick", rows, depth)
-            given_back = refund(reward, tick, undone, now, gamma)
+            given_back[rows] = refund(reward, tick, undone, now, gamma)
         if not np.isfinite(given_back).all():
-            at = np.flatnonzero(~np.isfinite(given_back))[0]
-            first = self.history.at(rows[[at]], depth[[at]])["tick"][0]
+            row = int(np.flatnonzero(~np.isfinite(given_back))[0])
+            first = self.history.at(np.array([row]), do.depth[[row]])["tick"][0]
             raise OverflowError(
-                f"row {rows[at]}: the refund of rewards up to {now[at] - first} interactions old "
-                f"is {given_back[at]} at gamma {gamma:g}; use refund: sum, or look for NaN rewards"
+                f"row {row}: the refund of rewards up to {clock[row] - first} interactions old is "
+                f"{given_back[row]} at gamma {gamma:g}; use refund: sum, or look for NaN rewards"
             )
         return given_back, earned
 

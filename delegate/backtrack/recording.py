@@ -80,26 +80,24 @@ def record(env: StatefulVectorEnv, seed: int, actions: np.ndarray) -> Recording:
     ended = []
     for step in range(len(actions)):
         recording.snapshots.append(env.snapshot())
-        recording.shown.append(_shown(env))
+        recording.shown.append(shown(env))
         moment = play(env, actions[step], np.full(env.num_envs, step))
         recording.moments.append(moment)
         ended.append(moment["terminated"] | moment["truncated"])
     recording.snapshots.append(env.snapshot())
-    recording.shown.append(_shown(env))
+    recording.shown.append(shown(env))
     recording.ended = np.array(ended)
     return recording
 
 
 def play(env: StatefulVectorEnv, actions: np.ndarray, time: np.ndarray) -> Moment:
     """One step of every row and all it gave. time: int [rows], each row's own step number"""
-    observation, reward, terminated, truncated, info = env.step(actions)
-    moment: Moment = {"reward": reward, "terminated": terminated, "truncated": truncated}
-    _flatten("observation", observation, moment)
-    _flatten("info", info, moment)
-    moment = {name: np.array(value) for name, value in moment.items()}
+    result = env.step(actions)
+    observation, _, terminated, truncated, _ = result
+    moment = {name: np.array(value) for name, value in outcome(result).items()}
     returned: Moment = {}
     _flatten("observe()", observation, returned)
-    if (differing := difference(_shown(env), returned)) is not None:
+    if (differing := difference(shown(env), returned)) is not None:
         raise FidelityError(f"step {time.tolist()}: step returned another observation: {differing}")
     due = (terminated | truncated) & (time % RESET_EVERY == RESET_EVERY - 1)
     if env.metadata.get("autoreset_mode") == AutoresetMode.DISABLED and due.any():
@@ -108,9 +106,18 @@ def play(env: StatefulVectorEnv, actions: np.ndarray, time: np.ndarray) -> Momen
         if info:
             begun |= {"info": info, "_info": due}
         _flatten("reset", begun, moment)
-    moment |= _shown(env)
+    moment |= shown(env)
     for name, array in env.snapshot().arrays.items():
         moment[f"state {name}"] = array
+    return moment
+
+
+def outcome(result: tuple[Any, Any, Any, Any, dict[str, Any]]) -> Moment:
+    """What a step returned, uncopied."""
+    observation, reward, terminated, truncated, info = result
+    moment: Moment = {"reward": reward, "terminated": terminated, "truncated": truncated}
+    _flatten("observation", observation, moment)
+    _flatten("info", info, moment)
     return moment
 
 
@@ -132,11 +139,11 @@ def replay(
     the row's number
     Raises FidelityError naming the row, the step and the first array that differs.
     """
-    shown = _shown(env)
+    now_shown = shown(env)
     for place in range(len(time)):
         differing = difference(
             of_row(recording.shown[time[place]], source[place], recording.rows),
-            of_row(shown, place, len(time)),
+            of_row(now_shown, place, len(time)),
         )
         if differing is not None:
             raise FidelityError(
@@ -211,10 +218,11 @@ def _is_mask(moment: Moment, name: str) -> bool:
     )
 
 
-def _shown(env: StatefulVectorEnv) -> Moment:
-    shown: Moment = {}
-    _flatten("observe()", env.observe(), shown)
-    return {name: np.array(value) for name, value in shown.items()}
+def shown(env: StatefulVectorEnv) -> Moment:
+    """What `observe` gives, copied."""
+    found: Moment = {}
+    _flatten("observe()", env.observe(), found)
+    return {name: np.array(value) for name, value in found.items()}
 
 
 def _flatten(name: str, value: Any, into: Moment) -> None:

@@ -13,6 +13,7 @@ from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from delegate.backtrack.accounts import count, take_back
 from delegate.backtrack.actions import widen
 from delegate.backtrack.autoreset import final, reset_rows
 from delegate.backtrack.config import BacktrackConfig
@@ -53,8 +54,11 @@ class VectorBacktrack(StatefulVectorEnv):
     info, each [B]: clock, path_clock, budget_left int64; held, backtracked, backtrack_refused,
     do_undo_loop bool; refusal str; undone_steps int64; undone_reward (what those had earned),
     refund float64; effects_kept: name -> int64. The world's own info is given for the rows that
-    stepped, with `_key` masks; a name of the world's that is also one of these is lost.
+    stepped, with `_key` masks; a name of the world's that is also one of these is lost. Arrays of
+    a tick in which no row goes back may be read-only.
 
+    A step that raises, for a bad action or because the world blew up, leaves all rows, clocks and
+    the ledger as they were.
     Its own snapshot covers the world, the history, the clocks and the ledger.
     Raises TypeError for a world it cannot take, ValueError for one with autoreset or settings
     that make no sense, and for actions outside the space (naming the row, nothing changed).
@@ -132,8 +136,8 @@ class VectorBacktrack(StatefulVectorEnv):
             raise ResetNeeded(f"row {row}: step before its first reset; call reset")
         world_actions, choice = self._actions.split(actions, self.num_envs)
         do = decide(choice, self.depths, progress, self.path.history)
-        refund = None if do.calm else self._refund(do)  # may raise, so before anything moves
-
+        # A refund may overflow, so it is known before anything moves.
+        refund = None if do.calm else self.path.refund(do, progress.clock, self.config.gamma or 1.0)
         base, reward, terminated, truncated, world_info = self.path.step(
             do, world_actions, progress.clock
         )
@@ -143,9 +147,8 @@ class VectorBacktrack(StatefulVectorEnv):
         if refund is None:
             events = quiet(self.num_envs, self.env.irreversible)
         else:
-            events = self._go_back(do, reward, *refund)
-            self._charge(do, events["do_undo_loop"])
-        self._count(do)
+            events = self._go_back(do, base, reward, *refund)
+        count(do, progress, self.ledger)
         self._settle(do, terminated, truncated)
         ended = progress.terminated.copy(), progress.truncated.copy()
 
@@ -241,31 +244,29 @@ class VectorBacktrack(StatefulVectorEnv):
 
     # One tick, in order: the world moves, rows go back, the tick is counted, endings settle.
 
-    def _refund(self, do: Decisions) -> tuple[np.ndarray, np.ndarray]:
-        """What each row gets back, and what the steps it undoes had earned. float64 [B] both"""
-        given_back, undone_reward = np.zeros(self.num_envs), np.zeros(self.num_envs)
-        if (rows := do.back.nonzero()[0]).size:
-            gamma = self.config.gamma if self.config.gamma is not None else 1.0
-            now = self.progress.clock[rows]
-            found = self.path.refund(rows, do.depth[rows], now, gamma)
-            given_back[rows], undone_reward[rows] = found
-        return given_back, undone_reward
-
     def _go_back(
-        self, do: Decisions, reward: np.ndarray, given_back: np.ndarray, undone_reward: np.ndarray
+        self,
+        do: Decisions,
+        base: Any,
+        reward: np.ndarray,
+        given_back: np.ndarray,
+        undone_reward: np.ndarray,
     ) -> dict[str, Any]:
-        """Restore the rows that go back and pay them; returns what info says of it."""
+        """Restore the rows that go back and pay them; returns what info says of it.
+
+        base: the world's observation of every row, before any goes back
+        """
         progress = self.progress
         effects = {name: np.zeros(self.num_envs, np.int64) for name in self.env.irreversible}
         if (rows := do.back.nonzero()[0]).size:
             if progress.origin is not None:
-                put(progress.origin, rows, self.env.observe(rows))
+                put(progress.origin, rows, take(base, rows))
             action, stayed = self.path.back(rows, do.depth[rows])
             progress.depth[rows] = do.choice[rows] + 1
             progress.action[rows] = action + self._action_offset
-            for name, count in stayed.items():
-                effects[name][rows] = count
-                self.ledger.effect(rows, count)
+            for name, effect in stayed.items():
+                effects[name][rows] = effect
+                self.ledger.effect(rows, effect)
             reward[rows] = given_back[rows] - self.config.cost
         reward[do.refused] -= self.config.refused_cost
         return {
@@ -275,27 +276,9 @@ class VectorBacktrack(StatefulVectorEnv):
             "refund": given_back,
             "backtrack_refused": do.refused,
             "refusal": REFUSALS[do.refusal],
-            "do_undo_loop": do.back & (do.depth == progress.since),
+            "do_undo_loop": take_back(do, progress, self.ledger),
             "effects_kept": effects,
         }
-
-    def _charge(self, do: Decisions, loop: np.ndarray) -> None:
-        """Move what was undone from one account to the other."""
-        progress, ledger = self.progress, self.ledger
-        if (rows := do.back.nonzero()[0]).size:
-            ledger.undo(rows, do.depth[rows])
-            ledger.restore(rows)
-            progress.budget_left[rows] -= 1
-            progress.loop_ticks[loop] += do.depth[loop] + 1
-            progress.since[rows] = 0
-
-    def _count(self, do: Decisions) -> None:
-        """Charge the tick."""
-        self.ledger.step(do.step)
-        self.progress.since += do.step
-        self.progress.clock += do.live
-        if not do.everyone:
-            self.ledger.idle(do.confirm | do.refused)
 
     def _settle(self, do: Decisions, terminated: np.ndarray, truncated: np.ndarray) -> None:
         """Hold, confirm or take back endings. terminated, truncated: bool [B], by the world"""
