@@ -13,6 +13,21 @@ RowIndex = np.ndarray | slice
 which is the quickest."""
 
 
+class Record:
+    """Columns side by side in memory, so that a row of all of them is written at once.
+
+    columns: name -> [n, ...], live, without those that hold Python objects
+    bytes:   void [n], the same memory
+    """
+
+    def __init__(self, columns: Mapping[str, np.ndarray], length: int) -> None:
+        plain = {name: array for name, array in columns.items() if not array.dtype.hasobject}
+        fields = [(name, array.dtype, array.shape[1:]) for name, array in plain.items()]
+        rows = np.zeros(length, np.dtype(fields, align=True))
+        self.columns = {name: rows[name] for name in plain}
+        self.bytes = rows.view(np.dtype((np.void, rows.dtype.itemsize)))
+
+
 class History:
     """A ring of the last `horizon` steps of each row's path.
 
@@ -28,28 +43,29 @@ class History:
         self.horizon = horizon
         self.position = np.zeros(rows, np.int64)
         self.kept = np.zeros(rows, np.int64)
-        self._rings = {
-            name: np.zeros((rows, horizon, *array.shape[1:]), array.dtype)
-            for name, array in columns.items()
-        }
         # One index is quicker than two: slot s of row r lies at r * horizon + s.
-        self._flat = {
-            name: ring.reshape(rows * horizon, *ring.shape[2:])
-            for name, ring in self._rings.items()
-        }
         self._first = np.arange(rows) * horizon
+        self._flat: dict[str, np.ndarray] = {}
+        self._step = Record(columns, rows)
+        self._past = Record(columns, rows * horizon)
+        for name, array in columns.items():
+            self._flat[name] = self._past.columns.get(
+                name, np.zeros((rows * horizon, *array.shape[1:]), array.dtype)
+            )
 
     def push(self, stepped: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
         """Those rows each took a step. stepped: bool [B], columns: name -> [B, ...]"""
         slot = self._first + self.position % self.horizon
-        if np.count_nonzero(stepped) == len(stepped):
-            for name, ring in self._flat.items():
-                ring[slot] = columns[name]
-        else:
+        rows: RowIndex = slice(None)
+        if np.count_nonzero(stepped) < len(stepped):
             rows = stepped.nonzero()[0]
             slot = slot[rows]
-            for name, ring in self._flat.items():
-                ring[slot] = columns[name][rows]
+        for name, column in columns.items():
+            if (part := self._step.columns.get(name)) is None:
+                self._flat[name][slot] = column[rows]
+            else:
+                part[...] = column
+        self._past.bytes[slot] = self._step.bytes[rows]
         self.position += stepped
         self.kept += stepped
         np.minimum(self.kept, self.horizon, out=self.kept)
@@ -86,7 +102,12 @@ class History:
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         """The live arrays, batch first."""
-        return {"position": self.position, "kept": self.kept, **self._rings}
+        rows = len(self.position)
+        rings = {
+            name: ring.reshape(rows, self.horizon, *ring.shape[1:])
+            for name, ring in self._flat.items()
+        }
+        return {"position": self.position, "kept": self.kept, **rings}
 
     @property
     def nbytes(self) -> int:

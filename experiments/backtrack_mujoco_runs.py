@@ -1,0 +1,211 @@
+"""One run of PPO on a MuJoCo task, with or without going back.
+
+Every arm pays for the same number of interactions: environment steps that stand, steps that were
+undone, and the backtracks themselves.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode
+from pydantic import BaseModel, ConfigDict
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
+
+import envs
+from delegate import VectorBacktrack, store
+from delegate.backtrack import BacktrackConfig
+from delegate.backtrack.stable_baselines import StableVecEnv
+
+ROWS = 8
+EVALUATIONS = 10
+EPISODES = 16
+PPO_SETTINGS: dict[str, Any] = {
+    "n_steps": 256,
+    "batch_size": 64,
+    "n_epochs": 10,
+    "learning_rate": 3e-4,
+    "gamma": 0.99,
+    "gae_lambda": 0.95,
+    "clip_range": 0.2,
+    "ent_coef": 0.0,
+}
+"""Stable-Baselines3's defaults, its 2,048 steps a rollout spread over 8 rows"""
+
+
+class Arm(BaseModel):
+    """Who decides to go back, how far it may, and at what price.
+
+    {name: policy, decides: policy, start: -2.0, backtrack: {depths: [1, 4, 16], budget: 8}}
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    decides: Literal["nobody", "policy", "chance", "falls"] = "nobody"
+    """policy: a coordinate of its action · chance: at random, whatever the policy does ·
+    falls: always when the task has ended and could be taken back, never else"""
+    start: float = 0.0
+    """mean of that coordinate before learning, its standard deviation being 1"""
+    rate: float = 0.0
+    """probability of a backtrack by chance (per decision)"""
+    backtrack: BacktrackConfig | None = None
+
+
+class Run(BaseModel):
+    """What a run is. interactions: of all rows together"""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    arm: Arm
+    seed: int
+    interactions: int
+
+    def path(self, folder: Path) -> Path:
+        """Where its record is kept."""
+        return folder / f"{self.task}_{self.interactions}" / self.arm.name / f"{self.seed}.json"
+
+
+class Imposed(VecEnvWrapper):
+    """The policy acts in the task's own action space; when to go back is decided for it.
+
+    The policy's action of such a tick is not carried out. What follows does not depend on it, so
+    it adds variance to the policy's gradient and no bias.
+    """
+
+    def __init__(self, venv: StableVecEnv, arm: Arm, seed: int) -> None:
+        space, world = venv.action_space, venv.env
+        assert isinstance(space, Box)
+        assert isinstance(world, VectorBacktrack)
+        super().__init__(venv, action_space=Box(space.low[:-1], space.high[:-1]))
+        self.arm, self.world = arm, world
+        self._rng = np.random.default_rng([seed, 7])
+
+    def reset(self) -> np.ndarray:
+        return self.venv.reset()  # type: ignore[return-value]
+
+    def step_async(self, actions: np.ndarray) -> None:
+        last = np.full(self.num_envs, -1.0, np.float32)
+        where = np.flatnonzero(self._asks())
+        # Between the threshold and 1, equally likely for every depth.
+        last[where] = 1 - self._rng.random(len(where)) * (1 - self.world.config.threshold)
+        self.venv.step_async(np.concatenate([actions, last[:, None]], axis=1))
+
+    def step_wait(self) -> Any:
+        return self.venv.step_wait()
+
+    def _asks(self) -> np.ndarray:
+        if self.arm.decides == "chance":
+            return self._rng.random(self.num_envs) < self.arm.rate
+        return self.world.progress.held.copy()
+
+
+def world(task: str, arm: Arm, rows: int, seed: int) -> tuple[VecEnv, StableVecEnv]:
+    """The task as the arm's learner meets it, and the face of the task below."""
+    env = envs.make(task, rows, autoreset_mode=AutoresetMode.DISABLED)
+    if arm.backtrack is None:
+        face = StableVecEnv(env)
+    else:
+        face = StableVecEnv(VectorBacktrack(env, arm.backtrack))
+    face.seed(seed)
+    return (Imposed(face, arm, seed) if arm.decides in ("chance", "falls") else face), face
+
+
+def play(run: Run, folder: Path) -> Path:
+    """Train from its seed and write the record, whole or not at all; one that is there stays."""
+    path = run.path(folder)
+    if path.exists():
+        return path
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    venv, face = world(run.task, run.arm, ROWS, run.seed * 1_000)
+    venv = VecNormalize(venv, gamma=PPO_SETTINGS["gamma"])
+    model = PPO("MlpPolicy", venv, seed=run.seed, device="cpu", **PPO_SETTINGS)
+    if run.arm.decides == "policy":
+        with torch.no_grad():
+            model.policy.action_net.bias[-1] = run.arm.start
+    curve = Curve(run)
+    model.learn(run.interactions, callback=curve)
+    curve.evaluate()
+    record = {
+        "run": run.model_dump(mode="json"),
+        "interactions": int(model.num_timesteps),
+        "curve": curve.points,
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store.write_file(path, store.as_json(record))
+    face.close()
+    return path
+
+
+class Curve(BaseCallback):
+    """Evaluates at equal numbers of interactions and counts what training did between."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run, self.every = run, run.interactions // EVALUATIONS
+        self.points: list[dict[str, Any]] = []
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        if len(self.points) * self.every <= self.num_timesteps:
+            self.evaluate()
+
+    def evaluate(self) -> None:
+        """One point of the curve."""
+        point: dict[str, Any] = {
+            "interactions": int(self.num_timesteps),
+            "off": evaluate(self.model, self.run, on=False),
+        }
+        if self.run.arm.decides in ("policy", "falls"):
+            point["on"] = evaluate(self.model, self.run, on=True)
+        self.points.append(point | {"training": self._paid()})
+
+    def _paid(self) -> dict[str, Any]:
+        """What training paid so far: committed and undone steps, restores, do-undo loops."""
+        inner = self.training_env.unwrapped
+        assert isinstance(inner, StableVecEnv)
+        if not isinstance(inner.env, VectorBacktrack):
+            return {}
+        return {**inner.env.ledger.to_dict(), "do_undo_share": inner.env.do_undo_share}
+
+
+def evaluate(model: Any, run: Run, on: bool) -> dict[str, float]:
+    """Means over EPISODES deterministic episodes, not charged to the learner: return and length
+    of what survived, and steps undone. on: may it go back? Otherwise nothing is ever asked for.
+
+    Every evaluation of a seed begins its episodes alike, in every arm.
+    """
+    venv, face = world(run.task, run.arm, EPISODES, 10_000 + run.seed)
+    trained = model.get_vec_normalize_env()
+    observation = venv.reset() if on else face.reset()
+    first: list[dict[str, Any] | None] = [None] * EPISODES
+    while any(found is None for found in first):
+        action, _ = model.predict(trained.normalize_obs(observation), deterministic=True)
+        if on or run.arm.backtrack is None:
+            observation, _, done, infos = venv.step(action)
+        else:
+            own = action[:, : face.action_space.shape[0] - 1]
+            never = np.full((EPISODES, 1), -1.0, np.float32)
+            observation, _, done, infos = face.step(np.concatenate([own, never], axis=1))
+        for row in np.flatnonzero(done):
+            first[row] = first[row] or infos[row]["episode"]
+    face.close()
+    told = [found for found in first if found is not None]
+    return {
+        "return": float(np.mean([e.get("path_return", e["r"]) for e in told])),
+        "length": float(np.mean([e.get("path_length", e["l"]) for e in told])),
+        "undone": float(np.mean([e.get("undone", 0) for e in told])),
+        "backtracks": float(np.mean([e.get("backtracks", 0) for e in told])),
+    }
