@@ -19,19 +19,25 @@ moves = st.lists(
 
 @given(moves=moves, horizon=st.integers(1, 5))
 def test_equals_a_list(moves: list[tuple[str, int]], horizon: int) -> None:
-    history = History({"number": np.zeros(2), "pair": np.zeros((2, 2), np.int8)}, horizon)
+    examples = {"number": np.zeros(2), "pair": np.zeros((2, 2), np.int8), "any": np.full(2, None)}
+    history = History(examples, horizon)
     row, plain, forgotten = np.array([1]), [], 0
     for count, (move, depth) in enumerate(moves):
         if move == "push":
-            columns = {"number": np.full(2, count / 2), "pair": np.array([[7, 7], [count % 9, 1]])}
-            history.push(np.array([False, True]), columns)
+            history.next["number"][...] = count / 2
+            history.next["pair"][...] = [[7, 7], [count % 9, 1]]
+            history.next["any"][...] = [None, str(count)]
+            history.push(np.array([False, True]))
             plain.append(count)
             forgotten = max(forgotten, len(plain) - horizon)
         elif move == "clear":
             history.clear(row)
             plain, forgotten = [], 0
         elif 1 <= depth <= len(plain) - forgotten:
-            assert history.at(row, np.array([depth]))["number"].tolist() == [plain[-depth] / 2]
+            then = history.at(row, np.array([depth]))
+            assert then["number"].tolist() == [plain[-depth] / 2]
+            assert then["pair"].tolist() == [[plain[-depth] % 9, 1]]
+            assert then["any"].tolist() == [str(plain[-depth])]
             values, meant = history.last("number", row, np.array([depth]))
             assert values[meant].tolist() == [number / 2 for number in plain[::-1][:depth]]
             history.rewind(row, np.array([depth]))
@@ -47,7 +53,7 @@ def test_equals_a_list(moves: list[tuple[str, int]], horizon: int) -> None:
 def test_an_expired_step_is_named_with_the_remedy() -> None:
     history = History({"x": np.zeros(3)}, 4)
     for _ in range(9):
-        history.push(np.array([False, False, True]), {"x": np.zeros(3)})
+        history.push(np.array([False, False, True]))
     message = "row 2: step 3 is 6 steps old and only 4 are kept.*raise backtrack.horizon"
     with pytest.raises(SnapshotExpired, match=message):
         history.at(np.array([2]), np.array([6]))

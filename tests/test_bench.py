@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,13 @@ def test_steps_that_only_restart_a_row_are_not_counted() -> None:
     assert spent > 0
 
 
+def test_what_lies_between_two_steps_is_not_counted() -> None:
+    env = envs.make("Hopper-v5", 1, num_threads=1)
+    start = time.perf_counter()
+    _, spent = batch_run(env, between=0.01)(20)
+    assert spent <= time.perf_counter() - start - 20 * 0.01
+
+
 def test_the_plain_loop_counts_every_step() -> None:
     import gymnasium
 
@@ -117,6 +125,7 @@ def test_the_record_says_what_was_measured_and_with_what(record: dict[str, Any])
         "peers",
         "save_and_restore_share",
         "recording_share",
+        "recording_share_back_to_back",
         "one_percent_back_share",
         "deepcopy",
     }

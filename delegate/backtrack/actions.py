@@ -74,6 +74,7 @@ class BoxActions(BacktrackActions):
         self.space = Box(low.astype(world.dtype), high.astype(world.dtype), dtype=world.dtype.type)
         self.idle = np.clip(np.zeros_like(world.low), world.low, world.high)
         self._bounded = bool(np.isfinite(low).all() and np.isfinite(high).all())
+        self._symmetric = bool((low == -high).all())
 
     def split(self, actions: Any, num_envs: int) -> tuple[np.ndarray, np.ndarray | None]:
         assert isinstance(self.space, Box)
@@ -81,18 +82,23 @@ class BoxActions(BacktrackActions):
         if given.dtype.kind not in "fiu":
             raise ValueError(f"actions have dtype {given.dtype}; give {self.world.dtype}")
         actions = given.astype(self.world.dtype, copy=False)
-        inside = (actions >= self.space.low) & (actions <= self.space.high)
+        if self._symmetric:  # one comparison instead of two
+            inside = np.abs(actions) <= self.space.high
+        else:
+            inside = (actions >= self.space.low) & (actions <= self.space.high)
         if not self._bounded:
             inside &= np.isfinite(actions)
         if np.count_nonzero(inside) < inside.size:
             self._explain(given, ~inside)
-        last = actions[:, -1].astype(np.float64)
-        asked = last > self.threshold
-        if not np.count_nonzero(asked):
-            return actions[:, :-1].copy(), None
-        above = (last - self.threshold) / (1 - self.threshold)
-        band = np.minimum(np.floor(above * self.depths), self.depths - 1).astype(np.int64)
-        return np.where(asked[:, None], self.idle, actions[:, :-1]), np.where(asked, band, -1)
+        last, own = actions[:, -1].astype(np.float64), actions[:, :-1].copy()
+        asked = (last > self.threshold).nonzero()[0]
+        if not asked.size:
+            return own, None
+        above = (last[asked] - self.threshold) / (1 - self.threshold)
+        choice = np.full(num_envs, -1)
+        choice[asked] = np.minimum(np.floor(above * self.depths), self.depths - 1)
+        own[asked] = self.idle
+        return own, choice
 
     def _explain(self, actions: np.ndarray, outside: np.ndarray) -> None:
         """Raise ValueError for the first row that is outside. outside: bool [B, d + 1]"""

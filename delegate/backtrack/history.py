@@ -32,6 +32,7 @@ class History:
     """A ring of the last `horizon` steps of each row's path.
 
     columns: one example of what a step records, name -> [B, ...]; only shapes and types matter
+    next:     name -> [B, ...]  what `push` will record: write into it, then push
     position: int64 [B]  steps on the path: path clock
     kept:     int64 [B]  how many of them, counted backwards, can still be returned to
 
@@ -43,29 +44,30 @@ class History:
         self.horizon = horizon
         self.position = np.zeros(rows, np.int64)
         self.kept = np.zeros(rows, np.int64)
-        # One index is quicker than two: slot s of row r lies at r * horizon + s.
-        self._first = np.arange(rows) * horizon
-        self._flat: dict[str, np.ndarray] = {}
+        # One index is quicker than two: slot s of row r lies at s * rows + r, so that rows in
+        # step are written side by side.
+        self._rows = np.arange(rows)
         self._step = Record(columns, rows)
+        self.next = {name: np.zeros_like(array) for name, array in columns.items()}
+        self.next |= self._step.columns
         self._past = Record(columns, rows * horizon)
-        for name, array in columns.items():
-            self._flat[name] = self._past.columns.get(
-                name, np.zeros((rows * horizon, *array.shape[1:]), array.dtype)
-            )
+        self._apart = {
+            name: np.zeros((rows * horizon, *array.shape[1:]), array.dtype)
+            for name, array in columns.items()
+            if name not in self._past.columns
+        }
+        self._flat = {**self._past.columns, **self._apart}
 
-    def push(self, stepped: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
-        """Those rows each took a step. stepped: bool [B], columns: name -> [B, ...]"""
-        slot = self._first + self.position % self.horizon
+    def push(self, stepped: np.ndarray) -> None:
+        """Those rows each took a step, described by `next`. stepped: bool [B]"""
+        slot = self._place(self._rows, self.position)
         rows: RowIndex = slice(None)
         if np.count_nonzero(stepped) < len(stepped):
             rows = stepped.nonzero()[0]
             slot = slot[rows]
-        for name, column in columns.items():
-            if (part := self._step.columns.get(name)) is None:
-                self._flat[name][slot] = column[rows]
-            else:
-                part[...] = column
         self._past.bytes[slot] = self._step.bytes[rows]
+        for name, ring in self._apart.items():
+            ring[slot] = self.next[name][rows]
         self.position += stepped
         self.kept += stepped
         np.minimum(self.kept, self.horizon, out=self.kept)
@@ -87,7 +89,7 @@ class History:
         Raises SnapshotExpired when a step is older than what is kept, or before the start.
         """
         self._check(rows, depth)
-        slot = self._first[rows] + (self.position[rows] - depth) % self.horizon
+        slot = self._place(rows, self.position[rows] - depth)
         return {name: ring[slot] for name, ring in self._flat.items()}
 
     def last(self, name: str, rows: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -97,14 +99,14 @@ class History:
         """
         self._check(rows, depth)
         back = np.arange(1, int(depth.max(initial=0)) + 1)
-        slot = self._first[rows, None] + (self.position[rows, None] - back) % self.horizon
+        slot = self._place(rows[:, None], self.position[rows, None] - back)
         return self._flat[name][slot], back <= depth[:, None]
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         """The live arrays, batch first."""
         rows = len(self.position)
         rings = {
-            name: ring.reshape(rows, self.horizon, *ring.shape[1:])
+            name: ring.reshape(self.horizon, rows, *ring.shape[1:]).swapaxes(0, 1)
             for name, ring in self._flat.items()
         }
         return {"position": self.position, "kept": self.kept, **rings}
@@ -113,6 +115,10 @@ class History:
     def nbytes(self) -> int:
         """Memory held, in bytes."""
         return sum(array.nbytes for array in self.state_arrays().values())
+
+    def _place(self, rows: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """Where the step of those rows at those positions of the path is kept. int64"""
+        return position % self.horizon * len(self._rows) + rows
 
     def _check(self, rows: np.ndarray, depth: np.ndarray) -> None:
         outside = (depth < 1) | (depth > self.kept[rows])

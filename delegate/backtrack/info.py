@@ -41,14 +41,18 @@ def with_masks(info: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
     rows: bool [B], read-only from now on
     """
     rows.flags.writeable = False
-    told = {
-        key: with_masks(value, rows) if isinstance(value, dict) else value
-        for key, value in info.items()
-    }
-    for key in info:
-        if f"_{key}" not in told and not (key[:1] == "_" and key[1:] in told):
-            told[f"_{key}"] = rows
+    told = dict(info)
+    for key, value in info.items():
+        if type(value) is dict:
+            told[key] = with_masks(value, rows)
+        if (mask := _mask_of(key)) not in info and not (key[:1] == "_" and key[1:] in info):
+            told[mask] = rows
     return told
+
+
+@lru_cache(maxsize=1024)
+def _mask_of(key: str) -> str:
+    return f"_{key}"
 
 
 def scatter(into: dict[str, Any], info: dict[str, Any], rows: np.ndarray) -> None:

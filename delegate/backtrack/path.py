@@ -28,8 +28,11 @@ class Path:
         self.env, self.idle = env, idle
         everyone = np.zeros(env.num_envs)
         actions = np.repeat(idle[None], env.num_envs, axis=0)
-        columns = self._columns(env.snapshot(), everyone, everyone.astype(np.int64), actions)
+        columns = {WORLD + name: array for name, array in env.snapshot().arrays.items()}
+        columns |= {"reward": everyone, "tick": everyone.astype(np.int64), "action": actions}
         self.history = History(columns, horizon)
+        step = self.history.next
+        self._world = {n.removeprefix(WORLD): step[n] for n in step if n.startswith(WORLD)}
 
     def step(
         self, do: Decisions, actions: np.ndarray, tick: np.ndarray
@@ -41,7 +44,7 @@ class Path:
         is the world's own, of every row
         When the world raises, it is put back to where it was, in all rows.
         """
-        before = self.env.snapshot()
+        self.env.save_into(self._world)
         if not do.everyone:
             actions[~do.step] = self.idle
         try:
@@ -53,11 +56,13 @@ class Path:
                 never = np.zeros_like(do.step)
                 stepped = self.env.observe(), np.zeros(len(never)), never, never.copy(), {}
         except BaseException:
-            self.env.restore(before)
+            self.env.restore(Snapshot(self.env.world, self._world))
             raise
         base, world_reward, terminated, truncated, world_info = stepped
         reward = world_reward.astype(np.float64)
-        self.history.push(do.step, self._columns(before, reward, tick, actions))
+        step = self.history.next
+        step["reward"][...], step["tick"][...], step["action"][...] = reward, tick, actions
+        self.history.push(do.step)
         info = with_masks(world_info, do.step) if np.count_nonzero(do.step) else {}
         return base, reward, terminated, truncated, info
 
@@ -108,14 +113,6 @@ class Path:
         )
         self.history.rewind(rows, depth)
         return past["action"], stayed
-
-    @staticmethod
-    def _columns(
-        before: Snapshot, reward: np.ndarray, tick: np.ndarray, action: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        columns = {WORLD + name: array for name, array in before.arrays.items()}
-        columns |= {"reward": reward, "tick": tick, "action": action}
-        return columns
 
 
 def check_world(env: Any) -> None:

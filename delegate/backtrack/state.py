@@ -116,6 +116,14 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
         index = self.row_index(rows)
         return Snapshot(self.world, {name: array[index] for name, array in live.items()})
 
+    def save_into(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write what `snapshot` of all rows would hold into arrays that are there already.
+
+        A world that is saved at every step overrides this, so that nothing is copied twice.
+        """
+        for name, array in self.snapshot().arrays.items():
+            arrays[name][...] = array
+
     def restore(
         self,
         snapshot: Snapshot,

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 
 from delegate.backtrack import StatefulVectorEnv, VectorBacktrack
 from delegate.bench.peers import ACTIONS, batch_run, uniform
-from delegate.bench.timing import Figure, Run, calls_for, extra, timed
+from delegate.bench.timing import THINKING, Figure, Run, calls_for, extra, think, timed
 
 Make = Callable[..., StatefulVectorEnv]
 
@@ -47,25 +47,32 @@ def saving_figures(make: Make, task: str, rows: int, threads: int, pairs: int) -
 
 
 def backtrack_figures(
-    make: Make, task: str, rows: int, threads: int, horizon: int, pairs: int, back: float = 0.0
+    make: Make,
+    task: str,
+    rows: int,
+    threads: int,
+    horizon: int,
+    pairs: int,
+    back: float = 0.0,
+    between: float = THINKING,
 ) -> Figure:
     """VectorBacktrack around the task, as a share of a step that stands or was undone.
 
     back: the share of decisions that ask to go back; 0 leaves the price of recording, and of
-    confirming the ends of episodes
+    confirming the ends of episodes · between: uncounted seconds after every step, in both
     """
     bare = make(task, rows, num_threads=threads)
     world = make(task, rows, num_threads=threads, autoreset_mode=AutoresetMode.DISABLED)
     # The cost is above what any loop could save: no warning is wanted here.
     env = VectorBacktrack(world, depths=(1,), horizon=horizon, budget=1_000_000, cost=1e6)
-    without = batch_run(bare)
-    share = extra(backtrack_run(env, back), without, calls_for(without, BLOCK), pairs)
+    without = batch_run(bare, between)
+    share = extra(backtrack_run(env, back, between), without, calls_for(without, BLOCK), pairs)
     bare.close()
     env.close()
     return share
 
 
-def backtrack_run(env: VectorBacktrack, back: float) -> Run:
+def backtrack_run(env: VectorBacktrack, back: float, between: float = 0.0) -> Run:
     """Random actions of which that share asks to go back; steps are counted by the ledger."""
     actions = uniform(env.single_action_space, env.num_envs)
     asks = np.random.default_rng(1).random(actions.shape[:2]) < back
@@ -74,10 +81,11 @@ def backtrack_run(env: VectorBacktrack, back: float) -> Run:
 
     def run(calls: int) -> tuple[int, float]:
         before = int(env.ledger.env_steps.sum())
-        start = time.perf_counter()
+        start, thought = time.perf_counter(), 0.0
         for call in range(calls):
             env.step(actions[call % ACTIONS])
-        spent = time.perf_counter() - start
+            thought += think(between) if between else 0.0
+        spent = time.perf_counter() - start - thought
         return int(env.ledger.env_steps.sum()) - before, spent
 
     return run

@@ -96,6 +96,7 @@ def _jobs(settings: Settings) -> Iterator[Job]:
             yield (*place, "save_and_restore_share"), saving
             record = partial(backtrack_figures, make, task, rows, threads, settings.horizon, pairs)
             yield (*place, "recording_share"), record
+            yield (*place, "recording_share_back_to_back"), partial(record, between=0.0)
             yield (*place, "one_percent_back_share"), partial(record, back=0.01)
             yield (*place, "deepcopy"), partial(copying_figures, make, task, rows, rounds)
     if "going-back" in settings.parts and settings.tasks:

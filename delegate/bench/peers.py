@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from delegate.bench.timing import Figure, Run, ratios, speeds
+from delegate.bench.timing import Figure, Run, ratios, speeds, think
 
 LOOP, SYNC, ENVPOOL, OURS = "gymnasium", "SyncVectorEnv", "envpool", "delegate"
 ACTIONS = 64
@@ -70,12 +70,12 @@ def loop_run(env: Any) -> Run:
     return run
 
 
-def batch_run(env: Any) -> Run:
-    """A batch that restarts ended rows at their next step."""
+def batch_run(env: Any, between: float = 0.0) -> Run:
+    """A batch that restarts ended rows at their next step. between: uncounted seconds a step"""
     rows = env.num_envs
     actions = uniform(env.single_action_space, rows)
     env.reset(seed=0)
-    return _stepping(env, actions)
+    return _stepping(env, actions, between)
 
 
 def pool_run(pool: Any, rows: int) -> Run:
@@ -84,15 +84,16 @@ def pool_run(pool: Any, rows: int) -> Run:
     return _stepping(pool, uniform(pool.action_space, rows))
 
 
-def _stepping(env: Any, actions: np.ndarray) -> Run:
+def _stepping(env: Any, actions: np.ndarray, between: float = 0.0) -> Run:
     rows = actions.shape[1]
 
     def run(calls: int) -> tuple[int, float]:
-        ended = 0
+        ended, thought = 0, 0.0
         start = time.perf_counter()
         for call in range(calls):
             _, _, terminated, truncated, _ = env.step(actions[call % ACTIONS])
             ended += int(np.count_nonzero(terminated | truncated))
-        return calls * rows - ended, time.perf_counter() - start
+            thought += think(between) if between else 0.0
+        return calls * rows - ended, time.perf_counter() - start - thought
 
     return run

@@ -59,6 +59,7 @@ def _shares(tasks: Mapping[str, Any]) -> Table:
     columns = {
         "save_and_restore_share": "saving and restoring all rows",
         "recording_share": "VectorBacktrack, never back",
+        "recording_share_back_to_back": "the same, steps back to back",
         "one_percent_back_share": "VectorBacktrack, 1% back",
     }
     table = [["task", *columns.values()]]

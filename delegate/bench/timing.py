@@ -35,6 +35,19 @@ def timed(act: Callable[[], object]) -> float:
     return max(time.perf_counter() - start, LEAST)
 
 
+THINKING = 100e-6
+"""seconds that even a small policy takes between two steps of a batch; the threads that step
+MuJoCo fall asleep sooner, and waking them is no price of what is done to the batch meanwhile"""
+
+
+def think(seconds: float) -> float:
+    """Keep the processor busy that long; returns the seconds it really took."""
+    start = now = time.perf_counter()
+    while now - start < seconds:
+        now = time.perf_counter()
+    return now - start
+
+
 def calls_for(run: Run, seconds: float) -> int:
     """How many calls of `run` take about that long; it is warm afterwards."""
     calls, spent = 1, 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -132,6 +132,12 @@ class MujocoVectorEnv(StatefulVectorEnv):
         chosen, _ = self._chosen(rows)
         copies = {name: array[chosen].copy() for name, array in self._arrays.items()}
         return Snapshot(self.world, copies)
+
+    def save_into(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """See StatefulVectorEnv."""
+        self._random.save()
+        for name, array in self._arrays.items():
+            arrays[name][...] = array
 
     def restore(
         self,
