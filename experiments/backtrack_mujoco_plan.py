@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from backtrack_mujoco_runs import PPO_SETTINGS, Arm, Run
@@ -10,8 +11,12 @@ from delegate.backtrack import BacktrackConfig
 
 TUNED_ON = "Hopper-v5"
 TUNING_SEEDS, TUNING_INTERACTIONS = (1000, 1001), 200_000
-SEEDS = (0, 1, 2, 3, 4)
-INTERACTIONS = {"Hopper-v5": 300_000, "Walker2d-v5": 300_000, "Humanoid-v5": 300_000}
+INTERACTIONS = 300_000
+SEEDS = {
+    "Hopper-v5": (0, 1, 2, 3, 4),
+    "Walker2d-v5": (0, 1, 2, 3, 4),
+    "Humanoid-v5": (0, 1, 2),
+}
 BASE: dict[str, Any] = {
     "depths": (1, 4, 16),
     "budget": 8,
@@ -42,6 +47,23 @@ def by_chance(name: str, rate: float, **changes: Any) -> Arm:
     """At random; changes: to BASE."""
     settings = BacktrackConfig(**{**BASE, "observe": (), **changes})
     return Arm(name=name, decides="chance", rate=rate, backtrack=settings)
+
+
+def reported(tasks: Sequence[str]) -> list[Run]:
+    """Seed by seed, so that whatever is finished can be compared."""
+    arms = (
+        PLAIN,
+        learned("backtrack"),
+        on_falls("falls"),
+        by_chance("chance", rate=0.0005),
+        by_chance("chance-16", rate=0.02, depths=(16,), budget=1_000),
+    )
+    return [
+        Run(task=task, arm=arm, seed=seed, interactions=INTERACTIONS)
+        for task in tasks
+        for seed in SEEDS[task]
+        for arm in arms
+    ]
 
 
 def tuning() -> list[Run]:

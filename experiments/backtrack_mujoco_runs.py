@@ -135,10 +135,12 @@ def play(run: Run, folder: Path) -> Path:
     curve = Curve(run)
     model.learn(run.interactions, callback=curve)
     curve.evaluate()
+    modes = [(mode, mode == "on") for mode in ("off", "on") if mode in curve.points[-1]]
     record = {
         "run": run.model_dump(mode="json"),
         "interactions": int(model.num_timesteps),
         "curve": curve.points,
+        "sampled": {mode: evaluate(model, run, on, deterministic=False) for mode, on in modes},
         "seconds": round(time.perf_counter() - began, 1),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,9 +183,9 @@ class Curve(BaseCallback):
         return {**inner.env.ledger.to_dict(), "do_undo_share": inner.env.do_undo_share}
 
 
-def evaluate(model: Any, run: Run, on: bool) -> dict[str, float]:
-    """Means over EPISODES deterministic episodes, not charged to the learner: return and length
-    of what survived, and steps undone. on: may it go back? Otherwise nothing is ever asked for.
+def evaluate(model: Any, run: Run, on: bool, deterministic: bool = True) -> dict[str, float]:
+    """Means over EPISODES episodes, not charged to the learner: return and length of what
+    survived, steps undone and backtracks. on: may it go back? Otherwise nothing is ever asked for.
 
     Every evaluation of a seed begins its episodes alike, in every arm.
     """
@@ -192,7 +194,7 @@ def evaluate(model: Any, run: Run, on: bool) -> dict[str, float]:
     observation = venv.reset() if on else face.reset()
     first: list[dict[str, Any] | None] = [None] * EPISODES
     while any(found is None for found in first):
-        action, _ = model.predict(trained.normalize_obs(observation), deterministic=True)
+        action, _ = model.predict(trained.normalize_obs(observation), deterministic=deterministic)
         if on or run.arm.backtrack is None:
             observation, _, done, infos = venv.step(action)
         else:
