@@ -47,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--home", type=Path, default=HERE, help="where results and figures go")
     given = parser.parse_args(arguments)
     runs = [
-        run if given.interactions is None else run.model_copy(update={"interactions": given.interactions})
+        run
+        if given.interactions is None
+        else run.model_copy(update={"interactions": given.interactions})
         for run in (tuning() if given.tune else reported(given.tasks))
         if (given.arms is None or run.arm.name in given.arms)
         and (given.seeds is None or run.seed in given.seeds)

@@ -11,7 +11,7 @@ from delegate.backtrack import BacktrackConfig
 
 TUNED_ON = "Hopper-v5"
 TUNING_SEEDS, TUNING_INTERACTIONS = (1000, 1001), 200_000
-INTERACTIONS = 300_000
+INTERACTIONS = {"Hopper-v5": 300_000, "Walker2d-v5": 300_000, "Humanoid-v5": 200_000}
 SEEDS = {
     "Hopper-v5": (0, 1, 2, 3, 4),
     "Walker2d-v5": (0, 1, 2, 3, 4),
@@ -55,11 +55,10 @@ def reported(tasks: Sequence[str]) -> list[Run]:
         PLAIN,
         learned("backtrack"),
         on_falls("falls"),
-        by_chance("chance", rate=0.0005),
-        by_chance("chance-16", rate=0.02, depths=(16,), budget=1_000),
+        by_chance("chance", rate=0.02, depths=(16,), budget=1_000),
     )
     return [
-        Run(task=task, arm=arm, seed=seed, interactions=INTERACTIONS)
+        Run(task=task, arm=arm, seed=seed, interactions=INTERACTIONS[task])
         for task in tasks
         for seed in SEEDS[task]
         for arm in arms
@@ -77,13 +76,9 @@ def tuning() -> list[Run]:
         learned("depth-16", depths=(16,)),
         learned("budget-2", budget=2),
         learned("discounted", **DISCOUNTED),
-        on_falls("falls-discounted", **DISCOUNTED),
         on_falls("falls-4", depths=(4,)),
         on_falls("falls-48", depths=(48,)),
         on_falls("falls-budget-2", budget=2),
-        on_falls("falls-budget-64", budget=64),
-        learned("cost-0.1", cost=0.1),
-        learned("budget-32", budget=32),
     ]
     return [
         Run(task=TUNED_ON, arm=arm, seed=seed, interactions=TUNING_INTERACTIONS)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import backtrack_trapgrid
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
-
-import backtrack_trapgrid
 from backtrack_trapgrid_figures import figures
 from backtrack_trapgrid_plan import KINDS, Scale, arm, chosen, reference, reported, tuning
 from backtrack_trapgrid_runs import CHECKPOINTS, Run, Watch, World, load, load_or_play, settled
 from backtrack_trapgrid_summary import _interquartile, rounded
+from hypothesis import given
+from hypothesis import strategies as st
 
 from policies.tabular import Decision, QLearningSettings
 
