@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import yaml
+from chain_world import ChainWorld
 from pydantic import ValidationError
 
-from delegate.backtrack import BacktrackConfig
+from delegate.backtrack import BacktrackConfig, VectorBacktrack
 
 
 def test_the_yaml_of_the_docstring_is_valid() -> None:
@@ -59,3 +60,8 @@ def test_nonsense_is_refused(settings: dict[str, Any], why: str) -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         BacktrackConfig().budget = 9  # type: ignore[misc]
+
+
+def test_another_autoreset_mode_is_refused_with_the_choices() -> None:
+    with pytest.raises(ValueError, match="'bogus'; give one of NextStep, SameStep, Disabled"):
+        VectorBacktrack(ChainWorld(1), autoreset_mode="bogus")  # type: ignore[arg-type]

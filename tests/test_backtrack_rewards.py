@@ -156,6 +156,22 @@ def test_an_undeclared_step_cost_is_learned_from_rewards_and_warned_of_once() ->
             env.step(np.array([DIG]))
 
 
+def test_a_warning_that_is_an_error_leaves_a_whole_step() -> None:
+    strict, free = one_row(cost=0.25), one_row(cost=0.25)
+    for _ in range(SAMPLES - 1):
+        strict.step(np.array([DIG]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(FreeRefundWarning):
+            strict.step(np.array([DIG]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(SAMPLES):
+            free.step(np.array([DIG]))
+    for name, array in free.snapshot().arrays.items():
+        np.testing.assert_array_equal(strict.snapshot().arrays[name], array, err_msg=name)
+
+
 def test_a_grid_world_with_step_costs_is_warned_of() -> None:
     with pytest.warns(FreeRefundWarning, match=r"does not exceed 0.1\b.*at a step cost of 0.05"):
         walk_about(envs.make("TrapGrid", 64, step_cost=0.05, autoreset_mode=AutoresetMode.DISABLED))

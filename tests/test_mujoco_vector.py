@@ -288,6 +288,8 @@ def test_bad_resets_change_nothing(hoppers: MujocoVectorEnv) -> None:
             hoppers.reset(options=options)
     with pytest.raises(ValueError, match="3 seeds for 4 rows"):
         hoppers.reset(seed=[1, 2, 3])
+    with pytest.raises(ValueError, match="row 1: seed -3 is negative"):
+        hoppers.reset(seed=[5, -3, 7, 8])
     for name, array in before.arrays.items():
         np.testing.assert_array_equal(hoppers.snapshot().arrays[name], array)
 

@@ -19,6 +19,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
+import envs
 from delegate import Backtrack, StableVecEnv, VectorBacktrack
 from delegate.backtrack import SnapshotMismatch
 
@@ -315,3 +316,33 @@ def test_without_stable_baselines_the_remedy_is_named(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'delegate[sb3]'" in done.stdout
+
+
+def test_a_blow_up_leaves_every_row_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where MuJoCo logs its warnings
+    given = StableVecEnv(envs.make("Hopper-v5", 3, autoreset_mode=AutoresetMode.DISABLED))
+    given.seed(0)
+    given.reset()
+    still = np.zeros((3, 3), np.float32)
+    given.step(still)
+    whole = given.snapshot()
+    broken = given.snapshot()
+    broken.arrays["physics"][2, 1:] = 1e9
+    given.restore(broken)
+    before = given.snapshot()
+    with pytest.raises(RuntimeError, match="row 2: mjWARN_BAD"):
+        given.step(still)
+    for name, array in before.arrays.items():
+        np.testing.assert_array_equal(given.snapshot().arrays[name], array, err_msg=name)
+    given.restore(whole)
+    given.step(still)
+
+
+def test_batches_of_another_autoreset_mode_do_not_share_snapshots() -> None:
+    one = VectorBacktrack(ChainWorld(ROWS), **SETTINGS)
+    other = VectorBacktrack(ChainWorld(ROWS), autoreset_mode=AutoresetMode.SAME_STEP, **SETTINGS)
+    one.reset(seed=0)
+    with pytest.raises(SnapshotMismatch, match="autoreset"):
+        other.restore(one.snapshot())

@@ -96,6 +96,15 @@ def test_any_other_file_is_no_snapshot(env: ChainWorld, tmp_path: Path) -> None:
         Snapshot.load(tmp_path / "missing.npz")
 
 
+def test_a_file_whose_arrays_differ_in_rows_is_refused(env: ChainWorld, tmp_path: Path) -> None:
+    saved = env.snapshot()
+    Snapshot(saved.world, {**saved.arrays, "clock": saved.arrays["clock"][:2]}).save(
+        tmp_path / "short.npz"
+    )
+    with pytest.raises(SnapshotMismatch, match=r"short.npz: its arrays differ in rows"):
+        Snapshot.load(tmp_path / "short.npz")
+
+
 def test_misfits_are_refused_and_change_nothing(env: ChainWorld) -> None:
     start = env.snapshot()
     env.step(np.array([2, 2, 2, 2]))

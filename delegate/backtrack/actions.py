@@ -121,7 +121,10 @@ def widen(world: gymnasium.Space, depths: int, threshold: float) -> BacktrackAct
 
 
 def _rows(actions: Any, shape: tuple[int, ...]) -> np.ndarray:
-    actions = np.asarray(actions)
+    try:
+        actions = np.asarray(actions)
+    except ValueError:  # ragged
+        raise ValueError(f"actions differ in length; give {shape}, one action a row") from None
     if actions.shape != shape:
         raise ValueError(f"actions have shape {actions.shape}; give {shape}, one action a row")
     return actions

@@ -5,9 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import AutoresetMode
 
 from delegate.backtrack.info import scatter
 from delegate.backtrack.observation import take
+
+
+def mode_of(mode: AutoresetMode | str) -> AutoresetMode:
+    """That mode, also by its value, as in YAML. Raises ValueError naming the choices."""
+    modes = {known.value: known for known in AutoresetMode}
+    if isinstance(mode, AutoresetMode):
+        return mode
+    if mode not in modes:
+        raise ValueError(f"autoreset_mode is {mode!r}; give one of {', '.join(modes)}")
+    return modes[mode]
 
 
 def reset_rows(options: dict[str, Any] | None, num_envs: int) -> np.ndarray:

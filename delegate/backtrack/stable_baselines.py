@@ -107,8 +107,18 @@ class StableVecEnv(VecEnv):
         self._actions = actions
 
     def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-        """One decision in every row: observation, reward, done, infos."""
-        observation, reward, terminated, truncated, info = self.env.step(self._actions)
+        """One decision in every row: observation, reward, done, infos.
+
+        When the world raises, all rows are as they were before.
+        """
+        # A VectorBacktrack puts its own rows back.
+        before = None if self._backtracks else self.env.snapshot()
+        try:
+            observation, reward, terminated, truncated, info = self.env.step(self._actions)
+        except BaseException:
+            if before is not None:
+                self.env.restore(before)
+            raise
         self.batch_info = info
         self._count(reward, info)
         done = terminated | truncated

@@ -73,6 +73,8 @@ class Snapshot:
             raise SnapshotMismatch(
                 f"{path}: not a snapshot; write one with Snapshot.save"
             ) from error
+        if len({array.shape[:1] for array in arrays.values()}) != 1:
+            raise SnapshotMismatch(f"{path}: its arrays differ in rows; write it again")
         return cls(world, arrays)
 
 

@@ -15,7 +15,7 @@ from gymnasium.vector.utils import batch_space
 
 from delegate.backtrack.accounts import count, take_back
 from delegate.backtrack.actions import widen
-from delegate.backtrack.autoreset import final, reset_rows
+from delegate.backtrack.autoreset import final, mode_of, reset_rows
 from delegate.backtrack.config import BacktrackConfig
 from delegate.backtrack.decisions import Decisions, decide
 from delegate.backtrack.history import RowIndex
@@ -80,7 +80,7 @@ class VectorBacktrack(StatefulVectorEnv):
         self.env = env
         self.config = config if config is not None else BacktrackConfig(**settings)
         self.num_envs = env.num_envs
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.autoreset_mode = mode_of(autoreset_mode)
         self.metadata = {**env.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = env.render_mode
         self.random_state, self.irreversible = env.random_state, env.irreversible
@@ -141,8 +141,7 @@ class VectorBacktrack(StatefulVectorEnv):
         base, reward, terminated, truncated, world_info = self.path.step(
             do, world_actions, progress.clock
         )
-        if not self._standing_still.judged:
-            self._standing_still.see(reward[do.step & ~(terminated | truncated)])
+        going_on = None if self._standing_still.judged else do.step & ~(terminated | truncated)
         progress.forget(do.step)
         if refund is None:
             events = quiet(self.num_envs, self.env.irreversible)
@@ -162,6 +161,8 @@ class VectorBacktrack(StatefulVectorEnv):
         info = world_info | events | self._clocks()
         if self.autoreset_mode == AutoresetMode.SAME_STEP and np.count_nonzero(progress.ended):
             observation, info = self._reset_at_once(observation, info, world_info, events)
+        if going_on is not None:  # last of all, for a warning may be an error
+            self._standing_still.see(reward[going_on])
         return observation, reward, *ended, info
 
     def action_masks(self) -> np.ndarray:
@@ -206,7 +207,8 @@ class VectorBacktrack(StatefulVectorEnv):
     @cached_property
     def world(self) -> str:
         limit = f", time_limit={self.time_limit}" if self.config.time_limit is None else ""
-        return f"VectorBacktrack({self.env.world}, {self.config.model_dump_json()}{limit})"
+        settings = f"{self.config.model_dump_json()}, autoreset={self.autoreset_mode.value}"
+        return f"VectorBacktrack({self.env.world}, {settings}{limit})"
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         return {**self.env.state_arrays(), **self._own_arrays()}

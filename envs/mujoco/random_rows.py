@@ -70,7 +70,12 @@ class RandomRows:
 def row_seeds(seed: int | Sequence[int], rows: int) -> list[int]:
     """The seed of each row: seed, seed + 1, ... as Gymnasium's vector environments do."""
     if isinstance(seed, int | np.integer):
-        return [int(seed) + row for row in range(rows)]
-    if len(seed) != rows:
+        seeds = [int(seed) + row for row in range(rows)]
+    elif len(seed) != rows:
         raise ValueError(f"{len(seed)} seeds for {rows} rows; give one integer, or one a row")
-    return [int(number) for number in seed]
+    else:
+        seeds = [int(number) for number in seed]
+    if min(seeds) < 0:
+        row = seeds.index(min(seeds))
+        raise ValueError(f"row {row}: seed {seeds[row]} is negative; give 0 or more")
+    return seeds

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from pydantic import ValidationError
 
+from delegate.backtrack.autoreset import mode_of
 from delegate.scenario.validation import unknown
 from envs.mujoco.ant import Ant
 from envs.mujoco.ant_maze import AntMaze
@@ -55,9 +56,7 @@ def make(
         num_threads = os.cpu_count() or 1
     elif isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 1:
         raise ValueError(f"num_threads is {num_threads!r}; give an integer, at least 1, or None")
-    modes = [mode.value for mode in AutoresetMode]
-    if not isinstance(autoreset_mode, AutoresetMode) and autoreset_mode not in modes:
-        raise ValueError(f"autoreset_mode is {autoreset_mode!r}; give one of {', '.join(modes)}")
+    mode = mode_of(autoreset_mode)
     if render_mode not in (None, "rgb_array"):
         raise ValueError(f"render_mode is {render_mode!r}; give None or 'rgb_array'")
     return MujocoVectorEnv(
@@ -65,7 +64,7 @@ def make(
         checked,
         int(num_envs),
         num_threads=min(num_threads, int(num_envs)),
-        autoreset_mode=AutoresetMode(autoreset_mode),
+        autoreset_mode=mode,
         render_mode=render_mode,
     )
 

@@ -318,8 +318,11 @@ class MujocoVectorEnv(StatefulVectorEnv):
             values[rows] = begun[name][rows] if name in begun else 0
 
     def _checked(self, actions: np.ndarray) -> np.ndarray:
-        action = np.asarray(actions)
         expected = (self.num_envs, self.model.nu)
+        try:
+            action = np.asarray(actions)
+        except ValueError:  # ragged
+            raise ValueError(f"actions differ in length; give {expected}, one a row") from None
         if action.shape != expected:
             raise ValueError(
                 f"actions have shape {action.shape}; give one action a row, {expected}"
