@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,10 @@ def fingerprint(scenario: Scenario) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def versions() -> dict[str, str]:
-    """Python and the packages that decide a trial's course."""
+def versions(more: Iterable[str] = ()) -> dict[str, str]:
+    """Python and the packages that decide a trial's course. more: further ones to name"""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for name in RECORDED:
+    for name in (*RECORDED, *more):
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
     return found

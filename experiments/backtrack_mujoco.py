@@ -4,9 +4,10 @@
     python experiments/backtrack_mujoco.py --tune --workers 2    # the search for settings
 
 The trained policy is evaluated with backtracking on and off. A finished run is a JSON file under
-runs/backtrack_mujoco and is not done again; a killed one is done anew, from its seed. Settings
-were chosen with --tune, on seeds that are not reported. Writes
-experiments/results/backtrack_mujoco[_tuning].json and figures/backtrack_mujoco[_tuning].svg.
+runs/backtrack_mujoco and is not done again; a killed one is done anew, from its seed. --tune tries
+other settings, on seeds that are not reported. The whole plan writes
+experiments/results/backtrack_mujoco[_tuning].json and figures/backtrack_mujoco[_tuning].svg; a part
+of it writes the same beside its runs.
 """
 
 from __future__ import annotations
@@ -44,34 +45,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", help="of the plan's")
     parser.add_argument("--interactions", type=int, help="a run, instead of the plan's")
     parser.add_argument("--out", type=Path, default=Path("runs/backtrack_mujoco"))
-    parser.add_argument("--home", type=Path, default=HERE, help="where results and figures go")
     given = parser.parse_args(arguments)
+    plan = tuning() if given.tune else reported(list(SEEDS))
     runs = [
         run
         if given.interactions is None
         else run.model_copy(update={"interactions": given.interactions})
-        for run in (tuning() if given.tune else reported(given.tasks))
-        if (given.arms is None or run.arm.name in given.arms)
+        for run in plan
+        if run.task in given.tasks
+        and (given.arms is None or run.arm.name in given.arms)
         and (given.seeds is None or run.seed in given.seeds)
     ]
     if not runs:
         parser.error("no run of the plan has those arms and seeds; see backtrack_mujoco_plan.py")
     records = [json.loads(path.read_text()) for path in finish(runs, given.out, given.workers)]
+    if len(sources := {record["source"] for record in records}) > 1:
+        parser.error(f"runs of different code ({', '.join(sorted(sources))}); start again")
     found = summary(records)
     name = "backtrack_mujoco_tuning" if given.tune else "backtrack_mujoco"
+    home = HERE if runs == plan else given.out
     document: dict[str, Any] = {
         "experiment": name,
-        "commit": store.commit(),
-        "versions": store.versions(),
+        "commits": sorted({str(record["commit"]) for record in records}),
+        "versions": records[0]["versions"],
         "ppo": PPO_SETTINGS,
         "rows": ROWS,
         "summary": found,
         "records": records,
     }
     for folder in ("results", "figures"):
-        (given.home / folder).mkdir(parents=True, exist_ok=True)
-    store.write_file(given.home / "results" / f"{name}.json", store.as_json(document))
-    figure(records, given.home / "figures" / f"{name}.svg")
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    store.write_file(home / "results" / f"{name}.json", store.as_json(document))
+    figure(records, home / "figures" / f"{name}.svg")
     print(table(found))
 
 
@@ -84,12 +89,13 @@ def finish(runs: Sequence[Run], folder: Path, workers: int) -> list[Path]:
         jobs = [pool.submit(play, run, folder) for run in runs]
         try:
             for job in as_completed(jobs):
-                job.result()
+                if error := job.exception():
+                    raise error
                 bar.advance(task)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return [run.path(folder) for run in runs]
+    return [job.result() for job in jobs]
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from backtrack_mujoco_runs import PPO_SETTINGS, Arm, Run
 from delegate.backtrack import BacktrackConfig
 
 TUNED_ON = "Hopper-v5"
-TUNING_SEEDS, TUNING_INTERACTIONS = (1000, 1001), 200_000
-INTERACTIONS = {"Hopper-v5": 300_000, "Walker2d-v5": 300_000, "Humanoid-v5": 200_000}
+TUNING_SEEDS, TUNING_INTERACTIONS = (1000, 1001, 1002), 150_000
+INTERACTIONS = 200_000
 SEEDS = {
     "Hopper-v5": (0, 1, 2, 3, 4),
     "Walker2d-v5": (0, 1, 2, 3, 4),
@@ -26,8 +26,10 @@ BASE: dict[str, Any] = {
     "observe": ("flag", "budget", "held"),
 }
 DISCOUNTED = {"refund": "discounted", "gamma": PPO_SETTINGS["gamma"]}
-START = -2.0
-"""0.2% of the first decisions go back; from 0 it would be 18%"""
+START = 0.0
+"""18% of the first decisions go back; from -2 it is 0.2%, and PPO hardly comes to try it"""
+CHANCE = 0.007
+"""about as often as `learned` goes back, over the whole of training (per decision)"""
 PLAIN = Arm(name="none")
 
 
@@ -35,6 +37,11 @@ def learned(name: str, start: float = START, **changes: Any) -> Arm:
     """The policy decides; changes: to BASE."""
     settings = BacktrackConfig(**{**BASE, **changes})
     return Arm(name=name, decides="policy", start=start, backtrack=settings)
+
+
+def disabled(name: str) -> Arm:
+    """The spaces of `learned` and nothing to do with them: what wider spaces alone change."""
+    return Arm(name=name, backtrack=BacktrackConfig(**{**BASE, "budget": 0}))
 
 
 def on_falls(name: str, **changes: Any) -> Arm:
@@ -54,11 +61,12 @@ def reported(tasks: Sequence[str]) -> list[Run]:
     arms = (
         PLAIN,
         learned("backtrack"),
+        disabled("disabled"),
         on_falls("falls"),
-        by_chance("chance", rate=0.02, depths=(16,), budget=1_000),
+        by_chance("chance", rate=CHANCE),
     )
     return [
-        Run(task=task, arm=arm, seed=seed, interactions=INTERACTIONS[task])
+        Run(task=task, arm=arm, seed=seed, interactions=INTERACTIONS)
         for task in tasks
         for seed in SEEDS[task]
         for arm in arms
@@ -67,21 +75,25 @@ def reported(tasks: Sequence[str]) -> list[Run]:
 
 def tuning() -> list[Run]:
     """One change at a time around BASE, and the same for going back on falls alone."""
-    arms = [
+    arms = (
         PLAIN,
+        disabled("disabled"),
         learned("base"),
         on_falls("falls"),
-        learned("start-0", start=0.0),
-        learned("cost-10", cost=10.0),
+        learned("start-minus-2", start=-2.0),
         learned("depth-16", depths=(16,)),
+        learned("cost-10", cost=10.0),
         learned("budget-2", budget=2),
+        learned("budget-64", budget=64),
         learned("discounted", **DISCOUNTED),
+        on_falls("falls-discounted", **DISCOUNTED),
         on_falls("falls-4", depths=(4,)),
         on_falls("falls-48", depths=(48,)),
         on_falls("falls-budget-2", budget=2),
-    ]
+        by_chance("chance", rate=CHANCE),
+    )
     return [
         Run(task=TUNED_ON, arm=arm, seed=seed, interactions=TUNING_INTERACTIONS)
-        for arm in arms
         for seed in TUNING_SEEDS
+        for arm in arms
     ]

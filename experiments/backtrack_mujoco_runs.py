@@ -6,6 +6,8 @@ undone, and the backtracks themselves.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -24,9 +26,12 @@ from delegate import VectorBacktrack, store
 from delegate.backtrack import BacktrackConfig
 from delegate.backtrack.stable_baselines import StableVecEnv
 
+ROOT = Path(__file__).parents[1]
+SOURCE_FOLDERS = ("delegate/backtrack", "envs/mujoco")
+LIBRARIES = ("gymnasium", "mujoco", "stable-baselines3", "torch")
 ROWS = 8
 EVALUATIONS = 10
-EPISODES = 16
+EPISODES = {"curve": 16, "end": 32}
 PPO_SETTINGS: dict[str, Any] = {
     "n_steps": 256,
     "batch_size": 64,
@@ -51,7 +56,8 @@ class Arm(BaseModel):
     name: str
     decides: Literal["nobody", "policy", "chance", "falls"] = "nobody"
     """policy: a coordinate of its action · chance: at random, whatever the policy does ·
-    falls: always when the task has ended and could be taken back, never else"""
+    falls: always when the task has ended and could be taken back, never else ·
+    nobody: never; with `backtrack`, whose budget is then 0, the spaces are those of policy"""
     start: float = 0.0
     """mean of that coordinate before learning, its standard deviation being 1"""
     rate: float = 0.0
@@ -70,15 +76,30 @@ class Run(BaseModel):
     interactions: int
 
     def path(self, folder: Path) -> Path:
-        """Where its record is kept."""
-        return folder / f"{self.task}_{self.interactions}" / self.arm.name / f"{self.seed}.json"
+        """Where its record is kept; another for any other setting, code or version."""
+        digest = hashlib.sha256((self.model_dump_json() + SOURCE).encode()).hexdigest()[:12]
+        return folder / self.task / self.arm.name / f"{self.seed}_{digest}.json"
+
+
+def source_digest() -> str:
+    """Of the code and the versions that decide what a run gives (hexadecimal)."""
+    files = [Path(__file__)]
+    files += [path for folder in SOURCE_FOLDERS for path in sorted((ROOT / folder).glob("*.py"))]
+    digest = hashlib.sha256(json.dumps(store.versions(LIBRARIES), sort_keys=True).encode())
+    for path in files:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+SOURCE, COMMIT = source_digest(), store.commit()
+"""once, when the code is loaded: a file that changes later is not what has run"""
 
 
 class Imposed(VecEnvWrapper):
     """The policy acts in the task's own action space; when to go back is decided for it.
 
-    The policy's action of such a tick is not carried out. What follows does not depend on it, so
-    it adds variance to the policy's gradient and no bias.
+    The policy's action of such a tick is not carried out, and what follows does not depend on it:
+    in a plain policy gradient that adds variance and no bias.
     """
 
     def __init__(self, venv: StableVecEnv, arm: Arm, seed: int) -> None:
@@ -110,7 +131,7 @@ class Imposed(VecEnvWrapper):
 
 def world(task: str, arm: Arm, rows: int, seed: int) -> tuple[VecEnv, StableVecEnv]:
     """The task as the arm's learner meets it, and the face of the task below."""
-    env = envs.make(task, rows, autoreset_mode=AutoresetMode.DISABLED)
+    env = envs.make(task, rows, num_threads=1, autoreset_mode=AutoresetMode.DISABLED)
     if arm.backtrack is None:
         face = StableVecEnv(env)
     else:
@@ -126,21 +147,24 @@ def play(run: Run, folder: Path) -> Path:
         return path
     torch.set_num_threads(1)
     began = time.perf_counter()
-    venv, face = world(run.task, run.arm, ROWS, run.seed * 1_000)
+    venv, face = world(run.task, run.arm, ROWS, 0)
     venv = VecNormalize(venv, gamma=PPO_SETTINGS["gamma"])
     model = PPO("MlpPolicy", venv, seed=run.seed, device="cpu", **PPO_SETTINGS)
+    venv.seed(run.seed * 1_000)  # PPO has just seeded its rows seed, seed + 1, ...: shared ones
     if run.arm.decides == "policy":
         with torch.no_grad():
             model.policy.action_net.bias[-1] = run.arm.start
     curve = Curve(run)
     model.learn(run.interactions, callback=curve)
     curve.evaluate()
-    modes = [(mode, mode == "on") for mode in ("off", "on") if mode in curve.points[-1]]
     record = {
         "run": run.model_dump(mode="json"),
+        "commit": COMMIT,
+        "source": SOURCE,
+        "versions": store.versions(LIBRARIES),
         "interactions": int(model.num_timesteps),
         "curve": curve.points,
-        "sampled": {mode: evaluate(model, run, on, deterministic=False) for mode, on in modes},
+        "end": at_the_end(model, run),
         "seconds": round(time.perf_counter() - began, 1),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,12 +190,8 @@ class Curve(BaseCallback):
 
     def evaluate(self) -> None:
         """One point of the curve."""
-        point: dict[str, Any] = {
-            "interactions": int(self.num_timesteps),
-            "off": evaluate(self.model, self.run, on=False),
-        }
-        if self.run.arm.decides in ("policy", "falls"):
-            point["on"] = evaluate(self.model, self.run, on=True)
+        point: dict[str, Any] = {"interactions": int(self.num_timesteps)}
+        point["off"] = evaluate(self.model, self.run, False, True, EPISODES["curve"])
         self.points.append(point | {"training": self._paid()})
 
     def _paid(self) -> dict[str, Any]:
@@ -183,23 +203,36 @@ class Curve(BaseCallback):
         return {**inner.env.ledger.to_dict(), "do_undo_share": inner.env.do_undo_share}
 
 
-def evaluate(model: Any, run: Run, on: bool, deterministic: bool = True) -> dict[str, float]:
-    """Means over EPISODES episodes, not charged to the learner: return and length of what
-    survived, steps undone and backtracks. on: may it go back? Otherwise nothing is ever asked for.
+def at_the_end(model: Any, run: Run) -> dict[str, dict[str, float]]:
+    """How good the trained policy is: its mean actions and sampled ones, going back or not."""
+    modes = (False, True) if run.arm.decides in ("policy", "falls") else (False,)
+    return {
+        f"{'mean' if mean else 'sampled'}_{'on' if on else 'off'}": evaluate(
+            model, run, on, mean, EPISODES["end"]
+        )
+        for mean in (True, False)
+        for on in modes
+    }
 
+
+def evaluate(model: Any, run: Run, on: bool, mean: bool, episodes: int) -> dict[str, float]:
+    """Means over that many episodes, not charged to the learner: return and length of what
+    survived, steps undone and backtracks.
+
+    on: may it go back? Otherwise nothing is ever asked for · mean: the mean action, or a sample
     Every evaluation of a seed begins its episodes alike, in every arm.
     """
-    venv, face = world(run.task, run.arm, EPISODES, 10_000 + run.seed)
+    venv, face = world(run.task, run.arm, episodes, 1_000_000 + 1_000 * run.seed)
     trained = model.get_vec_normalize_env()
     observation = venv.reset() if on else face.reset()
-    first: list[dict[str, Any] | None] = [None] * EPISODES
+    first: list[dict[str, Any] | None] = [None] * episodes
     while any(found is None for found in first):
-        action, _ = model.predict(trained.normalize_obs(observation), deterministic=deterministic)
+        action, _ = model.predict(trained.normalize_obs(observation), deterministic=mean)
         if on or run.arm.backtrack is None:
             observation, _, done, infos = venv.step(action)
         else:
             own = action[:, : face.action_space.shape[0] - 1]
-            never = np.full((EPISODES, 1), -1.0, np.float32)
+            never = np.full((episodes, 1), -1.0, np.float32)
             observation, _, done, infos = face.step(np.concatenate([own, never], axis=1))
         for row in np.flatnonzero(done):
             first[row] = first[row] or infos[row]["episode"]

@@ -9,44 +9,53 @@ from typing import Any
 import numpy as np
 from curves import Line, area, draw, interval, shown
 
-MODES = ("off", "on")
+ENDS = ("mean_off", "mean_on", "sampled_off", "sampled_on")
+BASELINES = ("none", "disabled")
 Record = dict[str, Any]
 
 
 def summary(records: Sequence[Record]) -> dict[str, Any]:
-    """Per task and arm: area under the evaluation curve and return at the end, off and on, with
-    the difference to `none` paired by seed; the latter also for sampled actions."""
+    """Per task and arm: area under the evaluation curve and returns at the end, with the
+    differences to `none` and `disabled`, paired by seed, and what going back added at the end."""
     found: dict[str, Any] = {}
     for task in dict.fromkeys(_task(r) for r in records):
         of_task = [r for r in records if _task(r) == task]
-        plain = {r["run"]["seed"]: scores(r, "off") for r in of_task if _arm(r) == "none"}
-        arms = dict.fromkeys(_arm(r) for r in of_task)
+        arms = {
+            name: {_seed(r): scores(r) for r in of_task if _arm(r) == name}
+            for name in dict.fromkeys(_arm(r) for r in of_task)
+        }
+        baselines = {name: arms[name] for name in BASELINES if name in arms}
         found[task] = {
-            name: _entry([r for r in of_task if _arm(r) == name], plain) for name in arms
+            name: _entry([r for r in of_task if _arm(r) == name], seeds, baselines)
+            for name, seeds in arms.items()
         }
     return found
 
 
-def scores(record: Record, mode: str) -> dict[str, float]:
+def scores(record: Record) -> dict[str, float]:
     """Area under the curve (mean return over interactions), and returns at the end."""
-    returns = np.array([point[mode]["return"] for point in record["curve"]])
-    return {
-        "area": area(_interactions(record), returns),
-        "final": float(returns[-1]),
-        "sampled": record["sampled"][mode]["return"],
-    }
+    returns = np.array([point["off"]["return"] for point in record["curve"]])
+    ends = {mode: told["return"] for mode, told in record["end"].items()}
+    found = {"area": area(_interactions(record), returns), **ends}
+    for kind in ("mean", "sampled"):
+        if f"{kind}_on" in ends:
+            found[f"{kind}_gain"] = ends[f"{kind}_on"] - ends[f"{kind}_off"]
+    return found
 
 
-def _entry(runs: Sequence[Record], plain: dict[int, dict[str, float]]) -> dict[str, Any]:
-    entry: dict[str, Any] = {"seeds": [r["run"]["seed"] for r in runs]}
-    for mode in MODES:
-        values = {r["run"]["seed"]: scores(r, mode) for r in runs if mode in r["sampled"]}
-        for what in ("area", "final", "sampled") if values else ():
-            entry[f"{what}_{mode}"] = interval([v[what] for v in values.values()])
-            shared = [seed for seed in values if seed in plain]
-            if shared and _arm(runs[0]) != "none":
-                gain = [values[seed][what] - plain[seed][what] for seed in shared]
-                entry[f"{what}_{mode}_minus_none"] = interval(gain)
+Scores = dict[int, dict[str, float]]
+"""by seed"""
+
+
+def _entry(runs: Sequence[Record], mine: Scores, baselines: dict[str, Scores]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"seeds": list(mine)}
+    for what in next(iter(mine.values())):
+        entry[what] = interval([found[what] for found in mine.values()])
+        for name, theirs in baselines.items():
+            shared = [seed for seed in mine if seed in theirs and what in theirs[seed]]
+            if shared and theirs is not mine:
+                gain = [mine[seed][what] - theirs[seed][what] for seed in shared]
+                entry[f"{what}_minus_{name}"] = interval(gain)
     for name, key in (("undone_share", "undone"), ("backtrack_share", "restores")):
         entry[name] = float(
             np.mean([r["curve"][-1]["training"].get(key, 0) / r["interactions"] for r in runs])
@@ -58,12 +67,12 @@ def _entry(runs: Sequence[Record], plain: dict[int, dict[str, float]]) -> dict[s
 def table(found: dict[str, Any]) -> str:
     """The table of experiments/README.md."""
     columns = {
-        "area_off": "area, off",
-        "area_off_minus_none": "against none",
-        "final_off": "final, off",
-        "final_on": "final, on",
-        "sampled_off": "final, sampled, off",
-        "sampled_on": "final, sampled, on",
+        "area": "area",
+        "area_minus_none": "against none",
+        "area_minus_disabled": "against disabled",
+        "mean_off": "end",
+        "sampled_off": "end, sampled",
+        "sampled_gain": "gained there by going back",
     }
     lines = [
         f"| task | arm | seeds | {' | '.join(columns.values())} | backtracks | undone |",
@@ -94,6 +103,10 @@ def figure(records: Sequence[Record], path: Path) -> None:
 
 def _task(record: Record) -> str:
     return str(record["run"]["task"])
+
+
+def _seed(record: Record) -> int:
+    return int(record["run"]["seed"])
 
 
 def _arm(record: Record) -> str:

@@ -19,7 +19,11 @@ from matplotlib import pyplot
 from scipy.stats import trim_mean
 
 DRAWS = 2_000
-COLOURS = ("#4a5560", "#1f7a6d", "#b8860b", "#c1503c", "#7a5ea8", "#3a78b8", "#8a949c")
+COLOURS = (
+    "#4a5560",
+    *matplotlib.color_sequences["tab20"][::2],
+    *matplotlib.color_sequences["tab20"][1::2],
+)
 
 
 def interval(values: Sequence[float] | np.ndarray) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,48 +16,51 @@ import backtrack_mujoco
 import numpy as np
 import pytest
 from backtrack_mujoco_plan import PLAIN, SEEDS, TUNING_SEEDS, by_chance, learned, on_falls, tuning
-from backtrack_mujoco_runs import Arm, Run, play, world
+from backtrack_mujoco_runs import ROWS, Arm, Run, evaluate, play, world
 from backtrack_mujoco_summary import summary, table
 from curves import area, band, interval
+from stable_baselines3.common.vec_env import VecNormalize
 
 SCRIPT = Path(backtrack_mujoco.__file__)
 SHORT = 2_048
 
 
 def record(arm: str, seed: int, returns: list[float], on: bool = False) -> dict[str, Any]:
-    """What a run leaves, made up."""
-    told = [{"return": value} for value in returns]
+    """What a run leaves, made up; going back adds 3 to sampled actions at the end."""
     points = [
-        {"interactions": 100 * n, "off": point, "training": {"undone": 30, "restores": 10}}
-        | ({"on": point} if on else {})
-        for n, point in enumerate(told)
+        {"interactions": 100 * n, "off": {"return": value}} for n, value in enumerate(returns)
     ]
-    sampled = {mode: {"return": returns[-1] / 2} for mode in (("off", "on") if on else ("off",))}
+    points[-1]["training"] = {"undone": 30, "restores": 10}
+    end = {"mean_off": {"return": returns[-1]}, "sampled_off": {"return": returns[-1] / 2}}
+    if on:
+        end["mean_on"], end["sampled_on"] = end["mean_off"], {"return": returns[-1] / 2 + 3}
     return {
         "run": {"task": "T", "seed": seed, "arm": {"name": arm}},
         "interactions": 200,
         "curve": points,
-        "sampled": sampled,
+        "end": end,
         "seconds": 1.0,
     }
 
 
 def test_the_summary_by_hand() -> None:
-    runs = [record("none", 0, [0.0, 10.0, 20.0]), record("none", 1, [0.0, 30.0, 40.0])]
+    runs = [record("none", 1, [0.0, 30.0, 40.0]), record("none", 0, [0.0, 10.0, 20.0])][::-1]
     runs += [
         record("back", 0, [10.0, 20.0, 30.0], on=True),
         record("back", 1, [20.0, 50.0, 60.0], on=True),
     ]
     found = summary(runs)["T"]
-    assert found["none"]["area_off"]["per_seed"] == [10.0, 25.0]
-    assert found["back"]["area_off"]["per_seed"] == [20.0, 45.0]
-    assert found["back"]["area_off_minus_none"]["per_seed"] == [10.0, 20.0], "paired by seed"
-    assert found["back"]["final_on"]["value"] == 45.0
+    assert found["none"]["area"]["per_seed"] == [10.0, 25.0]
+    assert found["back"]["area"]["per_seed"] == [20.0, 45.0]
+    assert found["back"]["area_minus_none"]["per_seed"] == [10.0, 20.0], "paired by seed"
+    assert "area_minus_none" not in found["none"]
+    assert found["back"]["mean_off"]["value"] == 45.0
     assert found["back"]["sampled_off"]["per_seed"] == [15.0, 30.0]
-    assert "area_on" not in found["none"]
+    assert found["back"]["sampled_gain"]["per_seed"] == [3.0, 3.0]
+    assert "sampled_gain" not in found["none"]
     assert found["back"]["undone_share"] == pytest.approx(0.15)
     assert found["back"]["backtrack_share"] == pytest.approx(0.05)
-    assert "| T | back | 2 | 32 [20, 45] | 15 [10, 20] |" in table({"T": found})
+    assert "| T | back | 2 | 32 [20, 45] | 15 [10, 20] | – | 45 [30, 60] |" in table({"T": found})
 
 
 def test_interquartile_means_leave_the_outer_quarters_out() -> None:
@@ -109,29 +113,75 @@ def test_a_run_follows_from_its_seed_and_is_not_done_twice(tmp_path: Path) -> No
     paid = told[0]["curve"][-1]["training"]
     assert paid["interactions"] == SHORT, "undone steps and backtracks are charged"
     assert paid["env_steps"] + paid["restores"] + paid["idled"] == SHORT
-    first.write_text("{}")
-    assert play(run, tmp_path / "a").read_text() == "{}"
-    other = play(run.model_copy(update={"seed": 6}), tmp_path / "a")
-    assert json.loads(other.read_text())["curve"] != told[0]["curve"]
+    when = first.stat().st_mtime_ns
+    assert play(run, tmp_path / "a").stat().st_mtime_ns == when
+    for changed in (
+        run.model_copy(update={"arm": learned("policy", cost=2.0)}),
+        run.model_copy(update={"interactions": 2 * SHORT}),
+    ):
+        assert changed.path(tmp_path / "a") != first, "another setting is another run"
+
+
+def test_seeds_share_no_episode() -> None:
+    began = []
+    for seed in (0, 1):
+        venv, _ = world("Hopper-v5", PLAIN, ROWS, seed * 1_000)
+        began.append(venv.reset())
+    assert not {tuple(row) for row in began[0]} & {tuple(row) for row in began[1]}
+
+
+class Still:
+    """A policy that falls: no force, or noise when sampled."""
+
+    def __init__(self, arm: Arm) -> None:
+        self.venv = VecNormalize(world("Hopper-v5", arm, 1, 0)[0])
+        self.rng = np.random.default_rng(0)
+
+    def get_vec_normalize_env(self) -> VecNormalize:
+        return self.venv
+
+    def predict(self, observation: np.ndarray, deterministic: bool) -> tuple[np.ndarray, None]:
+        shape = (len(observation), *self.venv.action_space.shape)  # type: ignore[misc]
+        action = np.ones(shape) if deterministic else self.rng.uniform(-1, 1, shape)
+        return action.astype(np.float32), None
+
+
+def test_going_back_is_switched_on_and_off() -> None:
+    run = Run(task="Hopper-v5", arm=on_falls("falls"), seed=0, interactions=SHORT)
+    told = {
+        (on, mean): evaluate(Still(run.arm), run, on, mean, 4)
+        for on in (True, False)
+        for mean in (True, False)
+    }
+    for mean in (True, False):
+        assert told[False, mean]["backtracks"] == 0
+        assert 0 < told[True, mean]["backtracks"] <= 8
+        assert told[True, mean]["undone"] == 16 * told[True, mean]["backtracks"]
+    assert told[True, True]["return"] == told[False, True]["return"], "the same fall again"
+    assert told[True, False]["return"] != told[False, False]["return"]
 
 
 def test_killed_it_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--tasks", "Hopper-v5", "--arms", "none", "falls"]
-    command += ["--seeds", "0", "1", "--interactions", str(SHORT), "--home", str(tmp_path / "h")]
+    command += ["--seeds", "0", "1", "--interactions", str(SHORT)]
     command += ["--out", str(tmp_path / "runs")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     done = tmp_path / "runs"
     while not list(done.rglob("*.json")):
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
+    os.killpg(process.pid, signal.SIGKILL)  # with its workers
     process.wait()
     kept = {path: path.stat().st_mtime_ns for path in done.rglob("*.json")}
-    assert not (tmp_path / "h").exists()
+    assert not (done / "results").exists()
+    committed = list((SCRIPT.parent / "results").glob("backtrack_mujoco.json"))
+    before = [path.stat().st_mtime_ns for path in committed]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert before == [path.stat().st_mtime_ns for path in committed], "a part is not the whole"
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
-    document = json.loads((tmp_path / "h/results/backtrack_mujoco.json").read_text())
+    document = json.loads((done / "results/backtrack_mujoco.json").read_text())
     assert [r["run"]["arm"]["name"] for r in document["records"]] == ["none", "falls"] * 2
-    assert document["commit"]
+    assert document["commits"]
+    assert {"mujoco", "torch", "stable-baselines3"} <= set(document["versions"])
     assert PLAIN.name in document["summary"]["Hopper-v5"]
-    ElementTree.parse(tmp_path / "h/figures/backtrack_mujoco.svg")
+    ElementTree.parse(done / "figures/backtrack_mujoco.svg")
