@@ -157,8 +157,9 @@ def test_going_back_is_switched_on_and_off() -> None:
         assert told[False, mean]["backtracks"] == 0
         assert 0 < told[True, mean]["backtracks"] <= 8
         assert told[True, mean]["undone"] == 16 * told[True, mean]["backtracks"]
-    assert told[True, True]["return"] == told[False, True]["return"], "the same fall again"
-    assert told[True, False]["return"] != told[False, False]["return"]
+    the_same_fall = pytest.approx(told[False, True]["return"])
+    assert told[True, True]["return"] == the_same_fall
+    assert told[True, False]["return"] > told[False, False]["return"] + 1
 
 
 def test_killed_it_goes_on(tmp_path: Path) -> None:
