@@ -11,36 +11,59 @@ from typing import Any
 
 import numpy as np
 from backtrack_trapgrid_plan import Entry
-from backtrack_trapgrid_runs import CHECKPOINTS, Measured
+from backtrack_trapgrid_runs import CHECKPOINTS, NEAR, SAME, Measured, settled
 
 from delegate.safety.intervals import CONFIDENCE, Metric, clustered, rate, ratio, resamples
 
+TIMES = ("final", "to_optimal", "to_nearly_optimal")
 POINTS = 50
 """points of a curve (count)"""
 DIGITS = 5
-COMPARED = ("online_area", "greedy_area", "to_optimal", "optimal", "nearly_optimal", "final")
+COMPARED = (
+    "online_area",
+    "greedy_area",
+    "to_optimal",
+    "to_nearly_optimal",
+    "optimal",
+    "nearly_optimal",
+    "final",
+)
 
 
 def rows(entries: list[Entry], measured: list[Measured]) -> list[dict[str, Any]]:
     """One row of the results per entry; arms are compared within their part and world."""
     beside: dict[tuple[str, str, str], dict[str, np.ndarray]] = {}
     for entry, numbers in zip(entries, measured, strict=True):
-        beside.setdefault(_place(entry, entry.run.arm.name), by_seed(numbers))
+        beside.setdefault(
+            _place(entry, entry.run.arm.name), by_seed(numbers, entry.run.interactions)
+        )
     return [_row(entry, numbers, beside) for entry, numbers in zip(entries, measured, strict=True)]
 
 
-def by_seed(measured: Measured) -> dict[str, np.ndarray]:
-    """What is compared, one number a seed: areas and shares are over the whole of training."""
+def by_seed(measured: Measured, interactions: int) -> dict[str, np.ndarray]:
+    """What is compared, one number a seed: areas and shares are over the whole of training.
+
+    to_nearly_optimal, like to_optimal, is in interactions, and all of them where it never settles
+    """
+    width = interactions // CHECKPOINTS
     return {
         "online_area": measured["online"].mean(axis=1),
         "greedy_area": measured["greedy"].mean(axis=1),
-        **{name: measured[name].astype(np.float64) for name in COMPARED[2:]},
+        **{
+            name: measured[name].astype(np.float64)
+            for name in COMPARED[2:]
+            if name != "to_nearly_optimal"
+        },
+        "to_nearly_optimal": settled(measured["greedy"] >= 1 - NEAR - SAME) * float(width),
     }
 
 
 def seed_numbers(entry: Entry, measured: Measured) -> dict[str, Any]:
     """The numbers of each seed, in the order of the seeds."""
-    numbers = {name: rounded(value.tolist()) for name, value in by_seed(measured).items()}
+    numbers = {
+        name: rounded(value.tolist())
+        for name, value in by_seed(measured, entry.run.interactions).items()
+    }
     return {**_settings(entry), "first_seed": entry.run.first_seed, "by_seed": numbers}
 
 
@@ -65,15 +88,17 @@ def _settings(entry: Entry) -> dict[str, Any]:
 def _row(
     entry: Entry, measured: Measured, beside: dict[tuple[str, str, str], dict[str, np.ndarray]]
 ) -> dict[str, Any]:
-    run, numbers = entry.run, by_seed(measured)
+    run, numbers = entry.run, by_seed(measured, entry.run.interactions)
     totals = {name: measured[name].sum(axis=1) for name in ("backtracks", "episodes")}
     interactions = np.full(run.seeds, float(run.interactions))
-    measures: dict[str, Any] = {name: _mean(numbers[name]) for name in ("final", "to_optimal")}
+    measures: dict[str, Any] = {name: _mean(numbers[name]) for name in TIMES}
     for name in ("online_area", "greedy_area"):
         measures[name] = _mean(numbers[name]) | {"interquartile": _interquartile(numbers[name])}
     for name in ("optimal", "nearly_optimal"):
         measures[name] = rate(int(numbers[name].sum()), run.seeds)
-    measures["to_optimal"]["median"] = float(np.median(numbers["to_optimal"]))
+    for name, reached in (("to_optimal", "optimal"), ("to_nearly_optimal", "nearly_optimal")):
+        measures[name]["median"] = float(np.median(numbers[name]))
+        measures[name]["never"] = int((numbers[reached] == 0).sum())
     measures["backtracks_per_episode"] = _share(totals["backtracks"], totals["episodes"])
     measures["backtrack_share"] = _share(totals["backtracks"], interactions)
     measures["undone_share"] = _share(measured["undone"], interactions)
@@ -167,7 +192,8 @@ def tables(results: list[dict[str, Any]]) -> str:
 
 _HEAD = (
     "| field | traps | step cost | arm | area, online | against plain | area, greedy "
-    "| against plain | interactions to optimal | optimal | backtracks an episode | do-undo |"
+    "| against plain | interactions to optimal | never | optimal | backtracks an episode "
+    "| do-undo |"
 )
 
 
@@ -191,7 +217,8 @@ def _line(row: dict[str, Any]) -> str:
         shown(against.get("online_area"), sign="+"),
         shown(measures["greedy_area"]),
         shown(against.get("greedy_area"), sign="+"),
-        shown(measures["to_optimal"], digits=0),
+        shown(measures[f"to_{near}"], digits=0),
+        str(measures[f"to_{near}"]["never"]),
         shown(measures[near], percent=True),
         shown(measures["backtracks_per_episode"], digits=2),
         shown(measures["do_undo_share"], percent=True),
