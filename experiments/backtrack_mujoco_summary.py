@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from curves import Line, area, draw, interval, shown
+from curves import Line, Panel, area, draw, interval, shown
 
 ENDS = ("mean_off", "mean_on", "sampled_off", "sampled_on")
 BASELINES = ("none", "disabled")
@@ -90,15 +90,16 @@ def table(found: dict[str, Any]) -> str:
 
 def figure(records: Sequence[Record], path: Path) -> None:
     """Evaluation return without backtracking, against interactions."""
-    panels: dict[str, list[Line]] = {}
+    panels = []
     for task in dict.fromkeys(_task(r) for r in records):
         of_task = [r for r in records if _task(r) == task]
+        panel = Panel(task, "interactions", "return, never going back")
         for name in dict.fromkeys(_arm(r) for r in of_task):
             runs = [r for r in of_task if _arm(r) == name]
             seeds = [[point["off"]["return"] for point in r["curve"]] for r in runs]
-            line = Line(name, _interactions(runs[0]), np.array(seeds))
-            panels.setdefault(task, []).append(line)
-    draw(panels, path, "interactions", "return, never going back")
+            panel.lines.append(Line.of_seeds(name, _interactions(runs[0]), np.array(seeds)))
+        panels.append(panel)
+    draw(panels, path)
 
 
 def _task(record: Record) -> str:

@@ -6,7 +6,8 @@
 Chooses every arm's settings on tuning seeds, runs all arms on other seeds, and writes
 experiments/results/backtrack_trapgrid.json (every number, with its interval),
 experiments/results/backtrack_trapgrid_seeds.json (the numbers of each seed) and the figures
-experiments/figures/backtrack_trapgrid_*.svg; --quick writes into its own run folder instead.
+experiments/figures/backtrack_trapgrid_*.svg; --quick, or another number of seeds, writes beside its
+runs instead.
 """
 
 from __future__ import annotations
@@ -70,13 +71,12 @@ def main(arguments: list[str] | None = None) -> None:
         ],
         "results": results,
     }
-    home = folder if given.quick else HERE
+    home = HERE if scale == Scale() else folder
     write(home / "results" / "backtrack_trapgrid.json", compact(document))
     numbers = [seed_numbers(entry, load(entry.run, folder)) for entry in entries]
     lines = ",\n".join(json.dumps(each) for each in numbers)
     write(home / "results" / "backtrack_trapgrid_seeds.json", f"[\n{lines}\n]")
-    for figure, svg in figures(results).items():
-        write(home / "figures" / f"backtrack_trapgrid_{figure}.svg", svg)
+    figures(results, home / "figures")
     print(tables(results))
 
 

@@ -7,7 +7,7 @@ Source: Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistic
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -70,38 +70,60 @@ def shown(metric: Mapping[str, Any] | None, digits: int = 0) -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """One arm of a panel. x: [points] · seeds: [seeds, points]"""
+    """One arm of a panel: x, value, low, high [points], NaN where nothing was measured.
+
+    marks: the points were measured one by one, and are drawn so
+    """
 
     name: str
     x: np.ndarray
-    seeds: np.ndarray
-    dashed: bool = False
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    marks: bool = False
+
+    @classmethod
+    def of_seeds(cls, name: str, x: np.ndarray, seeds: np.ndarray) -> Line:
+        """Interquartile means with their intervals. x: [points] · seeds: [seeds, points]"""
+        return cls(f"{name} ({len(seeds)} seeds)", x, *band(seeds))
 
 
-def draw(
-    panels: Mapping[str, Sequence[Line]], path: Path, x_label: str, y_label: str, columns: int = 3
-) -> None:
-    """Learning curves, a panel each, with their intervals as bands; an arm keeps its colour."""
-    names = list(dict.fromkeys(line.name for lines in panels.values() for line in lines))
-    rows = -(-len(panels) // columns)
+@dataclass(frozen=True)
+class Panel:
+    """One set of axes."""
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: list[Line] = field(default_factory=list)
+
+
+def draw(panels: Sequence[Panel], path: Path, columns: int = 3) -> None:
+    """Panels side by side, intervals as bands; an arm keeps its colour throughout."""
+    names = list(dict.fromkeys(line.name for panel in panels for line in panel.lines))
     width = min(columns, len(panels))
+    rows = -(-len(panels) // width)
     pyplot.rcParams.update({"svg.hashsalt": "delegate", "font.size": 9, "svg.fonttype": "none"})
     figure, axes = pyplot.subplots(
         rows, width, figsize=(4.2 * width, 3.3 * rows), squeeze=False, layout="constrained"
     )
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
-    for axis, (title, lines) in zip(axes.flat, panels.items(), strict=False):
-        for line in lines:
+    for axis, panel in zip(axes.flat, panels, strict=False):
+        for line in panel.lines:
             colour = COLOURS[names.index(line.name) % len(COLOURS)]
-            value, low, high = band(line.seeds)
-            label = f"{line.name} ({len(line.seeds)} seeds)"
-            style = "--" if line.dashed else "-"
-            axis.plot(line.x, value, style, color=colour, label=label, linewidth=1.6)
-            axis.fill_between(line.x, low, high, color=colour, alpha=0.15, linewidth=0)
-        axis.set_title(title)
-        axis.set_xlabel(x_label)
-        axis.set_ylabel(y_label)
+            if line.marks:
+                reach = np.abs([line.value - line.low, line.high - line.value])
+                axis.errorbar(
+                    line.x, line.value, reach, color=colour, label=line.name, marker="o",
+                    markersize=3, linewidth=1.2, capsize=2,
+                )  # fmt: skip
+                continue
+            axis.plot(line.x, line.value, color=colour, label=line.name, linewidth=1.6)
+            axis.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+        axis.set_title(panel.title, fontsize=9)
+        axis.set_xlabel(panel.x_label)
+        axis.set_ylabel(panel.y_label)
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False, fontsize=7)
