@@ -22,7 +22,7 @@ from delegate.backtrack import (
     VectorBacktrack,
 )
 from delegate.backtrack.conformance import check_fidelity
-from envs.adapted import RowFailed
+from envs.adapted import AdaptedVectorEnv, RowFailed
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*out of date.*:DeprecationWarning"),
@@ -393,6 +393,57 @@ def test_snapshots_of_anything_else_are_refused() -> None:
     same_again = envs.adapt("CartPole-v1", 3)
     same_again.restore(saved)
     np.testing.assert_array_equal(same_again.observe(), env.observe())
+
+
+class _Kicked(Walk):
+    """A walk with a setting that is a plain attribute."""
+
+    def __init__(self, kick: int) -> None:
+        super().__init__()
+        self.kick = kick
+
+    def look(self) -> np.ndarray:
+        return super().look() * self.kick
+
+
+class _KickedAndPickled(_Kicked, gymnasium.utils.EzPickle):
+    def __init__(self, kick: int) -> None:
+        _Kicked.__init__(self, kick)
+        gymnasium.utils.EzPickle.__init__(self, kick)
+
+
+def _adapted(make: type[_Kicked], kick: int) -> AdaptedVectorEnv:
+    env = envs.adapt(lambda: make(kick))
+    env.reset(seed=0)
+    return env
+
+
+def test_what_an_ezpickle_environment_was_made_with_is_part_of_its_world() -> None:
+    strong, weak = _adapted(_KickedAndPickled, 7), _adapted(_KickedAndPickled, 1)
+    with pytest.raises(SnapshotMismatch, match="cannot be restored into"):
+        weak.restore(strong.snapshot())
+    _adapted(_KickedAndPickled, 7).restore(strong.snapshot())
+
+
+def test_a_plain_setting_comes_with_the_snapshot() -> None:
+    """As `adapt` says: the row becomes the one that was saved, so that it plays on as that did."""
+    strong, weak = _adapted(_Kicked, 7), _adapted(_Kicked, 1)
+    weak.restore(strong.snapshot())
+    assert weak.envs[0].kick == 7
+    for _ in range(3):
+        given, expected = weak.step([1]), strong.step([1])
+        np.testing.assert_array_equal(given[0], expected[0])
+
+
+def test_registered_settings_tell_worlds_apart() -> None:
+    """The remedy that `adapt` names for plain settings."""
+    gymnasium.register("Kicked-v0", entry_point=_Kicked)
+    try:
+        strong, weak = envs.adapt("Kicked-v0", kick=7), envs.adapt("Kicked-v0", kick=1)
+        assert strong.world != weak.world
+        assert strong.world == envs.adapt("Kicked-v0", kick=7).world
+    finally:
+        del gymnasium.registry["Kicked-v0"]
 
 
 def test_saving_to_a_file_is_refused(tmp_path: Any) -> None:
