@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -221,8 +222,11 @@ def unchanged(env: VectorBacktrack, before: Any) -> None:
         np.testing.assert_array_equal(array, before.arrays[name], err_msg=name)
 
 
-def test_a_model_that_blows_up_changes_nothing_and_harms_no_other_row() -> None:
+def test_a_model_that_blows_up_changes_nothing_and_harms_no_other_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The step is taken back in all rows; once that row is reset, the others do as ever."""
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes its log where it stands
     env = VectorBacktrack(world("Hopper-v5"), budget=5, depths=(1, 2))
     calm = VectorBacktrack(world("Hopper-v5"), budget=5, depths=(1, 2))
     env.reset(seed=0)
