@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from adapted_conformance import check_adapted, check_backtrack
+from adapted_conformance import check_adapted, check_adapted_backtrack, check_backtrack
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -15,13 +15,7 @@ from nasty_worlds import BreaksAt, Walk, deep_copies_lose_its_state
 from nasty_worlds import EzPickled as EzPickledWalk
 
 import envs
-from delegate.backtrack import (
-    Snapshot,
-    SnapshotMismatch,
-    StatefulVectorEnv,
-    VectorBacktrack,
-)
-from delegate.backtrack.conformance import check_fidelity
+from delegate.backtrack import Snapshot, SnapshotMismatch
 from envs.adapted import AdaptedVectorEnv, RowFailed
 
 pytestmark = [
@@ -63,13 +57,15 @@ def test_fidelity_for_longer_in_every_mode(id: str, mode: AutoresetMode) -> None
     check_adapted(id, mode=mode, max_episode_steps=16, steps=48, rows=5, save_points=8)
 
 
-@pytest.mark.parametrize("id", ["CartPole-v1", "Blackjack-v1", "Pendulum-v1", "FrozenLake-v1"])
-def test_fidelity_under_vector_backtrack(id: str) -> None:
-    def make(rows: int) -> StatefulVectorEnv:
-        world = envs.adapt(id, rows, autoreset_mode=AutoresetMode.DISABLED, max_episode_steps=9)
-        return VectorBacktrack(world, depths=(1, 3), horizon=4, cost=0.5, budget=3)
+@pytest.mark.parametrize("id", IDS)
+def test_fidelity_under_backtracking_with_its_negative_control(id: str) -> None:
+    check_adapted_backtrack(id, max_episode_steps=9, steps=18, rows=3, seed=3, save_points=8)
 
-    assert check_fidelity(make, steps=20, rows=3, save_points=4).endings > 0
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", IDS)
+def test_fidelity_under_backtracking_for_longer(id: str) -> None:
+    check_adapted_backtrack(id, max_episode_steps=16, steps=48, rows=5, save_points=12)
 
 
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1", "Blackjack-v1", "Taxi-v4"])
