@@ -13,6 +13,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import gymnasium
+import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
@@ -58,13 +59,20 @@ def adapt(
     as a replay: state that comes into play later than in some thirty steps is beyond it.
     Wall-clock readings of RecordEpisodeStatistics are left out.
 
-    Raises NotRestorable naming the reason and the remedy, ValueError for a wrong number of rows.
+    A snapshot fits where `world` is the same: id, settings of `gymnasium.make`, arguments of
+    wrappers and of EzPickle environments, spaces, models and versions. Functions whose
+    environments differ in an attribute alone share a world, as nothing tells a setting from
+    state: what is restored brings its attributes with it, settings too. Register such an
+    environment and give its settings here, and they are told apart.
+
+    Raises NotRestorable naming the reason and the remedy, also for an environment that raises
+    during its proof, and ValueError for a wrong number of rows or autoreset_mode.
     """
-    if isinstance(num_envs, bool) or not isinstance(num_envs, int):
+    if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer):
         raise ValueError(f"num_envs is {num_envs!r}; give an integer, 1 to {MAX_ROWS}")
     if not 1 <= num_envs <= MAX_ROWS:
         raise ValueError(f"num_envs is {num_envs}; give 1 to {MAX_ROWS}")
-    mode = AutoresetMode(autoreset_mode)
+    mode = _mode(autoreset_mode)
     if isinstance(env, gymnasium.Env):
         if num_envs > 1 or settings:
             given = f"{num_envs} rows" if num_envs > 1 else f"settings ({', '.join(settings)})"
@@ -73,7 +81,7 @@ def adapt(
         _prove_instance(row)
         return AdaptedVectorEnv([row], mode)
     make = _factory(env, settings)
-    rows = [_made(make, constant) for _ in range(num_envs)]
+    rows = [_made(make, constant) for _ in range(int(num_envs))]
     proved, proof = _proved_of(env), (rows[0].world, frozenset(constant))
     if proof not in proved:
         _prove_factory(make, constant)
@@ -95,6 +103,14 @@ def _proved_of(env: Any) -> Proved:
         return _proved_factories.setdefault(env, set())
     except TypeError:  # it cannot be remembered
         return set()
+
+
+def _mode(given: AutoresetMode | str) -> AutoresetMode:
+    try:
+        return AutoresetMode(given)
+    except ValueError:
+        names = ", ".join(repr(mode.value) for mode in AutoresetMode)
+        raise ValueError(f"autoreset_mode is {given!r}; give one of {names}") from None
 
 
 def _factory(env: Any, settings: dict[str, Any]) -> Factory:

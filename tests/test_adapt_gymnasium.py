@@ -7,21 +7,16 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from adapted_conformance import check_adapted, check_backtrack
+from adapted_conformance import check_adapted, check_adapted_backtrack, check_backtrack
 from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from nasty_worlds import BreaksAt, Walk, deep_copies_lose_its_state
 from nasty_worlds import EzPickled as EzPickledWalk
 
 import envs
-from delegate.backtrack import (
-    Snapshot,
-    SnapshotMismatch,
-    StatefulVectorEnv,
-    VectorBacktrack,
-)
-from delegate.backtrack.conformance import check_fidelity
-from envs.adapted import RowFailed
+from delegate.backtrack import Snapshot, SnapshotMismatch
+from envs.adapted import AdaptedVectorEnv, RowFailed
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*out of date.*:DeprecationWarning"),
@@ -62,13 +57,15 @@ def test_fidelity_for_longer_in_every_mode(id: str, mode: AutoresetMode) -> None
     check_adapted(id, mode=mode, max_episode_steps=16, steps=48, rows=5, save_points=8)
 
 
-@pytest.mark.parametrize("id", ["CartPole-v1", "Blackjack-v1", "Pendulum-v1", "FrozenLake-v1"])
-def test_fidelity_under_vector_backtrack(id: str) -> None:
-    def make(rows: int) -> StatefulVectorEnv:
-        world = envs.adapt(id, rows, autoreset_mode=AutoresetMode.DISABLED, max_episode_steps=9)
-        return VectorBacktrack(world, depths=(1, 3), horizon=4, cost=0.5, budget=3)
+@pytest.mark.parametrize("id", IDS)
+def test_fidelity_under_backtracking_with_its_negative_control(id: str) -> None:
+    check_adapted_backtrack(id, max_episode_steps=9, steps=18, rows=3, seed=3, save_points=8)
 
-    assert check_fidelity(make, steps=20, rows=3, save_points=4).endings > 0
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", IDS)
+def test_fidelity_under_backtracking_for_longer(id: str) -> None:
+    check_adapted_backtrack(id, max_episode_steps=16, steps=48, rows=5, save_points=12)
 
 
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1", "Blackjack-v1", "Taxi-v4"])
@@ -225,6 +222,10 @@ def test_frames_are_of_the_moment_restored() -> None:
         ),
         ("Pendulum-v1", [[0.0], [0.0], [3.0]], r"row 2: action .3.0. is out of range; give"),
         ("Pendulum-v1", [0.0, 0.0, 0.0], r"actions have shape \(3,\); give \(3, 1\)"),
+        ("CartPole-v1", [0, np.nan, 0], "row 1: action nan is not finite; look for NaN"),
+        ("CartPole-v1", [0, 1, [1]], r"row 2: action \[1\] does not have shape \(\); give actions"),
+        ("Pendulum-v1", [[0.0], [0.0, 1.0], [0.0]], r"row 1: action .*does not have shape \(1,\)"),
+        ("Pendulum-v1", [[0.0], [0.0], [[0.0], []]], r"row 2: action .*does not have shape \(1,\)"),
     ],
 )
 def test_bad_actions_name_the_row_and_move_none(id: str, actions: Any, words: str) -> None:
@@ -232,9 +233,100 @@ def test_bad_actions_name_the_row_and_move_none(id: str, actions: Any, words: st
     env.reset(seed=0)
     before = env.snapshot()
     with pytest.raises(ValueError, match=words):
-        env.step(np.array(actions))
+        env.step(actions)
     for name, array in env.snapshot().arrays.items():
         np.testing.assert_array_equal(array, before.arrays[name])
+
+
+class _Takes(Walk):
+    """A walk that shows what it was given."""
+
+    def __init__(self, space: gymnasium.Space[Any]) -> None:
+        super().__init__()
+        self.action_space, self.given = space, list[Any]()
+
+    def step(self, action: Any) -> Any:
+        self.given.append(action)
+        return super().step(1)
+
+
+BYTES, FLOATS = Box(0, 255, (1,), np.uint8), Box(-np.inf, np.inf, (1,), np.float32)
+PAIR = Dict({"push": Box(-1, 1, (2,)), "turn": Discrete(3)})
+
+
+@pytest.mark.parametrize(
+    ("space", "actions", "words"),
+    [
+        (
+            MultiBinary(2),
+            [[0, 1], [256, 257]],
+            r"row 1: action \[256, 257\] is out of range; give 0",
+        ),
+        (BYTES, [[300], [0]], r"row 0: action \[300\] is out of range; give \[0\] to \[255\]"),
+        (BYTES, [[0], [-1]], r"row 1: action \[-1\] is out of range"),
+        (Discrete(3), np.array([0, 2**64 - 1], np.uint64), r"row 1: action 184\d+ is out of range"),
+        (
+            FLOATS,
+            [[0.0], [1e300]],
+            r"row 1: action \[1e\+300\] does not fit into float32; give sma",
+        ),
+        (Box(-1, 1, (1,)), [[0.0], [1e300]], r"row 1: action \[1e\+300\] is out of range"),
+        (
+            PAIR,
+            {"push": np.zeros((2, 2), np.float32), "turn": np.array([0, 3])},
+            "row 1: .* not in",
+        ),
+        (
+            PAIR,
+            {"push": np.zeros((1, 2), np.float32), "turn": np.array([0])},
+            "are of 1 rows; give 2",
+        ),
+        (
+            PAIR,
+            {"push": np.zeros((2, 2), np.float32)},
+            "are not a batch of Dict.*'turn'.; give Dict",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_it_is_cast(
+    space: gymnasium.Space[Any], actions: Any, words: str
+) -> None:
+    env = envs.adapt(lambda: _Takes(space), 2)
+    env.reset(seed=0)
+    before = [list(each.given) for each in env.envs]
+    with pytest.raises(ValueError, match=words):
+        env.step(actions)
+    assert [each.given for each in env.envs] == before
+
+
+@pytest.mark.parametrize(
+    ("space", "actions", "taken"),
+    [
+        (MultiBinary(2), [[0, 1], [True, True]], [[0, 1], [1, 1]]),
+        (BYTES, [[255], [0]], [[255], [0]]),
+        (FLOATS, [[1e30], [3]], [[np.float32(1e30)], [3]]),
+        (Box(-0.7, 0.7, (1,)), [[0.7], [-0.7]], [[np.float32(0.7)], [np.float32(-0.7)]]),
+    ],
+)
+def test_what_fits_is_taken_in_the_spaces_own_numbers(
+    space: gymnasium.Space[Any], actions: Any, taken: Any
+) -> None:
+    env = envs.adapt(lambda: _Takes(space), 2)
+    env.reset(seed=0)
+    env.step(actions)
+    for each, expected in zip(env.envs, taken, strict=True):
+        assert each.given[-1].dtype == space.dtype
+        assert each.given[-1].tolist() == expected
+
+
+def test_actions_stay_the_callers_own() -> None:
+    """An environment may keep or change the action it was given."""
+    env = envs.adapt(lambda: _Takes(PAIR), 1)
+    env.reset(seed=0)
+    actions = {"push": np.zeros((1, 2), np.float32), "turn": np.array([1])}
+    env.step(actions)
+    env.envs[0].given[-1]["push"][:] = 1
+    assert actions["push"].tolist() == [[0, 0]]
 
 
 def test_a_row_that_raises_is_named_and_the_others_go_on() -> None:
@@ -297,6 +389,57 @@ def test_snapshots_of_anything_else_are_refused() -> None:
     same_again = envs.adapt("CartPole-v1", 3)
     same_again.restore(saved)
     np.testing.assert_array_equal(same_again.observe(), env.observe())
+
+
+class _Kicked(Walk):
+    """A walk with a setting that is a plain attribute."""
+
+    def __init__(self, kick: int) -> None:
+        super().__init__()
+        self.kick = kick
+
+    def look(self) -> np.ndarray:
+        return super().look() * self.kick
+
+
+class _KickedAndPickled(_Kicked, gymnasium.utils.EzPickle):
+    def __init__(self, kick: int) -> None:
+        _Kicked.__init__(self, kick)
+        gymnasium.utils.EzPickle.__init__(self, kick)
+
+
+def _adapted(make: type[_Kicked], kick: int) -> AdaptedVectorEnv:
+    env = envs.adapt(lambda: make(kick))
+    env.reset(seed=0)
+    return env
+
+
+def test_what_an_ezpickle_environment_was_made_with_is_part_of_its_world() -> None:
+    strong, weak = _adapted(_KickedAndPickled, 7), _adapted(_KickedAndPickled, 1)
+    with pytest.raises(SnapshotMismatch, match="cannot be restored into"):
+        weak.restore(strong.snapshot())
+    _adapted(_KickedAndPickled, 7).restore(strong.snapshot())
+
+
+def test_a_plain_setting_comes_with_the_snapshot() -> None:
+    """As `adapt` says: the row becomes the one that was saved, so that it plays on as that did."""
+    strong, weak = _adapted(_Kicked, 7), _adapted(_Kicked, 1)
+    weak.restore(strong.snapshot())
+    assert weak.envs[0].kick == 7
+    for _ in range(3):
+        given, expected = weak.step([1]), strong.step([1])
+        np.testing.assert_array_equal(given[0], expected[0])
+
+
+def test_registered_settings_tell_worlds_apart() -> None:
+    """The remedy that `adapt` names for plain settings."""
+    gymnasium.register("Kicked-v0", entry_point=_Kicked)
+    try:
+        strong, weak = envs.adapt("Kicked-v0", kick=7), envs.adapt("Kicked-v0", kick=1)
+        assert strong.world != weak.world
+        assert strong.world == envs.adapt("Kicked-v0", kick=7).world
+    finally:
+        del gymnasium.registry["Kicked-v0"]
 
 
 def test_saving_to_a_file_is_refused(tmp_path: Any) -> None:

@@ -8,13 +8,11 @@ import gymnasium
 import minigrid
 import numpy as np
 import pytest
-from adapted_conformance import check_adapted, check_backtrack
+from adapted_conformance import check_adapted, check_adapted_backtrack, check_backtrack
 from gymnasium.vector import AutoresetMode
 from minigrid.wrappers import FlatObsWrapper, ImgObsWrapper, RGBImgPartialObsWrapper
 
 import envs
-from delegate.backtrack import StatefulVectorEnv, VectorBacktrack
-from delegate.backtrack.conformance import check_fidelity
 
 gymnasium.register_envs(minigrid)
 
@@ -63,14 +61,15 @@ def test_its_own_wrappers(wrapper: Any) -> None:
     check_adapted(make, steps=10, rows=2, save_points=2)
 
 
-def test_fidelity_under_vector_backtrack() -> None:
-    def make(rows: int) -> StatefulVectorEnv:
-        world = envs.adapt(
-            "MiniGrid-GoToDoor-5x5-v0", rows, autoreset_mode="Disabled", max_episode_steps=8
-        )
-        return VectorBacktrack(world, depths=(1, 3), horizon=4, cost=0.5, budget=3)
+@pytest.mark.parametrize("id", IDS)
+def test_fidelity_under_backtracking_with_its_negative_control(id: str) -> None:
+    check_adapted_backtrack(id, max_episode_steps=9)
 
-    assert check_fidelity(make, steps=16, rows=2, save_points=3).endings > 0
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", [*IDS, *MORE])
+def test_fidelity_under_backtracking_for_longer(id: str) -> None:
+    check_adapted_backtrack(id, max_episode_steps=14, steps=42, rows=4, save_points=12)
 
 
 def test_texts_are_rows_too() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import time
 from typing import Any
 
 import gymnasium
@@ -31,6 +33,7 @@ REFUSED: list[tuple[type[gymnasium.Env[Any, Any]], str]] = [
     (nasty.DrawsFromItsModule, r"it changes nasty_worlds\.SHARED"),
     (nasty.ReadsTheClock, r"depends on the clock.*perf_counter\(\) in nasty_worlds:\d+"),
     (nasty.AsksTheSystem, r"depends on the clock or the operating system \(urandom\(\)"),
+    (nasty.BreaksAt, r"raised ZeroDivisionError \(the third step\) while .*mend it, or narrow"),
     (nasty.ShowsAnotherShape, r"shape \(3,\); its space says \(2,\)\); correct the space"),
 ]
 
@@ -45,6 +48,29 @@ def test_refused_with_the_reason(
         envs.adapt(made)
     assert str(refusal.value).startswith(world.__name__)
     assert "\n" not in str(refusal.value)
+
+
+def test_what_an_environment_raised_is_the_cause() -> None:
+    with pytest.raises(NotRestorable) as refusal:
+        envs.adapt(nasty.BreaksAt, 2)
+    assert isinstance(refusal.value.__cause__, ZeroDivisionError)
+
+
+def test_a_clock_read_while_garbage_is_collected_is_not_the_environments() -> None:
+    """Hypothesis, for one, times collections."""
+
+    def timed(phase: str, info: dict[str, int]) -> None:
+        time.perf_counter()
+
+    gc.callbacks.append(timed)
+    threshold = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        assert outside.clock_calls(lambda: [[] for _ in range(100)]) == []
+    finally:
+        gc.callbacks.remove(timed)
+        gc.set_threshold(*threshold)
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize("world", [nasty.Walk, nasty.HoldsMemoryOfCWell, nasty.EzPickled])
@@ -115,6 +141,15 @@ def test_a_cache_that_only_grows_is_no_hidden_state() -> None:
         (nasty.Walk, 0, {}, ValueError, "num_envs is 0; give 1 to"),
         (nasty.Walk, True, {}, ValueError, "num_envs is True; give an integer"),
         (nasty.Walk, 1.5, {}, ValueError, "num_envs is 1.5; give an integer"),
+        (nasty.Walk, np.True_, {}, ValueError, "give an integer"),
+        (nasty.Walk, np.int64(0), {}, ValueError, "num_envs is 0; give 1 to"),
+        (
+            nasty.Walk,
+            1,
+            {"autoreset_mode": "bogus"},
+            ValueError,
+            "autoreset_mode is 'bogus'; give one of 'NextStep', 'SameStep', 'Disabled'",
+        ),
     ],
 )
 def test_what_is_accepted_is_said(
@@ -122,6 +157,12 @@ def test_what_is_accepted_is_said(
 ) -> None:
     with pytest.raises(error, match=words):
         envs.adapt(given, rows, **settings)
+
+
+def test_numpys_integers_count_rows() -> None:
+    env = envs.adapt(nasty.Walk, np.int64(2))
+    assert env.num_envs == 2
+    assert type(env.num_envs) is int
 
 
 def test_a_factory_must_make_new_ones_and_the_same_ones() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,12 @@ CONFIGS = {
         "observe": ("held", "origin", "action"),
     },
 }
+
+
+@pytest.fixture(autouse=True)
+def log_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MuJoCo writes its log where it stands, also of models that are merely out of date."""
+    monkeypatch.chdir(tmp_path)
 
 
 def world(task: str, rows: int = ROWS, steps: int = 30, **options: Any) -> Any:

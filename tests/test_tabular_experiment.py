@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,6 +24,7 @@ from hypothesis import strategies as st
 
 from policies.tabular import Decision, QLearningSettings
 
+TINY = {"tuning_seeds": 2, "seeds": 3, "calm": 100, "noisy": 100, "long": 200, "quick": True}
 RESULTS = ("backtrack_trapgrid.json", "backtrack_trapgrid_seeds.json")
 
 
@@ -109,23 +115,56 @@ def test_a_run_is_played_once_and_a_control_takes_its_rate(tmp_path: Path) -> No
 def test_a_killed_experiment_goes_on_and_says_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scale = Scale(tuning_seeds=2, seeds=3, calm=100, noisy=100, long=200, quick=True)
-    monkeypatch.setattr(backtrack_trapgrid, "QUICK", scale)
-    backtrack_trapgrid.main(["--quick", "--out", str(tmp_path)])
+    """Killed with its workers in the middle, and started again."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    monkeypatch.setattr(backtrack_trapgrid, "QUICK", Scale(**TINY))
+    backtrack_trapgrid.main(["--quick", "--out", str(whole)])
     assert "| 6×6 | 20% | 0 | known, cost 0.05 |" in capsys.readouterr().out
-    results, runs = tmp_path / "results", sorted(tmp_path.glob("*.npz"))
-    first = [timeless(results / name) for name in RESULTS]
-    kept = {path: path.stat().st_mtime_ns for path in runs[3:]}
-    for path in (*runs[:3], *results.iterdir()):
-        path.unlink()
-    backtrack_trapgrid.main(["--quick", "--out", str(tmp_path), "--workers", "2"])
-    assert {path: path.stat().st_mtime_ns for path in runs[3:]} == kept
-    assert [timeless(results / name) for name in RESULTS] == first
-    document = json.loads((results / RESULTS[0]).read_text())
+
+    first = started(cut)
+    while first.poll() is None and len(list(cut.glob("*.npz"))) < 10:
+        time.sleep(0.005)
+    os.killpg(first.pid, signal.SIGKILL)
+    said, _ = first.communicate()  # ends when the last worker is gone
+    assert first.returncode == -signal.SIGKILL, said
+    finished = {path: moment(path) for path in cut.glob("*.npz")}
+    assert 10 <= len(finished) < len(list(whole.glob("*.npz")))
+    assert not (cut / "results").exists()
+
+    second = started(cut)
+    said, _ = second.communicate()
+    assert second.returncode == 0, said
+    assert {path: moment(path) for path in finished} == finished, "no finished run is played again"
+    assert {path.name for path in cut.glob("*.npz")} == {path.name for path in whole.glob("*.npz")}
+    for name in RESULTS:
+        assert timeless(cut / "results" / name) == timeless(whole / "results" / name)
+    document = json.loads((cut / "results" / RESULTS[0]).read_text())
     assert document["provenance"]["tuning_seeds"] == [0, 1]
     drawn = figures(document["results"], tmp_path)
     assert [path.stem for path in drawn] == ["backtrack_trapgrid_map"], "quick has no more"
     ElementTree.parse(drawn[0])
+
+
+def started(folder: Path) -> subprocess.Popen[str]:
+    """The experiment at a tiny scale, as a process with two workers in a session of its own."""
+    script = (
+        "import sys, backtrack_trapgrid as experiment\n"
+        f"experiment.QUICK = experiment.Scale(**{TINY})\n"
+        "experiment.main(sys.argv[1:])"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", script, "--quick", "--out", str(folder), "--workers", "2"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def moment(path: Path) -> tuple[int, int]:
+    """Which file it is and when it was written: another one once it is written again."""
+    return path.stat().st_ino, path.stat().st_mtime_ns
 
 
 def timeless(path: Path) -> Any:

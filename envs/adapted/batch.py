@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,26 +36,26 @@ def split_actions(space: Space, batched: Space, actions: Any, rows: int) -> list
     """One action for each row, none of them shared with `actions`.
 
     space: one row's · batched: the batch's
+    Numbers are rounded to a float space, never wrapped round into an integer one.
     Raises ValueError naming the row of one that is not in the space.
     """
     if not isinstance(space, Box | Discrete | MultiDiscrete | MultiBinary):
-        each = list(iterate(batched, actions))
-        for row, action in enumerate(each):
-            if not space.contains(action):
-                raise ValueError(f"row {row}: action {action!r} is not in {space}")
-        return each
-    given, shape = np.asarray(actions), (rows, *(space.shape or ()))
+        return _split_composite(space, batched, actions, rows)
+    shape = (rows, *(space.shape or ()))
+    given = _array(actions, shape)
     if given.shape != shape:
         raise ValueError(f"actions have shape {given.shape}; give {shape}, one action a row")
+    if given.dtype.kind == "f":
+        _refuse(~np.isfinite(given), given, "is not finite; look for NaN in the policy")
     if given.dtype.kind not in ("fiu" if space.dtype.kind == "f" else "iub"):
         raise ValueError(f"actions have dtype {given.dtype}; give {space.dtype}")
-    if given.dtype.kind == "f":
-        finite = np.isfinite(given).reshape(rows, -1).all(1)
-        _refuse(~finite, given, "is not finite; look for NaN in the policy")
-    cast = given.astype(space.dtype)
+    with np.errstate(over="ignore"):
+        cast = given.astype(space.dtype)
     low, high = _bounds(space)
-    outside = ((cast < low) | (cast > high)).reshape(rows, -1).any(1)
+    compared = cast if space.dtype.kind == "f" else given
+    outside = (compared < low) | (compared > high)
     _refuse(outside, given, f"is out of range; give {_range(low, high)}")
+    _refuse(~np.isfinite(cast), given, f"does not fit into {space.dtype}; give smaller numbers")
     return [action.copy() for action in cast]
 
 
@@ -75,6 +76,40 @@ def merge_infos(infos: Sequence[dict[str, Any] | None], rows: int) -> dict[str, 
             merged[key] = _column(values, have, rows)
         merged[f"_{key}"] = have
     return merged
+
+
+def _split_composite(space: Space, batched: Space, actions: Any, rows: int) -> list[Any]:
+    """`split_actions` for dicts, tuples, texts and their like: nothing is rounded."""
+    try:
+        each = copy.deepcopy(list(iterate(batched, actions)))
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"actions are not a batch of {space} ({error}); give {batched}") from error
+    if len(each) != rows:
+        raise ValueError(f"actions are of {len(each)} rows; give {rows}, one action a row")
+    for row, action in enumerate(each):
+        if not space.contains(action):
+            raise ValueError(f"row {row}: action {action!r} is not in {space}")
+    return each
+
+
+def _array(actions: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """The actions as one array. Raises ValueError naming the first row that is ragged."""
+    try:
+        return np.asarray(actions)
+    except ValueError:
+        row = next((i for i, each in enumerate(actions) if _shape(each) != shape[1:]), 0)
+        raise ValueError(
+            f"row {row}: action {actions[row]!r} does not have shape {shape[1:]}; "
+            f"give actions of shape {shape}"
+        ) from None
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    """The shape of an array or of nested lists, None for ragged ones."""
+    try:
+        return np.shape(value)
+    except ValueError:
+        return None
 
 
 def _column(values: list[Any], have: np.ndarray, rows: int) -> np.ndarray:
@@ -108,6 +143,7 @@ def _range(low: Any, high: Any) -> str:
 
 
 def _refuse(bad: np.ndarray, actions: np.ndarray, why: str) -> None:
+    """Raise ValueError for the first row of which anything is bad. bad: bool [B, ...]"""
     if bad.any():
-        row = int(np.flatnonzero(bad)[0])
+        row = int(np.argwhere(bad)[0, 0])
         raise ValueError(f"row {row}: action {actions[row].tolist()} {why}")

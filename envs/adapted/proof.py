@@ -34,8 +34,20 @@ def prove(row: Row, other: Row | None = None) -> None:
     Observations, rewards, endings and infos are compared to the bit, through endings and resets.
     Both are left anywhere: an environment still wanted is saved before and restored after.
     """
-    actions = _actions(row)
     name = name_of(row.env)
+    try:
+        _prove(row, other, name)
+    except NotRestorable:
+        raise
+    except Exception as error:
+        raise NotRestorable(
+            f"{name} cannot be proved: it raised {type(error).__name__} ({error}) while it was "
+            "played with random actions of its action_space; mend it, or narrow that space"
+        ) from error
+
+
+def _prove(row: Row, other: Row | None, name: str) -> None:
+    actions = _actions(row)
     observation, _ = row.reset(SEED)
     try:
         write(empty(row.env.observation_space, 1), 0, observation)

@@ -23,6 +23,8 @@ Saved = dict[str, Any]
 
 OBJECTS, STREAMS = "objects", "random"
 """names under which the Python side is saved: all attributes, all random generators"""
+MADE_WITH = ("_saved_kwargs", "_ezpickle_args", "_ezpickle_kwargs")
+"""attributes in which wrappers and EzPickle environments keep what their constructor was given"""
 
 
 class Row:
@@ -136,7 +138,8 @@ class Row:
     def world(self) -> str:
         """What a snapshot must share with this row: environment, wrappers, models, versions."""
         parts = [
-            f"{type(part).__module__}.{type(part).__qualname__} {vars(part).get('_saved_kwargs')}"
+            f"{type(part).__module__}.{type(part).__qualname__} "
+            f"{[vars(part).get(name) for name in MADE_WITH]}"
             for part in self.chain()
         ]
         spec = self.env.unwrapped.spec
