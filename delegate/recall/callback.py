@@ -255,7 +255,7 @@ class RecallTraces(BaseCallback):
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            losses.append(float(loss))
+            losses.append(loss.item())
             divergence = learner.divergence(before, learner.distribution(observation))
             if config.max_divergence is not None and divergence > config.max_divergence:
                 break
@@ -271,6 +271,9 @@ class RecallTraces(BaseCallback):
 
     def _value(self, state: np.ndarray) -> np.ndarray:
         assert self._learner is not None
+        if state.dtype.kind == "i":  # few states, often met
+            there, which = np.unique(state, return_inverse=True)
+            return self._learner.value(there)[which]
         return self._learner.value(self._seen(state))
 
     def save(self, path: str | Path) -> None:

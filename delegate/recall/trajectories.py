@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.signal import lfilter
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,11 @@ class TrajectoryBuffer:
         self._open = {
             "number": np.arange(rows, dtype=np.int64),
             "gained": np.zeros(rows),
+            "length": np.zeros(rows, np.int64),
         }
         self._returns: dict[int, float] = {}
-        self._counts = np.array([0, rows], np.int64)  # steps added, trajectories begun
+        # steps added, trajectories begun, returns left when they were last gone through
+        self._counts = np.array([0, rows, 0], np.int64)
 
     def __len__(self) -> int:
         return min(int(self._counts[0]) * self.rows, self.capacity)
@@ -85,6 +88,7 @@ class TrajectoryBuffer:
             self._arrays[name][slots] = value
         self._counts[0] += 1
         self._open["gained"] += reward
+        self._open["length"] += 1
         for row in np.flatnonzero(over).tolist():
             self._finish(row)
 
@@ -121,12 +125,12 @@ class TrajectoryBuffer:
 
     @property
     def best_return(self) -> float:
-        """The highest return among the trajectories that are over, NaN for none."""
+        """The highest return among those, NaN for none."""
         return max(self._returns.values(), default=float("nan"))
 
     @property
     def finished(self) -> int:
-        """Trajectories that are over and of which some step is still kept (count)."""
+        """Trajectories that are over, at least all of which some step is still kept (count)."""
         return len(self._returns)
 
     def state_arrays(self) -> dict[str, np.ndarray]:
@@ -166,18 +170,21 @@ class TrajectoryBuffer:
     def _finish(self, row: int) -> None:
         number = int(self._open["number"][row])
         self._returns[number] = float(self._open["gained"][row])
-        mine = np.flatnonzero(self._arrays["trajectory"][: len(self)] == number)
-        order = mine[np.argsort(self._age(mine), kind="stable")]  # newest first
-        following = 0.0
-        for index in order.tolist():
-            following = self._arrays["reward"][index] + self.discount * following
-            self._arrays["to_go"][index] = following
+        slots, kept = self.capacity // self.rows, int(self._open["length"][row])
+        newest_first = int(self._counts[0]) - 1 - np.arange(min(kept, slots))
+        index = newest_first % slots * self.rows + row
+        # to_go[k] = reward[k] + discount x to_go of the step after it
+        self._arrays["to_go"][index] = lfilter(
+            [1.0], [1.0, -self.discount], self._arrays["reward"][index]
+        )
         self._open["gained"][row] = 0.0
+        self._open["length"][row] = 0
         self._open["number"][row] = self._counts[1]
         self._counts[1] += 1
-        if len(self._returns) > 2 * self.rows:
-            kept = set(np.unique(self._arrays["trajectory"]).tolist())
-            self._returns = {n: value for n, value in self._returns.items() if n in kept}
+        if len(self._returns) > 2 * self._counts[2] + self.rows:  # now and then: it takes a while
+            there = set(np.unique(self._arrays["trajectory"]).tolist())
+            self._returns = {n: value for n, value in self._returns.items() if n in there}
+            self._counts[2] = len(self._returns)
 
     def _age(self, index: np.ndarray) -> np.ndarray:
         """Steps since those slots were written. int [n]"""
