@@ -23,9 +23,13 @@ class Encoded(NamedTuple):
 
     def take(self, rows: Tensor) -> Encoded:
         """rows: int64 [M, B], those of each member."""
-        inputs, action, state = self.inputs[0][rows], self.action[0][rows], self.state[0][rows]
-        choices = None if self.choices is None else self.choices[0][rows]
-        return Encoded(inputs, action, state, choices)
+        flat, shape = rows.flatten(), rows.shape
+
+        def part(values: Tensor) -> Tensor:
+            return values[0].index_select(0, flat).view(*shape, *values.shape[2:])
+
+        choices = None if self.choices is None else part(self.choices)
+        return Encoded(part(self.inputs), part(self.action), part(self.state), choices)
 
     def for_all(self, members: int) -> Encoded:
         """The same rows for each member."""

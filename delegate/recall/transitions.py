@@ -106,7 +106,7 @@ def checked_column(name: str, values: np.ndarray, space: Space, rows: int | None
         raise IndexError(
             f"row {row}: {name} {int(values[row])} is not there; give 0 to {space.n - 1}"
         )
-    return values.astype(np.int64, copy=False)
+    return np.ascontiguousarray(values, np.int64)
 
 
 def checked_vectors(name: str, values: np.ndarray, size: int, rows: int | None) -> np.ndarray:
@@ -117,6 +117,7 @@ def checked_vectors(name: str, values: np.ndarray, size: int, rows: int | None) 
         raise ValueError(f"{name} is {values.dtype}; give numbers")
     if values.dtype not in (np.float32, np.float64):
         values = values.astype(np.float64)
+    values = np.ascontiguousarray(values)
     # One pass that no bad value gets through; good ones that are stopped are told apart below.
     with np.errstate(over="ignore", invalid="ignore"):
         surely_fine = bool(np.vdot(values, values) < _LARGEST**2)
