@@ -262,6 +262,29 @@ def test_mean_actions_do_not_depend_on_chance() -> None:
     assert drawn.std(1).min() > 0.05
 
 
+@pytest.mark.parametrize("kind", [RandomBacktrackingModel, ForwardModel])
+@pytest.mark.parametrize("grid", [None, (1, 6)])
+def test_the_ablations_do_discrete_worlds_too(kind: Any, grid: Any) -> None:
+    """In a corridor the earlier state and the action say the later one, but for the first cell."""
+    seen = cells(2000)
+    model = kind(Discrete(6), Discrete(2), hidden=(32,), learning_rate=1e-2, grid=grid)
+    model.fit(seen, 300, rng=0)
+    if kind is ForwardModel:
+        assert model.log_prob(seen.state, seen.action, seen.next_state).min() > -0.2
+        traces = model.sample_traces(np.array([1]), lambda s: np.ones(len(s), int), 3, 4, rng=0)
+        np.testing.assert_array_equal(traces.states, [[4, 3, 2, 1]] * 4)
+        np.testing.assert_array_equal(traces.actions, 1)
+    else:
+        inner = seen.take((seen.next_state > 0) & (seen.next_state < 5))
+        log_prob = model.log_prob(inner.state, inner.action, inner.next_state)
+        np.testing.assert_allclose(log_prob, np.log(0.5), atol=0.2)
+        traces = model.sample_traces(np.array([3]), 1, 2000, rng=0)
+        assert traces.actions.mean() == pytest.approx(0.5, abs=0.05)
+    for k in range(traces.actions.shape[1]):
+        asked = model.log_prob(traces.states[:, k + 1], traces.actions[:, k], traces.states[:, k])
+        np.testing.assert_allclose(traces.log_prob[:, k], asked, atol=1e-5)
+
+
 def test_a_grid_never_recalls_what_lies_outside() -> None:
     code = GridState(2, 3, 1, torch.device("cpu"))
     anchor = torch.tensor([0, 4])
@@ -355,6 +378,9 @@ def test_a_file_of_other_spaces_kinds_or_shapes_is_refused(tmp_path: Path) -> No
         write(tmp_path / "m", model._description(), stream, {**good, name: bad})
         with pytest.raises(ValueError, match=message):
             model.load(tmp_path / "m")
+    write(tmp_path / "m", model._description(), {"observed": True, "rng": {}}, good)
+    with pytest.raises(ValueError, match="no state of a random stream"):
+        model.load(tmp_path / "m")
     assert fingerprint(model) == before
 
 
@@ -447,6 +473,8 @@ def test_a_density_that_overflows_changes_nothing() -> None:
         ),
         (lambda: made("discrete")[0].log_prob([0], [0], [-1]), "row 0: next_state -1 is not there"),
         (lambda: made("discrete")[0].log_prob([0.5], [0], [0]), "state is float64; give integers"),
+        (lambda: made("vectors")[0].fit(vectors(), 3, 0), "batch_size is 0; give 1 or more"),
+        (lambda: made("vectors")[0].fit(vectors(), -1), "steps is -1; give 0 or more"),
         (lambda: made("discrete")[0].sample_traces([7], 1, 1), "row 0: end_state 7"),
         (lambda: made("vectors")[0].sample_traces(np.zeros(3), 1, 1), r"give \[T, 3\]"),
         (lambda: made("vectors")[0].sample_traces(np.zeros((1, 3)), -1, 1), "length is -1"),

@@ -68,6 +68,13 @@ def of_member(values: Tensor, member: Tensor) -> Tensor:
     return values[member, torch.arange(len(member), device=member.device)]
 
 
+def _choice(weights: Tensor, generator: torch.Generator, likeliest: bool) -> Tensor:
+    """weights: [B, choices] -> int64 [B]"""
+    if likeliest:
+        return weights.argmax(-1)
+    return torch.multinomial(weights, 1, generator=generator)[:, 0]
+
+
 class Categorical(Head):
     """Outputs are logits; -inf excludes a choice."""
 
@@ -90,10 +97,7 @@ class Categorical(Head):
     def draw(
         self, outputs: Tensor, member: Tensor, generator: torch.Generator, mean: bool = False
     ) -> Tensor:
-        logits = of_member(outputs, member)
-        if mean:
-            return logits.argmax(-1)
-        return torch.multinomial(torch.softmax(logits, -1), 1, generator=generator)[:, 0]
+        return _choice(torch.softmax(of_member(outputs, member), -1), generator, mean)
 
 
 class Gaussians(Head):
@@ -185,8 +189,7 @@ class Gaussians(Head):
             means, log_std = means[:, 0], log_std[:, 0]
         else:
             weights = of_member(log_weights, member).exp()
-            drawn = torch.multinomial(weights, 1, generator=generator)[:, 0]
-            component = weights.argmax(-1) if mean else drawn
+            component = _choice(weights, generator, mean)
             row = torch.arange(len(component), device=component.device)
             means, log_std = means[row, component], log_std[row, component]
         if mean:

@@ -115,8 +115,8 @@ class RandomBacktrackingModel(LearnedBacktrackingModel):
         if not space.is_bounded():
             raise ValueError(f"action_space is {space}; give bounds to draw actions between")
         low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-        self._low, self._range = (
-            torch.tensor(part, device=self.device).float() for part in (low, high - low)
+        self._low, self._high = (
+            torch.tensor(part, device=self.device).float() for part in (low, high)
         )
         self._log_uniform = -float(np.log(high - low).sum())
 
@@ -144,5 +144,5 @@ class RandomBacktrackingModel(LearnedBacktrackingModel):
             action = torch.randint(int(space.n), (rows,), generator=generator, device=device)
         else:
             drawn = torch.rand((rows, *space.shape), generator=generator, device=device)
-            action = self._low + drawn * self._range
+            action = torch.lerp(self._low, self._high, drawn)
         return action, torch.full((1, rows), self._log_uniform, device=device)

@@ -143,6 +143,9 @@ class TransitionModel:
         stream where left out.
         returns float64 [steps], what `update` returns; raises what it raises
         """
+        for name, given, least in (("steps", steps, 0), ("batch_size", batch_size, 1)):
+            if given < least:
+                raise ValueError(f"{name} is {given}; give {least} or more")
         transitions = self._checked_batch(transitions)
         rng = self._stream(rng)
         if not self._observed:
@@ -327,7 +330,10 @@ class TransitionModel:
         """
         stream, tensors = saving.read(Path(path), self._description(), self._tensors())
         rng = np.random.default_rng()
-        rng.bit_generator.state = stream["rng"]
+        try:
+            rng.bit_generator.state = stream["rng"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} has no state of a random stream; train anew") from error
         self._rng, self._observed = rng, bool(stream["observed"])
         for name, tensor in self._tensors().items():
             if not name.startswith("normaliser"):
