@@ -171,6 +171,15 @@ def test_what_is_not_held_ready_is_encoded_as_it_is_drawn(monkeypatch: pytest.Mo
     np.testing.assert_array_equal(*found)
 
 
+def test_many_rows_are_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = made("ensemble")
+    whole = model.log_prob(seen.state, seen.action, seen.next_state)
+    monkeypatch.setattr("delegate.recall.learning._SCORED_AT_ONCE", 10)
+    parts = model.log_prob(seen.state, seen.action, seen.next_state)
+    np.testing.assert_allclose(parts, whole, rtol=1e-5)
+    assert model.log_prob(seen.state[:0], seen.action[:0], seen.next_state[:0]).shape == (0,)
+
+
 def test_a_density_of_an_ensemble_is_the_mean_of_its_members() -> None:
     whole, seen = made("ensemble")
     whole.fit(seen, 30, rng=0)

@@ -24,7 +24,9 @@ class RecallModelConfig(BaseModel):
     by one of them throughout"""
     learn_action_variance: bool = False
     """learn a variance for each dimension of a Box action; otherwise it is 1, in units of the
-    standard deviation of the actions observed"""
+    standard deviation of the actions observed. On HalfCheetah-v5 with uniform actions traces
+    drawn with variance 1 leave the `support` after 3 steps of 20, with learned variance after
+    13, and with mean actions hardly ever"""
     state_variance_from_input: bool = False
     """let the network say the variance of the change of a Box state; otherwise each dimension
     has one, learned"""

@@ -35,8 +35,7 @@ class ForwardModel(TransitionModel):
         layout: np.ndarray | None = None,
     ) -> np.ndarray:
         """log p(next_state | state, action), float64 [B]; arrays as in Transitions."""
-        seen = self._checked(Transitions(state, action, next_state, goal, layout))
-        return self._log_density(self._encode(seen)).cpu().numpy()
+        return self._log_prob(Transitions(state, action, next_state, goal, layout))
 
     @torch.no_grad()
     def sample_traces(

@@ -40,8 +40,7 @@ class LearnedBacktrackingModel(TransitionModel, BacktrackingModel):
 
         Arrays as in Transitions. Raises ValueError or IndexError for what cannot be a transition.
         """
-        seen = self._checked(Transitions(state, action, next_state, goal, layout))
-        return self._log_density(self._encode(seen)).cpu().numpy()
+        return self._log_prob(Transitions(state, action, next_state, goal, layout))
 
     @torch.no_grad()
     def sample_traces(

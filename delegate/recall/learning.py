@@ -23,10 +23,16 @@ from delegate.recall.transitions import (
     checked_conditions,
     checked_space,
     checked_transitions,
+    space_size,
 )
 
 _ENCODED_AT_ONCE = 1 << 25
 """numbers that `fit` holds ready for the networks; bounds its memory to 128 MiB"""
+
+_SCORED_AT_ONCE = 1 << 16
+"""rows that `log_prob` holds at a time"""
+_OVERFLOW = 1e9
+"""nats above which a step would spoil the moments of the optimiser, or the networks"""
 
 Rng = np.random.Generator | int | None
 
@@ -125,11 +131,11 @@ class TransitionModel:
         self._observed = True
 
     def update(self, batch: Transitions) -> float:
-        """One step of the optimiser; returns the mean of -log density before it (nats, in the
-        units of the data).
+        """One step of the optimiser; returns the mean over rows and members of -log density
+        before it (nats, in the units of the data). `observe` first.
 
-        Raises ValueError for transitions that cannot be learned from, FloatingPointError where
-        the density overflows; the model is then as it was.
+        Raises ValueError or IndexError for transitions that cannot be learned from,
+        FloatingPointError where the density overflows; the model is then as it was.
         """
         encoded = self._encode(self._checked_batch(batch))
         return self._step(encoded.for_all(self.config.members))
@@ -141,7 +147,8 @@ class TransitionModel:
 
         Observes the transitions first where nothing was observed yet. rng: the model's own
         stream where left out.
-        returns float64 [steps], what `update` returns; raises what it raises
+        returns float64 [steps], what `update` returns; raises what it raises, before the first
+        step where transitions cannot be learned from
         """
         for name, given, least in (("steps", steps, 0), ("batch_size", batch_size, 1)):
             if given < least:
@@ -176,7 +183,7 @@ class TransitionModel:
             self._action_network.backward(layers, gradient)
             loss = loss + of_action
         nll = float(loss) / self.config.members
-        if not math.isfinite(nll):
+        if not abs(nll) < _OVERFLOW:
             raise FloatingPointError(
                 f"the mean of -log density is {nll}; observe transitions of this range, or leave "
                 "out those far from all others"
@@ -190,6 +197,14 @@ class TransitionModel:
     @property
     def _log_volume(self) -> float:
         return self._states.log_volume + (self._actions.log_volume if self._learns_actions else 0.0)
+
+    def _log_prob(self, seen: Transitions) -> np.ndarray:
+        seen = self._checked(seen)
+        found = [
+            self._log_density(self._encode(seen.take(slice(first, first + _SCORED_AT_ONCE))))
+            for first in range(0, len(seen), _SCORED_AT_ONCE)
+        ]
+        return torch.cat(found).cpu().numpy() if found else np.zeros(0)
 
     @torch.no_grad()
     def _log_density(self, encoded: Encoded) -> Tensor:
@@ -245,12 +260,8 @@ class TransitionModel:
         return (starts.float() if starts.is_floating_point() else starts), (goals, layouts)
 
     def _encode(self, seen: Transitions) -> Encoded:
-        known, missing = self._anchor_and_other(seen)
-        anchor, other = (
-            torch.tensor(known, device=self.device),
-            torch.tensor(missing, device=self.device),
-        )
-        action = torch.tensor(seen.action, device=self.device)
+        columns = (*self._anchor_and_other(seen), seen.action)
+        anchor, other, action = (torch.tensor(column, device=self.device) for column in columns)
         context = self._seen(anchor, self._given(seen.goal), self._given(seen.layout))
         inputs = torch.cat([context, self._actions.features(action)], 1)
         choices = self._states.choices(anchor)
@@ -296,10 +307,7 @@ class TransitionModel:
 
     def _description(self) -> dict[str, Any]:
         spaces = {"state_space": self.state_space, "action_space": self.action_space}
-        sizes = {
-            name: f"{type(space).__name__} of {space.shape[0] if space.shape else int(space.n)}"  # type: ignore[union-attr]
-            for name, space in spaces.items()
-        }
+        sizes = {name: space_size(space) for name, space in spaces.items()}
         return {"model": type(self).__name__, **sizes, **self.config.model_dump(mode="json")}
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -329,12 +337,7 @@ class TransitionModel:
         spaces or shapes; this one is then as it was.
         """
         stream, tensors = saving.read(Path(path), self._description(), self._tensors())
-        rng = np.random.default_rng()
-        try:
-            rng.bit_generator.state = stream["rng"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} has no state of a random stream; train anew") from error
-        self._rng, self._observed = rng, bool(stream["observed"])
+        self._rng, self._observed = saving.stream_from(path, stream["rng"]), stream["observed"]
         for name, tensor in self._tensors().items():
             if not name.startswith("normaliser"):
                 tensor.copy_(tensors[name])

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,3 +68,13 @@ def read(
         if saved[name].dtype != tensors[name].dtype or not torch.isfinite(saved[name]).all():
             raise ValueError(f"{path}: {name} is {saved[name].dtype} or not finite; train anew")
     return stream, saved
+
+
+def stream_from(path: str | Path, state: dict[str, Any]) -> np.random.Generator:
+    """A random stream that stands where the one in the file stood."""
+    rng = np.random.default_rng()
+    try:
+        rng.bit_generator.state = state
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} has no state of a random stream; train anew") from error
+    return rng

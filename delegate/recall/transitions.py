@@ -31,8 +31,8 @@ class Transitions:
     def __len__(self) -> int:
         return len(self.state)
 
-    def take(self, rows: np.ndarray) -> Transitions:
-        """Those rows alone; rows: int [n] or bool [T]."""
+    def take(self, rows: np.ndarray | slice) -> Transitions:
+        """Those rows alone; rows: int [n], bool [T] or a slice."""
         return Transitions(
             self.state[rows],
             self.action[rows],
@@ -85,6 +85,12 @@ def checked_space(name: str, space: gymnasium.Space) -> Space:
         f"{name} is {space}; give a Box of one dimension or a Discrete that starts at 0, "
         "flattening what has more"
     )
+
+
+def space_size(space: Space) -> str:
+    """The kind of a space and how large it is, in words."""
+    size = space.shape[0] if isinstance(space, gymnasium.spaces.Box) else int(space.n)
+    return f"{type(space).__name__} of {size}"
 
 
 def checked_column(name: str, values: np.ndarray, space: Space, rows: int | None) -> np.ndarray:
