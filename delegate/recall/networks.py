@@ -101,6 +101,7 @@ class Mlp:
             if depth:
                 gradient = torch.bmm(gradient, weight.transpose(1, 2))
                 if self.activation == "relu":
-                    gradient = torch.ops.aten.threshold_backward(gradient, inputs, 0)
+                    threshold = torch.ops.aten.threshold_backward.grad_input
+                    threshold(gradient, inputs, 0, grad_input=gradient)
                 else:
-                    gradient = torch.ops.aten.tanh_backward(gradient, inputs)
+                    torch.ops.aten.tanh_backward.grad_input(gradient, inputs, grad_input=gradient)
