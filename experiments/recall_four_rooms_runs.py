@@ -21,7 +21,7 @@ import envs
 from delegate import StableVecEnv, store
 from delegate.recall import ExactBacktrackingModel
 from delegate.recall.callback import RecallTraces
-from delegate.recall.learned import LearnedBacktrackingModel, RandomBacktrackingModel
+from delegate.recall.learned import RandomBacktrackingModel
 
 BINS = 100
 """points of a curve"""
@@ -88,7 +88,11 @@ def play(run: Run, folder: Path) -> Path:
     if run.prioritized is not None:
         extra.append(PrioritizedUpdates(run.prioritized, run.seed))
     if run.recall is not None:
-        extra.append(RecallTraces(model=backtracking(run, world), seed=run.seed, **run.recall))
+        settings = {"grid": (run.size, run.size)}
+        model_ = backtracking(run, world)
+        extra.append(
+            RecallTraces(model=model_, model_settings=settings, seed=run.seed, **run.recall)
+        )
     model.learn(run.steps, callback=CallbackList([watch, *extra]))
     record = {
         "run": run.model_dump(mode="json"),
@@ -107,9 +111,8 @@ def backtracking(run: Run, world: Any) -> Any:
     if run.model == "exact":
         return ExactBacktrackingModel(world.transition_table())
     if run.model == "random":
-        return RandomBacktrackingModel(
-            LearnedBacktrackingModel(world.single_observation_space, world.single_action_space)
-        )
+        spaces = world.single_observation_space, world.single_action_space
+        return RandomBacktrackingModel(*spaces, seed=run.seed, grid=(run.size, run.size))
     return None
 
 
@@ -137,7 +140,9 @@ class Watch(BaseCallback):
         when = np.array([step for step, _ in self._ended])
         reached = np.array([each for _, each in self._ended], float)
         bins = np.minimum((when - 1) * BINS // self.run.steps, BINS - 1)
-        return [float(reached[bins == n].mean()) if (bins == n).any() else None for n in range(BINS)]
+        return [
+            float(reached[bins == n].mean()) if (bins == n).any() else None for n in range(BINS)
+        ]
 
 
 class PrioritizedUpdates(BaseCallback):
@@ -179,8 +184,13 @@ class PrioritizedUpdates(BaseCallback):
         if size < self.settings.batch or self._updates % self.settings.every:
             return
         drawn = self._replay.sample(self.settings.batch, self.settings.beta)
-        policy, flat = self.model.policy, {name: array[:, 0] for name, array in drawn.items() if array.ndim > 1}
-        state, after = (policy.obs_to_tensor(flat[n].astype(np.int64))[0] for n in ("obs", "next_obs"))
+        policy, flat = (
+            self.model.policy,
+            {name: array[:, 0] for name, array in drawn.items() if array.ndim > 1},
+        )
+        state, after = (
+            policy.obs_to_tensor(flat[n].astype(np.int64))[0] for n in ("obs", "next_obs")
+        )
         action = torch.as_tensor(flat["act"].astype(np.int64))
         weight = torch.as_tensor(drawn["weights"], dtype=torch.float32)
         values, log_prob, _ = policy.evaluate_actions(state, action)

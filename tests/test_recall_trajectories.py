@@ -8,18 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delegate.recall.targets import choose, most, worth
-from delegate.recall.trajectories import TrajectoryBuffer, Transitions
+from delegate.recall.trajectories import Steps, TrajectoryBuffer
+from delegate.recall.transitions import Transitions
 
-ROWS, DISCOUNT = 2, 0.5
+ROWS, DISCOUNT, STEP = 2, 0.5, np.array([1.0, 0.0])
 
 
 def fill(buffer: TrajectoryBuffer, over: list[tuple[bool, bool]]) -> list[dict[str, float]]:
-    """Step t of row r goes from state (t, r) to (t + 1, r) with reward t + 10 r; as a plain list."""
+    """Step t of row r leads from (t, r) to (t + 1, r) with reward t + 10 r; as a plain list."""
     plain, number, started = [], [0, 1], 2
     for t, ends in enumerate(over):
         state = np.array([[t, 0.0], [t, 1.0]])
         reward = np.array([t, t + 10.0])
-        buffer.add(state, np.array([t, -t]), state + [1, 0], reward, np.array(ends))
+        buffer.add(state, np.array([t, -t]), state + STEP, reward, np.array(ends))
         for row in range(ROWS):
             plain.append({"t": t, "row": row, "reward": reward[row], "number": number[row]})
         for row in np.flatnonzero(ends):
@@ -58,9 +59,10 @@ def test_the_best_are_those_of_a_plain_list(
     ranked = sorted(numbers, key=lambda n: (-gained[n], n))
     chosen = ranked[: max(1, round(share * len(ranked)))]
     expected = sorted((s["t"], s["row"]) for s in there if s["number"] in chosen)
-    found, to_go = buffer.best(share, latest)
+    best = buffer.best(share, latest)
+    found, to_go = best.transitions, best.to_go
     assert sorted(map(tuple, found.state.astype(int).tolist())) == expected
-    np.testing.assert_array_equal(found.next_state, found.state + [1, 0])
+    np.testing.assert_array_equal(found.next_state, found.state + STEP)
     np.testing.assert_array_equal(found.action, found.state[:, 0] * (1 - 2 * found.state[:, 1]))
     for (t, row), value in zip(found.state.astype(int).tolist(), to_go, strict=True):
         mine = next(s for s in plain if (s["t"], s["row"]) == (t, row))
@@ -92,7 +94,7 @@ def test_what_does_not_fit_changes_nothing() -> None:
     fill(one, [(True, True)] * 3)
     before = {name: array.copy() for name, array in one.state_arrays().items()}
     wide = TrajectoryBuffer(12, ROWS, np.zeros(3), np.zeros((), np.int64), DISCOUNT)
-    with pytest.raises(ValueError, match="state has shape .* does not fit"):
+    with pytest.raises(ValueError, match=r"state has shape .* does not fit"):
         one.load(wide.state_arrays())
     large = empty(14)
     fill(large, [(True, True)] * 7)
@@ -106,13 +108,13 @@ def test_what_does_not_fit_changes_nothing() -> None:
 
 def test_targets() -> None:
     state = np.arange(10.0)[:, None]
-    steps = Transitions(state, np.zeros(10), state + 1, np.array([5.0, *[0.0] * 9]))
-    to_go, rng = np.arange(10.0), np.random.default_rng(0)
+    reward, rng = np.array([5.0, *[0.0] * 9]), np.random.default_rng(0)
+    steps = Steps(Transitions(state, np.zeros(10), state + 1), reward, np.arange(10.0))
 
     def value(states: np.ndarray) -> np.ndarray:
         return -states[:, 0]
 
-    by = {name: worth(name, steps, to_go, value) for name in ("critic", "reward", "return")}
+    by = {name: worth(name, steps, value) for name in ("critic", "reward", "return")}
     assert {name: int(most(array, 0.1)[0]) for name, array in by.items()} == {
         "critic": 0,
         "reward": 0,
@@ -122,4 +124,6 @@ def test_targets() -> None:
     assert set(chosen[:, 0]) == {9.0, 10.0}, "the states entered"
     given_states = np.array([[3.0], [4.0]])
     assert set(choose(given_states, steps, None, 0.1, 50, rng)[:, 0]) == {3.0, 4.0}
-    assert choose(lambda n, r: np.full((n, 1), 7.0), steps, None, 0.1, 5, rng).tolist() == [[7.0]] * 5
+    assert (
+        choose(lambda n, r: np.full((n, 1), 7.0), steps, None, 0.1, 5, rng).tolist() == [[7.0]] * 5
+    )

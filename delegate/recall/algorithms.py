@@ -64,7 +64,7 @@ class Learner(ABC):
         return float((after - before).pow(2).mean() / 2)
 
     def _tensor(self, observation: np.ndarray) -> Tensor:
-        return self.model.policy.obs_to_tensor(observation)[0]  # type: ignore[no-any-return]
+        return self.model.policy.obs_to_tensor(observation)[0]
 
 
 class ActorCritic(Learner):
@@ -72,7 +72,7 @@ class ActorCritic(Learner):
     recalled says where to go, not how sure to be."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        return self.model.policy.parameters()  # type: ignore[no-any-return]
+        return self.model.policy.parameters()
 
     def losses(self, observation: np.ndarray, action: np.ndarray) -> Tensor:
         policy = self.model.policy
@@ -89,13 +89,13 @@ class ActorCritic(Learner):
     def value(self, observation: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             value = self.model.policy.predict_values(self._tensor(observation))
-        return value.double().cpu().numpy().ravel()  # type: ignore[no-any-return]
+        return value.double().cpu().numpy().ravel()
 
     def distribution(self, observation: np.ndarray) -> Tensor:
         with torch.no_grad():
             inner = self.model.policy.get_distribution(self._tensor(observation)).distribution
             if isinstance(self.model.action_space, Discrete):
-                return inner.logits  # type: ignore[no-any-return]
+                return inner.logits
             return torch.stack([inner.mean, inner.stddev])
 
     def divergence(self, before: Tensor, after: Tensor) -> float:
@@ -109,7 +109,7 @@ class SoftActorCritic(Learner):
     """SAC."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        return self.model.actor.parameters()  # type: ignore[no-any-return]
+        return self.model.actor.parameters()
 
     def losses(self, observation: np.ndarray, action: np.ndarray) -> Tensor:
         actor = self.model.actor
@@ -117,7 +117,7 @@ class SoftActorCritic(Learner):
         distribution = actor.action_dist.proba_distribution(mean, log_std, **more)
         scaled = np.clip(self.model.policy.scale_action(action), ATANH_ROOM - 1, 1 - ATANH_ROOM)
         wanted = torch.as_tensor(scaled, dtype=torch.float32, device=actor.device)
-        return -distribution.log_prob(wanted)  # type: ignore[no-any-return]
+        return -distribution.log_prob(wanted)
 
     def value(self, observation: np.ndarray) -> np.ndarray:
         return _state_action_value(self.model, self._tensor(observation))
@@ -138,7 +138,7 @@ class DeterministicActor(Learner):
     """TD3 and DDPG."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        return self.model.actor.parameters()  # type: ignore[no-any-return]
+        return self.model.actor.parameters()
 
     def losses(self, observation: np.ndarray, action: np.ndarray) -> Tensor:
         scaled = self.model.policy.scale_action(action)
@@ -150,14 +150,14 @@ class DeterministicActor(Learner):
 
     def distribution(self, observation: np.ndarray) -> Tensor:
         with torch.no_grad():
-            return self.model.actor(self._tensor(observation))  # type: ignore[no-any-return]
+            return self.model.actor(self._tensor(observation))
 
 
 class QNetwork(Learner):
     """DQN."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        return self.model.q_net.parameters()  # type: ignore[no-any-return]
+        return self.model.q_net.parameters()
 
     def losses(self, observation: np.ndarray, action: np.ndarray) -> Tensor:
         value = self.model.q_net(self._tensor(observation))
@@ -168,21 +168,23 @@ class QNetwork(Learner):
     def value(self, observation: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             value = self.model.q_net(self._tensor(observation)).max(dim=1).values
-        return value.double().cpu().numpy()  # type: ignore[no-any-return]
+        return value.double().cpu().numpy()
 
     def distribution(self, observation: np.ndarray) -> Tensor:
         with torch.no_grad():
-            return self.model.q_net(self._tensor(observation))  # type: ignore[no-any-return]
+            return self.model.q_net(self._tensor(observation))
 
 
 def _state_action_value(model: Any, observation: Tensor) -> np.ndarray:
     """The smallest of the critics' values of what the actor would do, without its noise."""
     with torch.no_grad():
-        action = model.actor(observation, deterministic=True) if isinstance(
-            model, SAC
-        ) else model.actor(observation)
+        action = (
+            model.actor(observation, deterministic=True)
+            if isinstance(model, SAC)
+            else model.actor(observation)
+        )
         values = torch.cat(model.critic(observation, action), dim=1)
-        return values.min(dim=1).values.double().cpu().numpy()  # type: ignore[no-any-return]
+        return values.min(dim=1).values.double().cpu().numpy()
 
 
 def learner_of(model: BaseAlgorithm) -> Learner:
@@ -196,7 +198,9 @@ def learner_of(model: BaseAlgorithm) -> Learner:
         policy = model.policy
         if isinstance(policy, ActorCriticPolicy) and "Recurrent" not in name:
             if getattr(model, "use_sde", False):
-                raise TypeError(f"{name} explores with gSDE, which recall does not know; drop use_sde")
+                raise TypeError(
+                    f"{name} explores with gSDE, which recall does not know; drop use_sde"
+                )
             if "Maskable" not in name:
                 return ActorCritic(model)
     elif isinstance(model, SAC):
@@ -221,5 +225,7 @@ def check_spaces(model: BaseAlgorithm) -> None:
             f"observations {observation} cannot be recalled; recall needs a 1-D Box or Discrete: "
             "flatten dicts, or give features instead of images"
         )
-    if not isinstance(action, Discrete) and not (isinstance(action, Box) and len(action.shape) == 1):
+    if not isinstance(action, Discrete) and not (
+        isinstance(action, Box) and len(action.shape) == 1
+    ):
         raise TypeError(f"actions {action} cannot be recalled; recall needs a 1-D Box or Discrete")

@@ -9,6 +9,7 @@ Source: Goyal et al., Recall Traces (arXiv 1804.00379), algorithm 1.
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -22,9 +23,11 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from delegate.recall.algorithms import Learner, learner_of
 from delegate.recall.learned import LearnedBacktrackingModel
+from delegate.recall.learning import TransitionModel
 from delegate.recall.model import BacktrackingModel
 from delegate.recall.targets import Targets, choose, most, worth
-from delegate.recall.trajectories import TrajectoryBuffer, Transitions
+from delegate.recall.trajectories import TrajectoryBuffer
+from delegate.recall.transitions import Transitions
 
 
 class RecallConfig(BaseModel):
@@ -80,8 +83,8 @@ class RecallTraces(BaseCallback):
 
     length, count and the other settings of `RecallConfig`, by name
     targets_from: where traces end, see `delegate.recall.targets.Targets`
-    model: a BacktrackingModel to use instead of learning one; it is not trained
-    model_settings: of the LearnedBacktrackingModel that is learned otherwise
+    model: a BacktrackingModel to use instead of a new one; it learns on if it can
+    model_settings: of the new LearnedBacktrackingModel otherwise, see RecallModelConfig
     seed: of the model and of all that is drawn here; nothing is taken from the algorithm's own
     random numbers
 
@@ -93,6 +96,8 @@ class RecallTraces(BaseCallback):
     Raises TypeError for an algorithm or spaces that it does not know, ValueError naming the
     environment for observations that are not finite; nothing has been changed then.
     """
+
+    model: Any  # each algorithm has attributes of its own
 
     def __init__(
         self,
@@ -116,13 +121,14 @@ class RecallTraces(BaseCallback):
             )
         self.backtracking_model = model
         self.buffer: TrajectoryBuffer | None = None
-        self._given, self._model_settings = model is not None, dict(model_settings or {})
+        self._model_settings = dict(model_settings or {})
         self._seed = seed
         self._rng = np.random.default_rng([seed, 11])
         self._learner: Learner | None = None
         self._optimiser: torch.optim.Optimizer | None = None
         self._pending: dict[str, Any] | None = None
-        self._due, self._spent, self._began = 0, 0.0, 0.0
+        self._due, self._observed = 0, 0  # environment steps
+        self._spent, self._began = 0.0, 0.0
         self._shown: np.ndarray | None = None
 
     def _init_callback(self) -> None:
@@ -130,17 +136,21 @@ class RecallTraces(BaseCallback):
             return
         learner = learner_of(self.model)
         observation, action = self.model.observation_space, self.model.action_space
-        if not self._given and self.backtracking_model is None:
+        if self.backtracking_model is None:
             self.backtracking_model = LearnedBacktrackingModel(
-                observation, action, device=self.model.device, seed=self._seed, **self._model_settings
+                observation,
+                action,
+                device=self.model.device,
+                seed=self._seed,
+                **self._model_settings,
             )
         if self.buffer is None:
-            example = [
-                np.zeros((), np.int64) if isinstance(space, Discrete) else np.zeros(space.shape, np.float32)
-                for space in (observation, action)
-            ]
             self.buffer = TrajectoryBuffer(
-                self.config.buffer_size, self.model.n_envs, *example, discount=self.model.gamma
+                self.config.buffer_size,
+                self.model.n_envs,
+                _example(observation),
+                _example(action),
+                self.model.gamma,
             )
         optimiser = torch.optim.Adam(learner.parameters(), lr=self.config.learning_rate)
         if self._optimiser is not None:  # another algorithm of the same shapes goes on
@@ -198,12 +208,11 @@ class RecallTraces(BaseCallback):
         config, rng = self.config, self._rng
         assert self.buffer is not None
         assert self.backtracking_model is not None
-        steps, to_go = self.buffer.best(config.trajectories)
-        ranked = None
+        steps = self.buffer.best(config.trajectories)
         by = self.targets_from if isinstance(self.targets_from, str) else "critic"
-        ranked = worth(by, steps, to_go, self._value)
-        if isinstance(self.backtracking_model, LearnedBacktrackingModel) and not self._given:
-            self._learn(steps.take(most(ranked, config.states)))
+        ranked = worth(by, steps, self._value)
+        if isinstance(self.backtracking_model, TransitionModel):
+            self._learn(steps.transitions.take(most(ranked, config.states)))
         ends = choose(self.targets_from, steps, ranked, config.targets, config.count, rng)
         traces = self.backtracking_model.sample_traces(
             ends, config.length, 1, rng=rng, **self._how()
@@ -227,17 +236,14 @@ class RecallTraces(BaseCallback):
             weight /= max(weight.mean(), 1e-9)
         self._imitate(self._seen(state), action, weight)
 
-    def _learn(self, steps: Transitions) -> None:
+    def _learn(self, transitions: Transitions) -> None:
         model, config = self.backtracking_model, self.config
-        assert isinstance(model, LearnedBacktrackingModel)
-        losses = model.fit(
-            steps.state,
-            steps.action,
-            steps.next_state,
-            steps=config.model_updates,
-            batch_size=config.model_batch,
-            rng=self._rng,
-        )
+        assert self.buffer is not None
+        assert isinstance(model, TransitionModel)
+        new = self.buffer.latest(self.buffer.steps - self._observed)
+        model.observe(new.state, new.action, new.next_state)
+        self._observed = self.buffer.steps
+        losses = model.fit(transitions, config.model_updates, config.model_batch, self._rng)
         if len(losses):
             self.logger.record("recall/model_nll", float(np.mean(losses)))
 
@@ -253,7 +259,7 @@ class RecallTraces(BaseCallback):
             scale = torch.as_tensor(weight[chosen], dtype=loss.dtype, device=loss.device)
             loss = (loss * scale).mean()
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             losses.append(loss.item())
             divergence = learner.divergence(before, learner.distribution(observation))
@@ -282,15 +288,19 @@ class RecallTraces(BaseCallback):
         path = Path(path)
         saved = {
             "settings": self.config.model_dump_json(),
-            "buffer": {n: torch.from_numpy(a.copy()) for n, a in self.buffer.state_arrays().items()},
+            "buffer": {
+                n: torch.from_numpy(a.copy()) for n, a in self.buffer.state_arrays().items()
+            },
             "optimiser": self._optimiser.state_dict() if self._optimiser else {},
             "rng": self._rng.bit_generator.state,
             "due": self._due,
+            "observed": self._observed,
             "model": None,
         }
-        if isinstance(self.backtracking_model, LearnedBacktrackingModel) and not self._given:
-            saved["model"] = self.backtracking_model.state_dict()
         unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        if isinstance(self.backtracking_model, TransitionModel):
+            self.backtracking_model.save(unfinished)
+            saved["model"] = torch.from_numpy(np.fromfile(unfinished, np.uint8))
         torch.save(saved, unfinished)
         os.replace(unfinished, path)
 
@@ -303,8 +313,12 @@ class RecallTraces(BaseCallback):
         try:
             saved = torch.load(path, weights_only=True)
             self._pending = {name: saved[name] for name in _SAVED}
-        except (KeyError, RuntimeError, TypeError, EOFError, ValueError) as error:
-            raise ValueError(f"{path}: not what RecallTraces.save writes ({error})") from error
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # whatever a damaged file makes of the reader
+            raise ValueError(
+                f"{path}: not what RecallTraces.save writes, or damaged; give the file it wrote"
+            ) from error
         return self
 
     def _resume(self, saved: dict[str, Any]) -> None:
@@ -319,12 +333,13 @@ class RecallTraces(BaseCallback):
                 f"the saved policy optimiser does not fit this policy ({error}); resume with the "
                 "algorithm it was saved beside"
             ) from error
+        if isinstance(self.backtracking_model, TransitionModel) and saved["model"] is not None:
+            with tempfile.NamedTemporaryFile() as file:
+                file.write(saved["model"].numpy().tobytes())
+                file.flush()
+                self.backtracking_model.load(file.name)
         self.buffer.load(arrays)
-        if saved["model"] is not None and isinstance(
-            self.backtracking_model, LearnedBacktrackingModel
-        ):
-            self.backtracking_model.load_state_dict(saved["model"])
-        self._optimiser = fresh
+        self._optimiser, self._observed = fresh, saved["observed"]
         self._rng.bit_generator.state = saved["rng"]
         self._due = saved["due"]
 
@@ -363,4 +378,11 @@ class RecallTraces(BaseCallback):
             )
 
 
-_SAVED = ("settings", "buffer", "optimiser", "rng", "due", "model")
+def _example(space: Any) -> np.ndarray:
+    """A zero of that space, as it is remembered."""
+    if isinstance(space, Discrete):
+        return np.zeros((), np.int64)
+    return np.zeros(space.shape, np.float32)
+
+
+_SAVED = ("settings", "buffer", "optimiser", "rng", "due", "observed", "model")

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from delegate.recall.trajectories import Transitions
+from delegate.recall.trajectories import Steps
 
 Value = Callable[[np.ndarray], np.ndarray]
 """the critic: states [N, ...] -> float64 [N]"""
@@ -18,23 +18,16 @@ Targets = Literal["critic", "reward", "return"] | np.ndarray | GoalSource
 return: those after which most was earned, as it turned out · an array of states, or a source"""
 
 
-def worth(
-    targets: str, transitions: Transitions, to_go: np.ndarray, value: Value
-) -> np.ndarray:
-    """How much each state entered is worth as a target. float64 [N]
-
-    to_go: float64 [N], discounted rewards from each step on
-    """
+def worth(targets: str, steps: Steps, value: Value) -> np.ndarray:
+    """How much each state entered is worth as a target. float64 [N]"""
     if targets == "critic":
-        return value(transitions.next_state)
-    if targets == "reward":
-        return transitions.reward
-    return to_go
+        return value(steps.transitions.next_state)
+    return steps.reward if targets == "reward" else steps.to_go
 
 
 def choose(
     targets: Targets,
-    transitions: Transitions,
+    steps: Steps,
     worth: np.ndarray | None,
     top: float,
     count: int,
@@ -50,7 +43,7 @@ def choose(
         return targets[rng.integers(0, len(targets), count)]
     assert worth is not None
     best = most(worth, top)
-    return transitions.next_state[best[rng.integers(0, len(best), count)]]
+    return steps.transitions.next_state[best[rng.integers(0, len(best), count)]]
 
 
 def most(worth: np.ndarray, share: float) -> np.ndarray:

@@ -7,24 +7,22 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import lfilter
 
+from delegate.recall.transitions import Transitions
+
 
 @dataclass(frozen=True)
-class Transitions:
-    """N steps. state, next_state: [N, ...] · action: [N, ...] · reward: float64 [N]"""
+class Steps:
+    """N steps of trajectories.
 
-    state: np.ndarray
-    action: np.ndarray
-    next_state: np.ndarray
+    reward, to_go: float64 [N], of the step, and discounted from it on to the end
+    """
+
+    transitions: Transitions
     reward: np.ndarray
+    to_go: np.ndarray
 
     def __len__(self) -> int:
         return len(self.reward)
-
-    def take(self, index: np.ndarray) -> Transitions:
-        """Those steps. index: int [n] or bool [N]"""
-        return Transitions(
-            self.state[index], self.action[index], self.next_state[index], self.reward[index]
-        )
 
 
 class TrajectoryBuffer:
@@ -92,14 +90,11 @@ class TrajectoryBuffer:
         for row in np.flatnonzero(over).tolist():
             self._finish(row)
 
-    def best(
-        self, trajectories: float = 1.0, latest: int | None = None
-    ) -> tuple[Transitions, np.ndarray]:
-        """The steps of the best share of the finished trajectories, and what each led to.
+    def best(self, trajectories: float = 1.0, latest: int | None = None) -> Steps:
+        """The steps of the best share of the finished trajectories.
 
         trajectories: share by return, in (0, 1], at least one · latest: only the last so many
         transitions; None for all that are kept
-        returns the transitions and float64 [N], the discounted rewards that followed each step
         Raises ValueError when no trajectory is over yet.
         """
         owner = self._arrays["trajectory"][: len(self)]
@@ -115,8 +110,13 @@ class TrajectoryBuffer:
         count = max(1, round(trajectories * len(done)))
         chosen = np.array(done)[np.argsort(-returns, kind="stable")[:count]]
         index = np.flatnonzero(np.isin(owner, chosen) & recent)
-        arrays = {name: self._arrays[name][index] for name in _STEP}
-        return Transitions(**arrays), self._arrays["to_go"][index]
+        return Steps(
+            self._transitions(index), self._arrays["reward"][index], self._arrays["to_go"][index]
+        )
+
+    def latest(self, count: int) -> Transitions:
+        """The last so many transitions that are kept, finished trajectory or not."""
+        return self._transitions(np.flatnonzero(self._recent(count)))
 
     @property
     def steps(self) -> int:
@@ -167,6 +167,9 @@ class TrajectoryBuffer:
         pairs = zip(arrays["finished"].tolist(), arrays["returns"].tolist(), strict=True)
         self._returns = dict(pairs)
 
+    def _transitions(self, index: np.ndarray) -> Transitions:
+        return Transitions(*(self._arrays[name][index] for name in _STEP))
+
     def _finish(self, row: int) -> None:
         number = int(self._open["number"][row])
         self._returns[number] = float(self._open["gained"][row])
@@ -198,4 +201,4 @@ class TrajectoryBuffer:
         return self._age(everything) < -(-latest // self.rows)
 
 
-_STEP = ("state", "action", "next_state", "reward")
+_STEP = ("state", "action", "next_state")
