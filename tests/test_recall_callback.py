@@ -16,10 +16,9 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import envs
-from delegate import StableVecEnv
+from delegate import RecallTraces, StableVecEnv
 from delegate.recall import ExactBacktrackingModel
 from delegate.recall.algorithms import learner_of
-from delegate.recall.callback import RecallTraces
 
 SMALL = {"net_arch": [16]}
 ON = {"n_steps": 32}
