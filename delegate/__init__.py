@@ -2,7 +2,8 @@
 
 The engine for users of Gymnasium: `Backtrack` and `VectorBacktrack` add going back to the
 actions of a world; `StatefulVectorEnv` is such a world, `Snapshot` a moment of it.
-`StableVecEnv` shows either to Stable-Baselines3, which the extra `sb3` installs.
+`StableVecEnv` shows either to Stable-Baselines3, and `RecallTraces` is a callback for its
+algorithms; the extra `sb3` installs what they need.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
         VectorBacktrack,
     )
     from delegate.backtrack.stable_baselines import StableVecEnv as StableVecEnv
+    from delegate.recall.callback import RecallTraces as RecallTraces
 
-# StableVecEnv is not among them: a star import must work without Stable-Baselines3.
+# These two are not among them: a star import must work without Stable-Baselines3.
 __all__ = [
     "Backtrack",
     "BacktrackConfig",
@@ -45,4 +47,8 @@ def __getattr__(name: str) -> Any:
         from delegate.backtrack.stable_baselines import StableVecEnv
 
         return StableVecEnv
+    if name == "RecallTraces":
+        from delegate.recall.callback import RecallTraces
+
+        return RecallTraces
     raise AttributeError(f"module 'delegate' has no attribute {name!r}")

@@ -191,7 +191,7 @@ def bench(
     ] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="PART", help="grid, peers or going-back; all of them if left out"),
+        typer.Option(metavar="PART", help="grid, peers, going-back, recall; all if left out"),
     ] = None,
     task: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="a MuJoCo task; five if left out")

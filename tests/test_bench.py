@@ -117,7 +117,8 @@ def record() -> dict[str, Any]:
 
 def test_the_record_says_what_was_measured_and_with_what(record: dict[str, Any]) -> None:
     assert json.loads(json.dumps(record)) == json.loads(json.dumps(record, allow_nan=False))
-    assert {"commit", "versions", "machine", "settings", "grid", "mujoco", "memory"} == set(record)
+    parts = {"grid", "mujoco", "memory", "recall"}
+    assert {"commit", "versions", "machine", "settings"} | parts == set(record)
     assert {"python", "numpy", "gymnasium", "mujoco", "delegate"} <= set(record["versions"])
     assert record["settings"]["rows"] == 2
     found = record["mujoco"]["Hopper-v5"]
@@ -149,7 +150,7 @@ def figures(value: Any) -> list[dict[str, float]]:
 
 def test_every_figure_has_its_place_in_the_tables(record: dict[str, Any]) -> None:
     shown = dict(tables(record))
-    assert len(shown) == 5
+    assert len(shown) == 6
     for title, (heading, *body) in shown.items():
         assert body, title
         assert all(len(row) == len(heading) for row in body)
@@ -168,7 +169,7 @@ def test_without_envpool_the_remedy_is_named(record: dict[str, Any]) -> None:
 def test_parts_alone(record: dict[str, Any]) -> None:
     settings = Settings(parts=("grid",), rounds=1, seconds=0.002)
     assert {"grid"} == set(measure(settings, lambda *_: None)) & {"grid", "mujoco", "memory"}
-    assert set(PARTS) == {"grid", "peers", "going-back"}
+    assert set(PARTS) == {"grid", "peers", "going-back", "recall"}
     assert len(TASKS) == 5
 
 
@@ -188,7 +189,7 @@ def test_the_command_prints_json_or_tables(capfd: pytest.CaptureFixture[str]) ->
     ("words", "why"),
     [
         (["--task", "Hoper-v5"], "'Hoper-v5' cannot be measured; give HalfCheetah-v5, "),
-        (["--only", "all"], "'all' cannot be measured; give grid, peers, going-back"),
+        (["--only", "all"], "'all' cannot be measured; give grid, peers, going-back, recall"),
         (["--rows", "0"], "--rows"),
         (["--seconds", "nan"], "--seconds"),
     ],

@@ -21,9 +21,10 @@ from delegate.bench.going_back import (
 )
 from delegate.bench.grid import grid_figures
 from delegate.bench.peers import peer_figures
+from delegate.bench.recall import recall_figures
 
 TASKS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
-PARTS = ("grid", "peers", "going-back")
+PARTS = ("grid", "peers", "going-back", "recall")
 COMPARED = ("mujoco", "envpool", "torch")
 """packages beside those of `store.versions` whose speed is measured"""
 
@@ -102,6 +103,8 @@ def _jobs(settings: Settings) -> Iterator[Job]:
     if "going-back" in settings.parts and settings.tasks:
         largest = settings.tasks[-1]
         yield ("memory",), partial(memory_figures, make, largest, rows, settings.horizon)
+    if "recall" in settings.parts:
+        yield ("recall",), partial(recall_figures, rounds, seconds)
 
 
 def versions() -> dict[str, str]:

@@ -30,6 +30,10 @@ def tables(record: Mapping[str, Any]) -> Iterator[tuple[str, Table]]:
         yield "restoring one environment", _copies(tasks)
     if "memory" in record:
         yield "memory of going back", _memory(record["memory"])
+    if "recall" in record:
+        sizes = record["recall"]["sizes"]
+        title = f"learned backtracking model, {sizes['state']} + {sizes['action']} numbers"
+        yield f"{title}, batch {sizes['batch']}, one thread", _recall(record["recall"])
 
 
 def _grid(lines: list[dict[str, Any]]) -> Table:
@@ -110,6 +114,19 @@ def _memory(memory: Mapping[str, Any]) -> Table:
             f"{memory['mib_later']:.1f}",
         ],
     ]
+
+
+def _recall(recall: Mapping[str, Any]) -> Table:
+    table = [["", "us", "lowest-highest", "x products"]]
+    for name, took in recall["microseconds"].items():
+        spread = f"{took['low']:,.0f}-{took['high']:,.0f}"
+        ratio = _times(recall["times_the_products"].get(name))
+        table.append([name, f"{took['median']:,.0f}", spread, ratio])
+    speed = recall["traces_per_second"]
+    spread = f"{speed['low']:,.0f}-{speed['high']:,.0f}"
+    name = f"traces of {recall['sizes']['trace']} steps a second"
+    table.append([name, f"{speed['median']:,.0f}", spread, "-"])
+    return table
 
 
 def _count(figure: Mapping[str, float] | None) -> str:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from delegate.recall.model import BacktrackingModel
+from delegate.recall.model import FiniteBacktrackingModel
 
 Memory = dict[str, np.ndarray]
 """What a monitor or statistic remembers: named arrays [N, ...], one row a sub-episode."""
@@ -70,7 +70,7 @@ class World:
     features: what the feature monitors see of a state, given level and goal
     """
 
-    model: BacktrackingModel
+    model: FiniteBacktrackingModel
     features: FeatureFunction
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from delegate.recall.backward import Backward, backward_weights
-from delegate.recall.model import BacktrackingModel
+from delegate.recall.model import FiniteBacktrackingModel
 from delegate.recall.table import TransitionTable
 from delegate.recall.traces import Traces
 
@@ -19,7 +19,7 @@ _LOG_SAFE = -575.0
 """log of a probability (1e-250) that double precision holds with room to spare"""
 
 
-class ExactBacktrackingModel(BacktrackingModel):
+class ExactBacktrackingModel(FiniteBacktrackingModel):
     """q(s, a | s') = w(s, a) P(s' | s, a) / sum of the same over every (s, a) that leads to s'.
 
     w is the joint weight with which the remembered behaviour visits s and then takes a. With

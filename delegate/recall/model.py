@@ -10,10 +10,35 @@ from delegate.recall.traces import Traces
 
 
 class BacktrackingModel(ABC):
-    """q(s, a | s') over the states of a bank of levels, exact or learned.
+    """q(s, a | s'), exact or learned. Source: Recall Traces (arXiv 1804.00379), section 2."""
+
+    @abstractmethod
+    def log_prob(self, state: np.ndarray, action: np.ndarray, next_state: np.ndarray) -> np.ndarray:
+        """log q(state, action | next_state), float64 [B]; -inf off the model's support.
+
+        state, next_state: int [B] or float [B, d] · action: int [B] or float [B, d_a]
+        """
+
+    @abstractmethod
+    def sample_traces(
+        self,
+        end_state: np.ndarray,
+        length: int,
+        count: int,
+        *,
+        rng: np.random.Generator | int | None = None,
+    ) -> Traces:
+        """Recall `count` traces of up to `length` steps from each end state.
+
+        end_state: int [E] or float [E, d] · returns E * count traces, those of one end together
+        """
+
+
+class FiniteBacktrackingModel(BacktrackingModel):
+    """q(s, a | s') over the states of a bank of levels, every one of which can be enumerated.
 
     Wherever a method takes `level`, None means the only level of the bank; with several
-    levels it must be given. Source: Recall Traces (arXiv 1804.00379), section 2.
+    levels it must be given.
     """
 
     num_levels: int
@@ -73,7 +98,7 @@ class BacktrackingModel(ABC):
 
 
 def reachability(
-    model: BacktrackingModel,
+    model: FiniteBacktrackingModel,
     goal: np.ndarray,
     length: int,
     discount: float,

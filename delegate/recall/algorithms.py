@@ -1,0 +1,231 @@
+"""How each algorithm of Stable-Baselines3 is asked to do what was recalled.
+
+| algorithm | loss of an action a in a state s |
+|---|---|
+| A2C, PPO, TRPO | −log π(a given s) |
+| SAC | −log π(a given s), a within the squashed bounds |
+| TD3, DDPG | (π(s) − a)² / 2: −log of a Gaussian about the action, up to a constant |
+| DQN | max over b of [Q(s, b) + margin (b ≠ a)] − Q(s, a) |
+
+Sources: Goyal et al., Recall Traces (arXiv 1804.00379), for the first two; Fujimoto and Gu,
+A Minimalist Approach to Offline Reinforcement Learning (arXiv 2106.06860), for the third;
+Hester et al., Deep Q-learning from Demonstrations (arXiv 1704.03732), for the fourth.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete
+from stable_baselines3 import DQN, SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import Tensor, nn
+
+MARGIN = 0.8
+"""by how much a recalled action should be better than any other (DQN; that of the source)"""
+ATANH_ROOM = 1e-4
+"""recalled actions stay so far within squashed bounds, at which log-probabilities are infinite"""
+
+
+class Learner(ABC):
+    """One algorithm's policy and critic, as recall needs them.
+
+    Observations and actions are those of the environment, as arrays [N, ...]; observations are
+    normalised already, if the algorithm's are.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    @abstractmethod
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What imitation may change: the actor's."""
+
+    @abstractmethod
+    def losses(self, observation: np.ndarray, action: np.ndarray) -> Tensor:
+        """How far the policy is from doing that. [N], to be averaged and lowered"""
+
+    @abstractmethod
+    def value(self, observation: np.ndarray) -> np.ndarray:
+        """How much the critic expects from there (discounted return). float64 [N]"""
+
+    @abstractmethod
+    def distribution(self, observation: np.ndarray) -> Tensor:
+        """What the policy does there, as numbers for `divergence`. [N, ...]"""
+
+    def divergence(self, before: Tensor, after: Tensor) -> float:
+        """How far the policy has moved: mean squared change, or KL where there is one (nats)."""
+        return float((after - before).pow(2).mean() / 2)
+
+    def _tensor(self, observation: np.ndarray) -> Tensor:
+        return self.model.policy.obs_to_tensor(observation)[0]
+
+
+class ActorCritic(Learner):
+    """A2C, PPO and TRPO. A Gaussian's standard deviation is left to the algorithm: what was
+    recalled says where to go, not how sure to be."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return self.model.policy.parameters()
+
+    def losses(self, observation: np.ndarray, action: np.ndarray) -> Tensor:
+        policy = self.model.policy
+        distribution = policy.get_distribution(self._tensor(observation))
+        if isinstance(policy.action_space, Discrete):
+            return -distribution.log_prob(torch.as_tensor(action, device=policy.device))
+        if policy.squash_output:
+            action = policy.scale_action(action)
+        wanted = torch.as_tensor(action, dtype=torch.float32, device=policy.device)
+        gaussian = distribution.distribution
+        off = (wanted - gaussian.mean) / gaussian.stddev.detach()
+        return off.pow(2).sum(dim=1) / 2
+
+    def value(self, observation: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            value = self.model.policy.predict_values(self._tensor(observation))
+        return value.double().cpu().numpy().ravel()
+
+    def distribution(self, observation: np.ndarray) -> Tensor:
+        with torch.no_grad():
+            inner = self.model.policy.get_distribution(self._tensor(observation)).distribution
+            if isinstance(self.model.action_space, Discrete):
+                return inner.logits
+            return torch.stack([inner.mean, inner.stddev])
+
+    def divergence(self, before: Tensor, after: Tensor) -> float:
+        if isinstance(self.model.action_space, Discrete):
+            return float((before.exp() * (before - after)).sum(dim=1).mean())
+        off = (after[0] - before[0]) / before[1]
+        return float(off.pow(2).sum(dim=1).mean() / 2)
+
+
+class SoftActorCritic(Learner):
+    """SAC."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return self.model.actor.parameters()
+
+    def losses(self, observation: np.ndarray, action: np.ndarray) -> Tensor:
+        actor = self.model.actor
+        mean, log_std, more = actor.get_action_dist_params(self._tensor(observation))
+        distribution = actor.action_dist.proba_distribution(mean, log_std, **more)
+        scaled = np.clip(self.model.policy.scale_action(action), ATANH_ROOM - 1, 1 - ATANH_ROOM)
+        wanted = torch.as_tensor(scaled, dtype=torch.float32, device=actor.device)
+        return -distribution.log_prob(wanted)
+
+    def value(self, observation: np.ndarray) -> np.ndarray:
+        return _state_action_value(self.model, self._tensor(observation))
+
+    def distribution(self, observation: np.ndarray) -> Tensor:
+        with torch.no_grad():
+            mean, log_std, _ = self.model.actor.get_action_dist_params(self._tensor(observation))
+            return torch.stack([mean, log_std.expand_as(mean).exp()])
+
+    def divergence(self, before: Tensor, after: Tensor) -> float:
+        ratio = after[1] / before[1]
+        off = (after[0] - before[0]) / after[1]
+        divergence = ratio.log() + (ratio.pow(-2) + off.pow(2) - 1) / 2
+        return float(divergence.sum(dim=1).mean())
+
+
+class DeterministicActor(Learner):
+    """TD3 and DDPG."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return self.model.actor.parameters()
+
+    def losses(self, observation: np.ndarray, action: np.ndarray) -> Tensor:
+        scaled = self.model.policy.scale_action(action)
+        wanted = torch.as_tensor(scaled, dtype=torch.float32, device=self.model.device)
+        return (self.model.actor(self._tensor(observation)) - wanted).pow(2).sum(dim=1) / 2
+
+    def value(self, observation: np.ndarray) -> np.ndarray:
+        return _state_action_value(self.model, self._tensor(observation))
+
+    def distribution(self, observation: np.ndarray) -> Tensor:
+        with torch.no_grad():
+            return self.model.actor(self._tensor(observation))
+
+
+class QNetwork(Learner):
+    """DQN."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return self.model.q_net.parameters()
+
+    def losses(self, observation: np.ndarray, action: np.ndarray) -> Tensor:
+        value = self.model.q_net(self._tensor(observation))
+        index = torch.as_tensor(action, dtype=torch.int64, device=value.device).reshape(-1, 1)
+        margin = torch.full_like(value, MARGIN).scatter(1, index, 0.0)
+        return (value + margin).max(dim=1).values - value.gather(1, index)[:, 0]
+
+    def value(self, observation: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            value = self.model.q_net(self._tensor(observation)).max(dim=1).values
+        return value.double().cpu().numpy()
+
+    def distribution(self, observation: np.ndarray) -> Tensor:
+        with torch.no_grad():
+            return self.model.q_net(self._tensor(observation))
+
+
+def _state_action_value(model: Any, observation: Tensor) -> np.ndarray:
+    """The smallest of the critics' values of what the actor would do, without its noise."""
+    with torch.no_grad():
+        action = (
+            model.actor(observation, deterministic=True)
+            if isinstance(model, SAC)
+            else model.actor(observation)
+        )
+        values = torch.cat(model.critic(observation, action), dim=1)
+        return values.min(dim=1).values.double().cpu().numpy()
+
+
+def learner_of(model: BaseAlgorithm) -> Learner:
+    """The face of an algorithm.
+
+    Raises TypeError for an algorithm, a policy, or spaces that recall does not know.
+    """
+    check_spaces(model)
+    name = type(model).__name__
+    if isinstance(model, OnPolicyAlgorithm):
+        policy = model.policy
+        if isinstance(policy, ActorCriticPolicy) and "Recurrent" not in name:
+            if getattr(model, "use_sde", False):
+                raise TypeError(
+                    f"{name} explores with gSDE, which recall does not know; drop use_sde"
+                )
+            if "Maskable" not in name:
+                return ActorCritic(model)
+    elif isinstance(model, SAC):
+        if model.use_sde:
+            raise TypeError(f"{name} explores with gSDE, which recall does not know; drop use_sde")
+        return SoftActorCritic(model)
+    elif isinstance(model, TD3):
+        return DeterministicActor(model)
+    elif isinstance(model, DQN):
+        return QNetwork(model)
+    raise TypeError(
+        f"{name} is not among the algorithms recall knows: A2C, PPO, TRPO, SAC, TD3, DDPG, DQN"
+    )
+
+
+def check_spaces(model: BaseAlgorithm) -> None:
+    """Raise TypeError for observations that are not one vector or integer, or other actions."""
+    observation, action = model.observation_space, model.action_space
+    vector = isinstance(observation, Box) and len(observation.shape) == 1
+    if not vector and not isinstance(observation, Discrete):
+        raise TypeError(
+            f"observations {observation} cannot be recalled; recall needs a 1-D Box or Discrete: "
+            "flatten dicts, or give features instead of images"
+        )
+    if not isinstance(action, Discrete) and not (
+        isinstance(action, Box) and len(action.shape) == 1
+    ):
+        raise TypeError(f"actions {action} cannot be recalled; recall needs a 1-D Box or Discrete")

@@ -1,0 +1,49 @@
+"""Transitions as the networks take them, and what is read off several networks."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Encoded(NamedTuple):
+    """Rows as the networks take them; the first axis is 1 where all members see the same.
+
+    inputs: float32 [M or 1, B, width] · action, state: targets of the heads, likewise
+    choices: bool [M or 1, B, choices] or None
+    """
+
+    inputs: Tensor
+    action: Tensor
+    state: Tensor
+    choices: Tensor | None
+
+    def take(self, rows: Tensor) -> Encoded:
+        """rows: int64 [M, B], those of each member."""
+        flat, shape = rows.flatten(), rows.shape
+
+        def part(values: Tensor) -> Tensor:
+            return values[0].index_select(0, flat).view(*shape, *values.shape[2:])
+
+        choices = None if self.choices is None else part(self.choices)
+        return Encoded(part(self.inputs), part(self.action), part(self.state), choices)
+
+    def for_all(self, members: int) -> Encoded:
+        """The same rows for each member."""
+        return self._replace(inputs=self.inputs.expand(members, -1, -1))
+
+
+def mean_density(log_prob: Tensor) -> Tensor:
+    """log of the mean over members of exp of [M, B] -> float64 [B]."""
+    log_prob = log_prob.double()
+    if len(log_prob) == 1:
+        return log_prob[0]
+    return torch.logsumexp(log_prob, 0) - math.log(len(log_prob))
+
+
+def among(outputs: Tensor, choices: Tensor | None) -> Tensor:
+    """Logits [M, B, choices], -inf for what is no choice."""
+    return outputs if choices is None else outputs.masked_fill_(~choices, -math.inf)

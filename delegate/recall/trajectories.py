@@ -1,0 +1,204 @@
+"""What a policy did lately, by trajectory, and the best of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import lfilter
+
+from delegate.recall.transitions import Transitions
+
+
+@dataclass(frozen=True)
+class Steps:
+    """N steps of trajectories.
+
+    reward, to_go: float64 [N], of the step, and discounted from it on to the end
+    """
+
+    transitions: Transitions
+    reward: np.ndarray
+    to_go: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+
+class TrajectoryBuffer:
+    """The last `capacity` transitions of B environments, and what their trajectories returned.
+
+    A trajectory counts once it is over; its return is the undiscounted sum of all its rewards,
+    also of those that are no longer kept. Memory is taken at once and does not grow.
+    """
+
+    def __init__(
+        self, capacity: int, rows: int, state: np.ndarray, action: np.ndarray, discount: float
+    ) -> None:
+        """state, action: one example each, whose shapes and types matter · discount: of `to_go`"""
+        if capacity < rows:
+            raise ValueError(
+                f"a buffer of {capacity} transitions cannot hold a step of {rows} environments; "
+                "raise buffer_size"
+            )
+        self.capacity, self.rows, self.discount = capacity - capacity % rows, rows, discount
+        size = self.capacity
+        self._arrays: dict[str, np.ndarray] = {
+            "state": np.zeros((size, *state.shape), state.dtype),
+            "action": np.zeros((size, *action.shape), action.dtype),
+            "next_state": np.zeros((size, *state.shape), state.dtype),
+            "reward": np.zeros(size),
+            "trajectory": np.full(size, -1, np.int64),
+            "to_go": np.full(size, np.nan),
+        }
+        self._open = {
+            "number": np.arange(rows, dtype=np.int64),
+            "gained": np.zeros(rows),
+            "length": np.zeros(rows, np.int64),
+        }
+        self._returns: dict[int, float] = {}
+        # steps added, trajectories begun, returns left when they were last gone through
+        self._counts = np.array([0, rows, 0], np.int64)
+
+    def __len__(self) -> int:
+        return min(int(self._counts[0]) * self.rows, self.capacity)
+
+    def add(
+        self,
+        state: np.ndarray,
+        action: np.ndarray,
+        next_state: np.ndarray,
+        reward: np.ndarray,
+        over: np.ndarray,
+    ) -> None:
+        """One step of every environment. All [B, ...]; over: bool, the trajectory ends with it."""
+        first = int(self._counts[0]) * self.rows % self.capacity
+        slots = np.arange(first, first + self.rows)
+        values = {
+            "state": state,
+            "action": action,
+            "next_state": next_state,
+            "reward": reward,
+            "trajectory": self._open["number"],
+            "to_go": np.nan,
+        }
+        for name, value in values.items():
+            self._arrays[name][slots] = value
+        self._counts[0] += 1
+        self._open["gained"] += reward
+        self._open["length"] += 1
+        for row in np.flatnonzero(over).tolist():
+            self._finish(row)
+
+    def best(self, trajectories: float = 1.0, latest: int | None = None) -> Steps:
+        """The steps of the best share of the finished trajectories.
+
+        trajectories: share by return, in (0, 1], at least one · latest: only the last so many
+        transitions; None for all that are kept
+        Raises ValueError when no trajectory is over yet.
+        """
+        owner = self._arrays["trajectory"][: len(self)]
+        recent = self._recent(latest)
+        there = np.unique(owner[recent])
+        done = [number for number in there.tolist() if number in self._returns]
+        if not done:
+            raise ValueError(
+                "no trajectory of the buffer is over; wait for one, or raise buffer_size above "
+                "the length of an episode times the number of environments"
+            )
+        returns = np.array([self._returns[number] for number in done])
+        count = max(1, round(trajectories * len(done)))
+        chosen = np.array(done)[np.argsort(-returns, kind="stable")[:count]]
+        index = np.flatnonzero(np.isin(owner, chosen) & recent)
+        return Steps(
+            self._transitions(index), self._arrays["reward"][index], self._arrays["to_go"][index]
+        )
+
+    def latest(self, count: int) -> Transitions:
+        """The last so many transitions that are kept, finished trajectory or not."""
+        return self._transitions(np.flatnonzero(self._recent(count)))
+
+    @property
+    def steps(self) -> int:
+        """Steps of environments ever added (count)."""
+        return int(self._counts[0]) * self.rows
+
+    @property
+    def best_return(self) -> float:
+        """The highest return among those, NaN for none."""
+        return max(self._returns.values(), default=float("nan"))
+
+    @property
+    def finished(self) -> int:
+        """Trajectories that are over, at least all of which some step is still kept (count)."""
+        return len(self._returns)
+
+    def state_arrays(self) -> dict[str, np.ndarray]:
+        """All that can change, as arrays; see `load`."""
+        return {
+            **{name: array[: len(self)] for name, array in self._arrays.items()},
+            **self._open,
+            "counts": self._counts,
+            "finished": np.array(list(self._returns), np.int64),
+            "returns": np.array(list(self._returns.values())),
+        }
+
+    def load(self, arrays: dict[str, np.ndarray]) -> None:
+        """Go on from what `state_arrays` gave. Raises ValueError, changing nothing, if it does
+        not fit."""
+        mine = self.state_arrays()
+        if differing := mine.keys() ^ arrays.keys():
+            raise ValueError(f"saved buffer differs in {', '.join(sorted(differing))}")
+        count = len(arrays["reward"])
+        for name in mine:
+            fixed = name in self._open or name == "counts"
+            wanted = mine[name].shape if fixed else mine[name].shape[1:]
+            found = arrays[name].shape if fixed else arrays[name].shape[1:]
+            if wanted != found or count > self.capacity:
+                raise ValueError(
+                    f"saved buffer: {name} has shape {arrays[name].shape}, which does not fit; "
+                    "resume with the environment and the buffer_size it was saved under"
+                )
+        for name in self._arrays:
+            self._arrays[name][:count] = arrays[name]
+        for name in self._open:
+            self._open[name][:] = arrays[name]
+        self._counts[:] = arrays["counts"]
+        pairs = zip(arrays["finished"].tolist(), arrays["returns"].tolist(), strict=True)
+        self._returns = dict(pairs)
+
+    def _transitions(self, index: np.ndarray) -> Transitions:
+        return Transitions(*(self._arrays[name][index] for name in _STEP))
+
+    def _finish(self, row: int) -> None:
+        number = int(self._open["number"][row])
+        self._returns[number] = float(self._open["gained"][row])
+        slots, kept = self.capacity // self.rows, int(self._open["length"][row])
+        newest_first = int(self._counts[0]) - 1 - np.arange(min(kept, slots))
+        index = newest_first % slots * self.rows + row
+        # to_go[k] = reward[k] + discount x to_go of the step after it
+        self._arrays["to_go"][index] = lfilter(
+            [1.0], [1.0, -self.discount], self._arrays["reward"][index]
+        )
+        self._open["gained"][row] = 0.0
+        self._open["length"][row] = 0
+        self._open["number"][row] = self._counts[1]
+        self._counts[1] += 1
+        if len(self._returns) > 2 * self._counts[2] + self.rows:  # now and then: it takes a while
+            there = set(np.unique(self._arrays["trajectory"]).tolist())
+            self._returns = {n: value for n, value in self._returns.items() if n in there}
+            self._counts[2] = len(self._returns)
+
+    def _age(self, index: np.ndarray) -> np.ndarray:
+        """Steps since those slots were written. int [n]"""
+        last = (int(self._counts[0]) - 1) * self.rows % self.capacity // self.rows
+        return (last - index // self.rows) % (self.capacity // self.rows)
+
+    def _recent(self, latest: int | None) -> np.ndarray:
+        everything = np.arange(len(self))
+        if latest is None:
+            return np.ones(len(self), bool)
+        return self._age(everything) < -(-latest // self.rows)
+
+
+_STEP = ("state", "action", "next_state")

@@ -1,0 +1,129 @@
+"""The trajectory buffer against plain lists, and the choice of targets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from delegate.recall.targets import choose, most, worth
+from delegate.recall.trajectories import Steps, TrajectoryBuffer
+from delegate.recall.transitions import Transitions
+
+ROWS, DISCOUNT, STEP = 2, 0.5, np.array([1.0, 0.0])
+
+
+def fill(buffer: TrajectoryBuffer, over: list[tuple[bool, bool]]) -> list[dict[str, float]]:
+    """Step t of row r leads from (t, r) to (t + 1, r) with reward t + 10 r; as a plain list."""
+    plain, number, started = [], [0, 1], 2
+    for t, ends in enumerate(over):
+        state = np.array([[t, 0.0], [t, 1.0]])
+        reward = np.array([t, t + 10.0])
+        buffer.add(state, np.array([t, -t]), state + STEP, reward, np.array(ends))
+        for row in range(ROWS):
+            plain.append({"t": t, "row": row, "reward": reward[row], "number": number[row]})
+        for row in np.flatnonzero(ends):
+            number[row], started = started, started + 1
+    for step in plain:
+        step["over"] = step["number"] not in number
+    return plain
+
+
+def empty(capacity: int = 10_000) -> TrajectoryBuffer:
+    return TrajectoryBuffer(capacity, ROWS, np.zeros(2), np.zeros((), np.int64), DISCOUNT)
+
+
+@given(
+    over=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40),
+    kept=st.integers(1, 50),
+    share=st.sampled_from([0.01, 0.3, 0.5, 1.0]),
+    latest=st.none() | st.integers(1, 60),
+)
+@settings(max_examples=200)
+def test_the_best_are_those_of_a_plain_list(
+    over: list[tuple[bool, bool]], kept: int, share: float, latest: int | None
+) -> None:
+    buffer = empty(kept * ROWS)
+    plain = fill(buffer, over)
+    first = max(0, len(over) - kept)
+    if latest is not None:
+        first = max(first, len(over) - -(-latest // ROWS))
+    there = [step for step in plain if step["t"] >= first and step["over"]]
+    numbers = sorted({step["number"] for step in there})
+    if not numbers:
+        with pytest.raises(ValueError, match="no trajectory of the buffer is over"):
+            buffer.best(share, latest)
+        return
+    gained = {n: sum(s["reward"] for s in plain if s["number"] == n) for n in numbers}
+    ranked = sorted(numbers, key=lambda n: (-gained[n], n))
+    chosen = ranked[: max(1, round(share * len(ranked)))]
+    expected = sorted((s["t"], s["row"]) for s in there if s["number"] in chosen)
+    best = buffer.best(share, latest)
+    found, to_go = best.transitions, best.to_go
+    assert sorted(map(tuple, found.state.astype(int).tolist())) == expected
+    np.testing.assert_array_equal(found.next_state, found.state + STEP)
+    np.testing.assert_array_equal(found.action, found.state[:, 0] * (1 - 2 * found.state[:, 1]))
+    for (t, row), value in zip(found.state.astype(int).tolist(), to_go, strict=True):
+        mine = next(s for s in plain if (s["t"], s["row"]) == (t, row))
+        later = [s for s in plain if s["number"] == mine["number"] and s["t"] >= t]
+        assert value == pytest.approx(sum(s["reward"] * DISCOUNT ** (s["t"] - t) for s in later))
+
+
+def test_memory_does_not_grow() -> None:
+    buffer = empty(20)
+    fill(buffer, [(t % 3 == 0, t % 2 == 0) for t in range(500)])
+    assert len(buffer) == 20
+    assert buffer.steps == 1_000
+    assert buffer.finished <= 3 * 20
+    assert buffer.best_return >= 0
+
+
+def test_saved_and_loaded_it_goes_on_alike() -> None:
+    one, other = empty(12), empty(12)
+    fill(one, [(t % 3 == 0, t % 2 == 0) for t in range(17)])
+    other.load({name: array.copy() for name, array in one.state_arrays().items()})
+    for buffer in (one, other):
+        fill(buffer, [(True, False), (False, True)])
+    for name, array in one.state_arrays().items():
+        np.testing.assert_array_equal(array, other.state_arrays()[name])
+
+
+def test_what_does_not_fit_changes_nothing() -> None:
+    one = empty(12)
+    fill(one, [(True, True)] * 3)
+    before = {name: array.copy() for name, array in one.state_arrays().items()}
+    wide = TrajectoryBuffer(12, ROWS, np.zeros(3), np.zeros((), np.int64), DISCOUNT)
+    with pytest.raises(ValueError, match=r"state has shape .* does not fit"):
+        one.load(wide.state_arrays())
+    large = empty(14)
+    fill(large, [(True, True)] * 7)
+    with pytest.raises(ValueError, match="does not fit"):
+        one.load(large.state_arrays())
+    for name, array in one.state_arrays().items():
+        np.testing.assert_array_equal(array, before[name])
+    with pytest.raises(ValueError, match="cannot hold a step of 2"):
+        empty(1)
+
+
+def test_targets() -> None:
+    state = np.arange(10.0)[:, None]
+    reward, rng = np.array([5.0, *[0.0] * 9]), np.random.default_rng(0)
+    steps = Steps(Transitions(state, np.zeros(10), state + 1), reward, np.arange(10.0))
+
+    def value(states: np.ndarray) -> np.ndarray:
+        return -states[:, 0]
+
+    by = {name: worth(name, steps, value) for name in ("critic", "reward", "return")}
+    assert {name: int(most(array, 0.1)[0]) for name, array in by.items()} == {
+        "critic": 0,
+        "reward": 0,
+        "return": 9,
+    }
+    chosen = choose("return", steps, by["return"], 0.2, 50, rng)
+    assert set(chosen[:, 0]) == {9.0, 10.0}, "the states entered"
+    given_states = np.array([[3.0], [4.0]])
+    assert set(choose(given_states, steps, None, 0.1, 50, rng)[:, 0]) == {3.0, 4.0}
+    assert (
+        choose(lambda n, r: np.full((n, 1), 7.0), steps, None, 0.1, 5, rng).tolist() == [[7.0]] * 5
+    )
