@@ -9,6 +9,7 @@ import hashlib
 import os
 import time
 import warnings
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -78,8 +79,9 @@ class Run(BaseModel):
         return digest.hexdigest()[:20]
 
 
+@cache
 def source_digest() -> str:
-    """Of the files that decide what a run gives (hexadecimal)."""
+    """Of the files that decide what a run gives, as they were when first asked (hexadecimal)."""
     files = [ROOT / name for name in SOURCES]
     files += [path for folder in SOURCE_FOLDERS for path in sorted((ROOT / folder).glob("*.py"))]
     digest = hashlib.sha256()

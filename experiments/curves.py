@@ -16,9 +16,10 @@ import matplotlib
 matplotlib.use("svg")
 import numpy as np
 from matplotlib import pyplot
+from matplotlib.ticker import EngFormatter, MaxNLocator
 from scipy.stats import trim_mean
 
-DRAWS = 2_000
+DRAWS, THOUSAND = 2_000, 1_000
 COLOURS = (
     "#4a5560",
     *matplotlib.color_sequences["tab20"][::2],
@@ -121,6 +122,9 @@ def draw(panels: Sequence[Panel], path: Path, columns: int = 3) -> None:
                 continue
             axis.plot(line.x, line.value, color=colour, label=line.name, linewidth=1.6)
             axis.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+        if max((line.x.max() for line in panel.lines), default=0) > THOUSAND:
+            axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.set_title(panel.title, fontsize=9)
         axis.set_xlabel(panel.x_label)
         axis.set_ylabel(panel.y_label)
