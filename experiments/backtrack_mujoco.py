@@ -31,6 +31,7 @@ from backtrack_mujoco_summary import figure, summary, table
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from delegate import store
+from delegate.run.execution import follow_parent
 
 HERE = Path(__file__).parent
 
@@ -84,7 +85,7 @@ def finish(runs: Sequence[Run], folder: Path, workers: int) -> list[Path]:
     """Play every run that is not there yet, with a progress bar; the paths in the runs' order."""
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     context = multiprocessing.get_context("spawn")
-    with Progress(*columns) as bar, ProcessPoolExecutor(workers, context) as pool:
+    with Progress(*columns) as bar, ProcessPoolExecutor(workers, context, follow_parent) as pool:
         task = bar.add_task("training", total=len(runs))
         jobs = [pool.submit(play, run, folder) for run in runs]
         try:

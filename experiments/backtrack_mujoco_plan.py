@@ -10,7 +10,7 @@ from backtrack_mujoco_runs import PPO_SETTINGS, Arm, Run
 from delegate.backtrack import BacktrackConfig
 
 TUNED_ON = "Hopper-v5"
-TUNING_SEEDS, TUNING_INTERACTIONS = (1000, 1001, 1002), 150_000
+TUNING_SEEDS, TUNING_INTERACTIONS = (1000, 1001), 150_000
 INTERACTIONS = 200_000
 SEEDS = {
     "Hopper-v5": (0, 1, 2, 3, 4),

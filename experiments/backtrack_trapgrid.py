@@ -33,6 +33,7 @@ from backtrack_trapgrid_summary import rows, seed_numbers, tables
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from delegate import store
+from delegate.run.execution import follow_parent
 
 HERE = Path(__file__).parent
 QUICK = Scale(tuning_seeds=10, seeds=20, calm=2_000, noisy=2_000, long=4_000, quick=True)
@@ -85,7 +86,10 @@ def finish(what: str, runs: Iterable[Run], folder: Path, given: argparse.Namespa
     unique = {run.fingerprint(): run for run in runs}
     missing = [run for key, run in unique.items() if not (folder / f"{key}.npz").exists()]
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar, ProcessPoolExecutor(given.workers) as pool:
+    with (
+        Progress(*columns) as bar,
+        ProcessPoolExecutor(given.workers, initializer=follow_parent) as pool,
+    ):
         task = bar.add_task(what, total=len(unique), completed=len(unique) - len(missing))
         jobs = [pool.submit(load_or_play, run, folder, reference(run)) for run in missing]
         try:

@@ -162,6 +162,15 @@ def test_going_back_is_switched_on_and_off() -> None:
     assert told[True, False]["return"] > told[False, False]["return"] + 1
 
 
+def alive(session: int) -> bool:
+    """Whether any process of that session is left."""
+    try:
+        os.killpg(session, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def test_killed_it_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--tasks", "Hopper-v5", "--arms", "none", "falls"]
     command += ["--seeds", "0", "1", "--interactions", str(SHORT)]
@@ -171,8 +180,10 @@ def test_killed_it_goes_on(tmp_path: Path) -> None:
     while not list(done.rglob("*.json")):
         assert process.poll() is None
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)  # with its workers
+    process.send_signal(signal.SIGKILL)  # its worker follows
     process.wait()
+    while alive(process.pid):
+        time.sleep(0.05)
     kept = {path: path.stat().st_mtime_ns for path in done.rglob("*.json")}
     assert not (done / "results").exists()
     committed = list((SCRIPT.parent / "results").glob("backtrack_mujoco.json"))

@@ -117,7 +117,7 @@ def _played(
             yield trial
         return
     with ProcessPoolExecutor(
-        min(workers, len(todo)), multiprocessing.get_context("spawn"), _follow_parent
+        min(workers, len(todo)), multiprocessing.get_context("spawn"), follow_parent
     ) as pool:
         running = {pool.submit(_play, plan, out, trial): trial for trial in todo}
         try:
@@ -181,7 +181,7 @@ def _laboratory(plan: str, seed: int) -> Laboratory:
     return Laboratory(checked, Source(checked), seed)
 
 
-def _follow_parent() -> None:
+def follow_parent() -> None:
     """A worker ends when the process that started it is gone, even by SIGKILL."""
     parent = multiprocessing.parent_process()
 
