@@ -73,6 +73,7 @@ def shown(metric: Mapping[str, Any] | None, digits: int = 0) -> str:
 class Line:
     """One arm of a panel: x, value, low, high [points], NaN where nothing was measured.
 
+    count: seeds behind it, to be told in the legend
     marks: the points were measured one by one, and are drawn so
     """
 
@@ -82,11 +83,17 @@ class Line:
     low: np.ndarray
     high: np.ndarray
     marks: bool = False
+    count: int | None = None
+
+    @property
+    def label(self) -> str:
+        """As the legend calls it."""
+        return self.name if self.count is None else f"{self.name} ({self.count} seeds)"
 
     @classmethod
     def of_seeds(cls, name: str, x: np.ndarray, seeds: np.ndarray) -> Line:
         """Interquartile means with their intervals. x: [points] · seeds: [seeds, points]"""
-        return cls(f"{name} ({len(seeds)} seeds)", x, *band(seeds))
+        return cls(name, x, *band(seeds), count=len(seeds))
 
 
 @dataclass(frozen=True)
@@ -116,11 +123,11 @@ def draw(panels: Sequence[Panel], path: Path, columns: int = 3) -> None:
             if line.marks:
                 reach = np.abs([line.value - line.low, line.high - line.value])
                 axis.errorbar(
-                    line.x, line.value, reach, color=colour, label=line.name, marker="o",
+                    line.x, line.value, reach, color=colour, label=line.label, marker="o",
                     markersize=3, linewidth=1.2, capsize=2,
                 )  # fmt: skip
                 continue
-            axis.plot(line.x, line.value, color=colour, label=line.name, linewidth=1.6)
+            axis.plot(line.x, line.value, color=colour, label=line.label, linewidth=1.6)
             axis.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
         if max((line.x.max() for line in panel.lines), default=0) > THOUSAND:
             axis.xaxis.set_major_formatter(EngFormatter(sep=""))
