@@ -47,7 +47,7 @@ class Settings:
     threads: int = 2
     rounds: int = 5
     seconds: float = 0.4
-    pairs: int = 40
+    pairs: int = 80
     horizon: int = 64
 
 
