@@ -233,6 +233,16 @@ def test_the_same_callback_goes_on_with_a_loaded_algorithm(tmp_path: Path) -> No
     assert not same(before, weights(later))
 
 
+def test_a_second_training_does_not_lengthen_an_episode_of_the_first() -> None:
+    model, recall = made("PPO", CONTINUOUS), RecallTraces(**FEW)
+    model.learn(192, callback=recall)  # 96 steps a row: two episodes of 40, and 16 more
+    model.learn(192, callback=recall)
+    assert recall.buffer is not None
+    trajectory = recall.buffer.state_arrays()["trajectory"]
+    lengths = np.unique(trajectory, return_counts=True)[1]
+    assert sorted(lengths.tolist()) == [16] * 4 + [40] * 8
+
+
 class Broken(gymnasium.Env[np.ndarray, Any]):
     """Gives NaN after a while."""
 
@@ -294,6 +304,12 @@ def test_an_empty_buffer_says_so_and_a_wrong_file_changes_nothing(tmp_path: Path
     other, elsewhere = RecallTraces(**FEW), made("PPO", DISCRETE)
     elsewhere.learn(STEPS, callback=other)
     other.save(tmp_path / "cart.pt")
-    with pytest.raises(ValueError, match=r"fit|shape|state_space|space"):
+    with pytest.raises(ValueError, match="optimiser has 8 parameters and this policy 9"):
         RecallTraces(**FEW).load(tmp_path / "cart.pt").init_callback(model)
+    wider = PPO("MlpPolicy", CONTINUOUS, policy_kwargs={"net_arch": [17]}, device="cpu")
+    narrow = RecallTraces(**FEW)
+    made("PPO", CONTINUOUS).learn(STEPS, callback=narrow)
+    narrow.save(tmp_path / "narrow.pt")
+    with pytest.raises(ValueError, match="the saved policy optimiser: parameter"):
+        RecallTraces(**FEW).load(tmp_path / "narrow.pt").init_callback(wider)
     assert same(before, weights(model))

@@ -38,28 +38,25 @@ def empty(capacity: int = 10_000) -> TrajectoryBuffer:
     over=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40),
     kept=st.integers(1, 50),
     share=st.sampled_from([0.01, 0.3, 0.5, 1.0]),
-    latest=st.none() | st.integers(1, 60),
 )
 @settings(max_examples=200)
 def test_the_best_are_those_of_a_plain_list(
-    over: list[tuple[bool, bool]], kept: int, share: float, latest: int | None
+    over: list[tuple[bool, bool]], kept: int, share: float
 ) -> None:
     buffer = empty(kept * ROWS)
     plain = fill(buffer, over)
     first = max(0, len(over) - kept)
-    if latest is not None:
-        first = max(first, len(over) - -(-latest // ROWS))
     there = [step for step in plain if step["t"] >= first and step["over"]]
     numbers = sorted({step["number"] for step in there})
     if not numbers:
         with pytest.raises(ValueError, match="no trajectory of the buffer is over"):
-            buffer.best(share, latest)
+            buffer.best(share)
         return
     gained = {n: sum(s["reward"] for s in plain if s["number"] == n) for n in numbers}
     ranked = sorted(numbers, key=lambda n: (-gained[n], n))
     chosen = ranked[: max(1, round(share * len(ranked)))]
     expected = sorted((s["t"], s["row"]) for s in there if s["number"] in chosen)
-    best = buffer.best(share, latest)
+    best = buffer.best(share)
     found, to_go = best.transitions, best.to_go
     assert sorted(map(tuple, found.state.astype(int).tolist())) == expected
     np.testing.assert_array_equal(found.next_state, found.state + STEP)
@@ -68,6 +65,18 @@ def test_the_best_are_those_of_a_plain_list(
         mine = next(s for s in plain if (s["t"], s["row"]) == (t, row))
         later = [s for s in plain if s["number"] == mine["number"] and s["t"] >= t]
         assert value == pytest.approx(sum(s["reward"] * DISCOUNT ** (s["t"] - t) for s in later))
+
+
+def test_what_a_reset_cuts_short_never_counts() -> None:
+    buffer = empty()
+    fill(buffer, [(False, False)] * 3)
+    buffer.begin()
+    with pytest.raises(ValueError, match="no trajectory of the buffer is over"):
+        buffer.best()
+    buffer.add(np.zeros((2, 2)), np.zeros(2), np.zeros((2, 2)), np.array([5.0, 7.0]), np.ones(2))
+    assert len(buffer.best()) == 2
+    assert buffer.best_return == 7.0, "nothing of before"
+    assert len(buffer.latest(4)) == 4
 
 
 def test_memory_does_not_grow() -> None:

@@ -120,7 +120,9 @@ class SoftActorCritic(Learner):
         return -distribution.log_prob(wanted)
 
     def value(self, observation: np.ndarray) -> np.ndarray:
-        return _state_action_value(self.model, self._tensor(observation))
+        seen = self._tensor(observation)
+        with torch.no_grad():
+            return _smallest(self.model.critic, seen, self.model.actor(seen, deterministic=True))
 
     def distribution(self, observation: np.ndarray) -> Tensor:
         with torch.no_grad():
@@ -146,7 +148,9 @@ class DeterministicActor(Learner):
         return (self.model.actor(self._tensor(observation)) - wanted).pow(2).sum(dim=1) / 2
 
     def value(self, observation: np.ndarray) -> np.ndarray:
-        return _state_action_value(self.model, self._tensor(observation))
+        seen = self._tensor(observation)
+        with torch.no_grad():
+            return _smallest(self.model.critic, seen, self.model.actor(seen))
 
     def distribution(self, observation: np.ndarray) -> Tensor:
         with torch.no_grad():
@@ -175,16 +179,10 @@ class QNetwork(Learner):
             return self.model.q_net(self._tensor(observation))
 
 
-def _state_action_value(model: Any, observation: Tensor) -> np.ndarray:
-    """The smallest of the critics' values of what the actor would do, without its noise."""
-    with torch.no_grad():
-        action = (
-            model.actor(observation, deterministic=True)
-            if isinstance(model, SAC)
-            else model.actor(observation)
-        )
-        values = torch.cat(model.critic(observation, action), dim=1)
-        return values.min(dim=1).values.double().cpu().numpy()
+def _smallest(critic: Any, observation: Tensor, action: Tensor) -> np.ndarray:
+    """The smallest of the critics' values of those actions. float64 [N]"""
+    values: Tensor = torch.cat(critic(observation, action), dim=1).min(dim=1).values
+    return values.double().cpu().numpy()
 
 
 def learner_of(model: BaseAlgorithm) -> Learner:

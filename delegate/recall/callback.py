@@ -106,6 +106,7 @@ class RecallTraces(BaseCallback):
             )
         optimiser = torch.optim.Adam(learner.parameters(), lr=self.config.learning_rate)
         if self._optimiser is not None:  # another algorithm of the same shapes goes on
+            _check_optimiser(optimiser, self._optimiser.state_dict())
             optimiser.load_state_dict(self._optimiser.state_dict())
         self._learner, self._optimiser = learner, optimiser
         if self._pending is not None:
@@ -116,7 +117,11 @@ class RecallTraces(BaseCallback):
         self._began, self._spent = time.perf_counter(), 0.0
         if self.config.count:
             self._due = min(self._due, self.num_timesteps + self.config.every)
-            self._shown = self._originals(self.model._last_obs)
+            shown, before = self._originals(self.model._last_obs), self._shown
+            assert self.buffer is not None
+            if before is None or not np.array_equal(before, shown):
+                self.buffer.begin()  # the environments were reset
+            self._shown = shown
 
     def _on_step(self) -> bool:
         if self.config.count == 0:
@@ -277,21 +282,15 @@ class RecallTraces(BaseCallback):
         assert self.buffer is not None
         assert self._optimiser is not None
         arrays = {name: tensor.numpy() for name, tensor in saved["buffer"].items()}
-        fresh = torch.optim.Adam(self._learner.parameters(), lr=self.config.learning_rate)  # type: ignore[union-attr]
-        try:
-            fresh.load_state_dict(saved["optimiser"])
-        except ValueError as error:
-            raise ValueError(
-                f"the saved policy optimiser does not fit this policy ({error}); resume with the "
-                "algorithm it was saved beside"
-            ) from error
+        _check_optimiser(self._optimiser, saved["optimiser"])
         if isinstance(self.backtracking_model, TransitionModel) and saved["model"] is not None:
             with tempfile.NamedTemporaryFile() as file:
                 file.write(saved["model"].numpy().tobytes())
                 file.flush()
                 self.backtracking_model.load(file.name)
         self.buffer.load(arrays)
-        self._optimiser, self._observed = fresh, saved["observed"]
+        self._optimiser.load_state_dict(saved["optimiser"])
+        self._observed = saved["observed"]
         self._rng.bit_generator.state = saved["rng"]
         self._due = saved["due"]
 
@@ -335,6 +334,25 @@ def _example(space: Any) -> np.ndarray:
     if isinstance(space, Discrete):
         return np.zeros((), np.int64)
     return np.zeros(space.shape, np.float32)
+
+
+def _check_optimiser(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Raise ValueError unless that state is of parameters of the same shapes."""
+    mine = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    groups = saved.get("param_groups", [])
+    count = sum(len(group["params"]) for group in groups)
+    if len(mine) != count:
+        raise ValueError(
+            f"the saved policy optimiser has {count} parameters and this policy {len(mine)}; "
+            "resume with the algorithm it was saved beside"
+        )
+    for place, state in saved["state"].items():
+        if state["exp_avg"].shape != mine[place].shape:
+            raise ValueError(
+                f"the saved policy optimiser: parameter {place} has shape "
+                f"{tuple(state['exp_avg'].shape)}, and here {tuple(mine[place].shape)}; resume "
+                "with the algorithm it was saved beside"
+            )
 
 
 _SAVED = ("settings", "buffer", "optimiser", "rng", "due", "observed", "model")

@@ -90,16 +90,19 @@ class TrajectoryBuffer:
         for row in np.flatnonzero(over).tolist():
             self._finish(row)
 
-    def best(self, trajectories: float = 1.0, latest: int | None = None) -> Steps:
+    def begin(self) -> None:
+        """Every environment was reset: what was unfinished stays so and never counts."""
+        for row in range(self.rows):
+            self._next_trajectory(row)
+
+    def best(self, trajectories: float = 1.0) -> Steps:
         """The steps of the best share of the finished trajectories.
 
-        trajectories: share by return, in (0, 1], at least one · latest: only the last so many
-        transitions; None for all that are kept
+        trajectories: share by return, in (0, 1], at least one
         Raises ValueError when no trajectory is over yet.
         """
         owner = self._arrays["trajectory"][: len(self)]
-        recent = self._recent(latest)
-        there = np.unique(owner[recent])
+        there = np.unique(owner)
         done = [number for number in there.tolist() if number in self._returns]
         if not done:
             raise ValueError(
@@ -109,14 +112,15 @@ class TrajectoryBuffer:
         returns = np.array([self._returns[number] for number in done])
         count = max(1, round(trajectories * len(done)))
         chosen = np.array(done)[np.argsort(-returns, kind="stable")[:count]]
-        index = np.flatnonzero(np.isin(owner, chosen) & recent)
+        index = np.flatnonzero(np.isin(owner, chosen))
         return Steps(
             self._transitions(index), self._arrays["reward"][index], self._arrays["to_go"][index]
         )
 
     def latest(self, count: int) -> Transitions:
         """The last so many transitions that are kept, finished trajectory or not."""
-        return self._transitions(np.flatnonzero(self._recent(count)))
+        recent = self._age(np.arange(len(self))) < -(-count // self.rows)
+        return self._transitions(np.flatnonzero(recent))
 
     @property
     def steps(self) -> int:
@@ -180,25 +184,22 @@ class TrajectoryBuffer:
         self._arrays["to_go"][index] = lfilter(
             [1.0], [1.0, -self.discount], self._arrays["reward"][index]
         )
-        self._open["gained"][row] = 0.0
-        self._open["length"][row] = 0
-        self._open["number"][row] = self._counts[1]
-        self._counts[1] += 1
+        self._next_trajectory(row)
         if len(self._returns) > 2 * self._counts[2] + self.rows:  # now and then: it takes a while
             there = set(np.unique(self._arrays["trajectory"]).tolist())
             self._returns = {n: value for n, value in self._returns.items() if n in there}
             self._counts[2] = len(self._returns)
 
+    def _next_trajectory(self, row: int) -> None:
+        self._open["gained"][row] = 0.0
+        self._open["length"][row] = 0
+        self._open["number"][row] = self._counts[1]
+        self._counts[1] += 1
+
     def _age(self, index: np.ndarray) -> np.ndarray:
         """Steps since those slots were written. int [n]"""
         last = (int(self._counts[0]) - 1) * self.rows % self.capacity // self.rows
         return (last - index // self.rows) % (self.capacity // self.rows)
-
-    def _recent(self, latest: int | None) -> np.ndarray:
-        everything = np.arange(len(self))
-        if latest is None:
-            return np.ones(len(self), bool)
-        return self._age(everything) < -(-latest // self.rows)
 
 
 _STEP = ("state", "action", "next_state")
