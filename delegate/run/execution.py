@@ -119,8 +119,8 @@ def _played(
     with ProcessPoolExecutor(
         min(workers, len(todo)), multiprocessing.get_context("spawn"), follow_parent
     ) as pool:
-        running = {pool.submit(_play, plan, out, trial): trial for trial in todo}
         try:
+            running = {pool.submit(_play, plan, out, trial): trial for trial in todo}
             while running:
                 ended, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in ended:
@@ -130,7 +130,8 @@ def _played(
             for process in list((pool._processes or {}).values()):
                 process.terminate()
             pool.shutdown(cancel_futures=True)
-            if isinstance(error, BrokenProcessPool):
+            # a worker killed while others begin shows in whatever `submit` was doing
+            if isinstance(error, BrokenProcessPool) or pool._broken:
                 raise RunError(
                     f"{out}: a worker was killed, perhaps for want of memory; go on with --resume "
                     "and fewer --workers"
