@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +24,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from backtrack_mujoco_plan import SEEDS, reported, tuning
-from backtrack_mujoco_runs import PPO_SETTINGS, ROWS, Run, play
+from backtrack_mujoco_runs import PPO_SETTINGS, ROWS, play
 from backtrack_mujoco_summary import figure, summary, table
-from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+from running import finish
 
 from delegate import store
-from delegate.run.execution import follow_parent
 
 HERE = Path(__file__).parent
 
@@ -59,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     if not runs:
         parser.error("no run of the plan has those arms and seeds; see backtrack_mujoco_plan.py")
-    records = [json.loads(path.read_text()) for path in finish(runs, given.out, given.workers)]
+    records = [
+        json.loads(path.read_text()) for path in finish(play, runs, given.out, given.workers)
+    ]
     if len(sources := {record["source"] for record in records}) > 1:
         parser.error(f"runs of different code ({', '.join(sorted(sources))}); start again")
     found = summary(records)
@@ -79,24 +78,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     store.write_file(home / "results" / f"{name}.json", store.as_json(document))
     figure(records, home / "figures" / f"{name}.svg")
     print(table(found))
-
-
-def finish(runs: Sequence[Run], folder: Path, workers: int) -> list[Path]:
-    """Play every run that is not there yet, with a progress bar; the paths in the runs' order."""
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    context = multiprocessing.get_context("spawn")
-    with Progress(*columns) as bar, ProcessPoolExecutor(workers, context, follow_parent) as pool:
-        task = bar.add_task("training", total=len(runs))
-        jobs = [pool.submit(play, run, folder) for run in runs]
-        try:
-            for job in as_completed(jobs):
-                if error := job.exception():
-                    raise error
-                bar.advance(task)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return [job.result() for job in jobs]
 
 
 if __name__ == "__main__":
