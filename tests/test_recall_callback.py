@@ -275,7 +275,7 @@ def test_what_cannot_be_recalled_is_refused() -> None:
     generalised = PPO("MlpPolicy", CONTINUOUS, use_sde=True, device="cpu")
     with pytest.raises(TypeError, match="gSDE"):
         generalised.learn(8, callback=RecallTraces(**FEW))
-    with pytest.raises(ValueError, match='targets_from is "best"; give "critic"'):
+    with pytest.raises(ValueError, match='targets_from is "best"; give one of critic'):
         RecallTraces(targets_from="best")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="lenght"):
         RecallTraces(lenght=3)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,14 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
 from delegate.recall.algorithms import Learner, learner_of
+from delegate.recall.forward import ForwardModel
 from delegate.recall.imitation import RecallConfig
 from delegate.recall.learned import LearnedBacktrackingModel
 from delegate.recall.learning import TransitionModel
 from delegate.recall.model import BacktrackingModel
-from delegate.recall.targets import Targets, choose, most, worth
-from delegate.recall.trajectories import TrajectoryBuffer
+from delegate.recall.targets import BY_WORTH, Targets, choose, most, worth
+from delegate.recall.traces import Traces
+from delegate.recall.trajectories import Steps, TrajectoryBuffer
 from delegate.recall.transitions import Transitions
 
 
@@ -35,7 +39,8 @@ class RecallTraces(BaseCallback):
 
     length, count and the other settings of `RecallConfig`, by name
     targets_from: where traces end, see `delegate.recall.targets.Targets`
-    model: a BacktrackingModel to use instead of a new one; it learns on if it can
+    model: a BacktrackingModel to use instead of a new one; it learns on if it can. A ForwardModel
+    imagines traces forwards, as Dyna does, of which the best tenth (`targets`) are imitated
     model_settings: of the new LearnedBacktrackingModel otherwise, see RecallModelConfig
     seed: of the model and of all that is drawn here; nothing is taken from the algorithm's own
     random numbers
@@ -57,7 +62,7 @@ class RecallTraces(BaseCallback):
         count: int = 64,
         *,
         targets_from: Targets = "critic",
-        model: BacktrackingModel | None = None,
+        model: BacktrackingModel | ForwardModel | None = None,
         model_settings: dict[str, Any] | None = None,
         seed: int = 0,
         verbose: int = 0,
@@ -66,12 +71,12 @@ class RecallTraces(BaseCallback):
         super().__init__(verbose)
         self.config = RecallConfig(length=length, count=count, **settings)
         self.targets_from: Targets = targets_from
-        if isinstance(targets_from, str) and targets_from not in ("critic", "reward", "return"):
+        if isinstance(targets_from, str) and targets_from not in BY_WORTH:
             raise ValueError(
-                f'targets_from is "{targets_from}"; give "critic", "reward", "return", states or '
+                f'targets_from is "{targets_from}"; give one of {", ".join(BY_WORTH)}, states or '
                 "a function (count, rng) -> states"
             )
-        self.backtracking_model = model
+        self.backtracking_model: BacktrackingModel | ForwardModel | None = model
         self.buffer: TrajectoryBuffer | None = None
         self._model_settings = dict(model_settings or {})
         self._seed = seed
@@ -138,7 +143,7 @@ class RecallTraces(BaseCallback):
         self._check(next_state)
         action = told.get("clipped_actions", told["actions"])
         reward = np.asarray(self._rewards(told["rewards"]), np.float64).copy()
-        self.buffer.add(state, action, next_state, reward, over)
+        self.buffer.add(state, action, next_state, reward, over, self._beyond(next_state))
         self._shown = entered
         self._spent += time.perf_counter() - began
         return True
@@ -162,18 +167,15 @@ class RecallTraces(BaseCallback):
 
         Raises ValueError, changing nothing, while no trajectory is over.
         """
-        config, rng = self.config, self._rng
+        config = self.config
         assert self.buffer is not None
         assert self.backtracking_model is not None
         steps = self.buffer.best(config.trajectories)
         by = self.targets_from if isinstance(self.targets_from, str) else "critic"
-        ranked = worth(by, steps, self._value)
+        ranked = worth(by, steps, self._value, self._unit())
         if isinstance(self.backtracking_model, TransitionModel):
             self._learn(steps.transitions.take(most(ranked, config.states)))
-        ends = choose(self.targets_from, steps, ranked, config.targets, config.count, rng)
-        traces = self.backtracking_model.sample_traces(
-            ends, config.length, 1, rng=rng, **self._how()
-        )
+        ends, traces = self._recalled(steps, ranked)
         state, action = traces.states[:, 1:][traces.valid], traces.actions[traces.valid]
         back = np.broadcast_to(np.arange(1, config.length + 1), traces.valid.shape)[traces.valid]
         end = np.repeat(self._value(ends), traces.valid.sum(axis=1))
@@ -187,7 +189,7 @@ class RecallTraces(BaseCallback):
         weight = np.ones(len(state))
         if config.weighting == "gain":
             fade = self.model.gamma**back
-            rate = steps.reward.mean() / max(1 - self.model.gamma, 1e-9)
+            rate = steps.reward.mean() / self._unit() / max(1 - self.model.gamma, 1e-9)
             promised = rate * (1 - fade) + fade * end
             weight = np.maximum(promised - start, 0)
             weight /= max(weight.mean(), 1e-9)
@@ -228,9 +230,52 @@ class RecallTraces(BaseCallback):
             self.logger.record("recall/imitation_updates", len(losses))
             self.logger.record("recall/divergence", divergence)
 
-    def _how(self) -> dict[str, Any]:
-        learned = isinstance(self.backtracking_model, LearnedBacktrackingModel)
-        return {"mean_actions": self.config.mean_actions} if learned else {}
+    def _recalled(self, steps: Steps, ranked: np.ndarray) -> tuple[np.ndarray, Traces]:
+        """Where traces end, and the traces."""
+        config, model, rng = self.config, self.backtracking_model, self._rng
+        assert model is not None
+        if isinstance(model, ForwardModel):
+            return self._imagined(model, steps)
+        ends = choose(self.targets_from, steps, ranked, config.targets, config.count, rng)
+        learned = isinstance(model, LearnedBacktrackingModel)
+        how = {"mean_actions": config.mean_actions} if learned else {}
+        return ends, model.sample_traces(ends, config.length, 1, rng=rng, **how)
+
+    def _imagined(self, model: ForwardModel, steps: Steps) -> tuple[np.ndarray, Traces]:
+        """Of traces of the policy from remembered states, those that end where the critic expects
+        most: the same share as the remembered states that traces may end in."""
+        config, rng = self.config, self._rng
+        start = rng.integers(len(steps), size=max(1, round(config.count / config.targets)))
+
+        def policy(state: np.ndarray) -> np.ndarray:
+            return np.asarray(self.model.predict(self._seen(state), deterministic=False)[0])
+
+        with _own_stream(rng, self.model.device):
+            traces = model.sample_traces(
+                steps.transitions.state[start], policy, config.length, 1, rng=rng
+            )
+        ends = traces.states[:, 0]
+        kept = most(self._value(ends), config.count / len(ends))
+        return ends[kept], traces.take(kept)
+
+    def _unit(self) -> float:
+        """One unit of the critic's value, in rewards."""
+        normaliser = self._normaliser()
+        if normaliser is None or not normaliser.norm_reward:
+            return 1.0
+        return float(np.sqrt(normaliser.ret_rms.var + normaliser.epsilon))
+
+    def _beyond(self, last: np.ndarray) -> np.ndarray:
+        """What is expected after trajectories that were cut short with this step. float64 [B]"""
+        cut = [
+            row
+            for row, info in enumerate(self.locals["infos"])
+            if self.locals["dones"][row] and info.get("TimeLimit.truncated", False)
+        ]
+        beyond = np.zeros(len(last))
+        if cut:
+            beyond[cut] = self._value(last[cut]) * self._unit()
+        return beyond
 
     def _value(self, state: np.ndarray) -> np.ndarray:
         assert self._learner is not None
@@ -334,6 +379,21 @@ def _example(space: Any) -> np.ndarray:
     if isinstance(space, Discrete):
         return np.zeros((), np.int64)
     return np.zeros(space.shape, np.float32)
+
+
+@contextmanager
+def _own_stream(rng: np.random.Generator, device: torch.device) -> Iterator[None]:
+    """What draws from global random numbers meanwhile does not change what comes after."""
+    before = np.random.get_state()
+    devices = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"):
+        seed = int(rng.integers(2**32))
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(before)
 
 
 def _check_optimiser(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:

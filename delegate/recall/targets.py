@@ -13,15 +13,23 @@ Value = Callable[[np.ndarray], np.ndarray]
 """the critic: states [N, ...] -> float64 [N]"""
 GoalSource = Callable[[int, np.random.Generator], np.ndarray]
 """(count, rng) -> states [count, ...]; a Goal GAN with its decoder is one"""
-Targets = Literal["critic", "reward", "return"] | np.ndarray | GoalSource
+Targets = Literal["critic", "reward", "return", "advantage"] | np.ndarray | GoalSource
 """critic: the states the critic values most · reward: those entered with the highest reward ·
-return: those after which most was earned, as it turned out · an array of states, or a source"""
+return: those after which most was earned, as it turned out · advantage: those entered by steps
+after which more was earned than the critic expected before them · an array of states, or a
+source"""
+BY_WORTH = ("critic", "reward", "return", "advantage")
 
 
-def worth(targets: str, steps: Steps, value: Value) -> np.ndarray:
-    """How much each state entered is worth as a target. float64 [N]"""
+def worth(targets: str, steps: Steps, value: Value, unit: float = 1.0) -> np.ndarray:
+    """How much each state entered is worth as a target. float64 [N]
+
+    unit: of the critic, in rewards: another than 1 where it learned from normalised ones
+    """
     if targets == "critic":
         return value(steps.transitions.next_state)
+    if targets == "advantage":
+        return steps.to_go / unit - value(steps.transitions.state)
     return steps.reward if targets == "reward" else steps.to_go
 
 

@@ -30,3 +30,8 @@ class Traces:
 
     def __len__(self) -> int:
         return len(self.states)
+
+    def take(self, rows: np.ndarray) -> Traces:
+        """Those traces. rows: int or bool [n]"""
+        parts = (self.states, self.actions, self.log_prob, self.valid)
+        return Traces(*(part[rows] for part in parts))

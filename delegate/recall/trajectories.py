@@ -14,7 +14,8 @@ from delegate.recall.transitions import Transitions
 class Steps:
     """N steps of trajectories.
 
-    reward, to_go: float64 [N], of the step, and discounted from it on to the end
+    reward, to_go: float64 [N], of the step, and discounted from it on to the end (and what was
+    expected beyond the end of a trajectory that was cut short)
     """
 
     transitions: Transitions
@@ -70,8 +71,13 @@ class TrajectoryBuffer:
         next_state: np.ndarray,
         reward: np.ndarray,
         over: np.ndarray,
+        beyond: np.ndarray | None = None,
     ) -> None:
-        """One step of every environment. All [B, ...]; over: bool, the trajectory ends with it."""
+        """One step of every environment. All [B, ...]; over: bool, the trajectory ends with it.
+
+        beyond: float, what a trajectory that is cut short would still have earned (discounted
+        from its last state on); counts in `to_go` and not in its return
+        """
         first = int(self._counts[0]) * self.rows % self.capacity
         slots = np.arange(first, first + self.rows)
         values = {
@@ -88,7 +94,7 @@ class TrajectoryBuffer:
         self._open["gained"] += reward
         self._open["length"] += 1
         for row in np.flatnonzero(over).tolist():
-            self._finish(row)
+            self._finish(row, 0.0 if beyond is None else float(beyond[row]))
 
     def begin(self) -> None:
         """Every environment was reset: what was unfinished stays so and never counts."""
@@ -174,16 +180,16 @@ class TrajectoryBuffer:
     def _transitions(self, index: np.ndarray) -> Transitions:
         return Transitions(*(self._arrays[name][index] for name in _STEP))
 
-    def _finish(self, row: int) -> None:
+    def _finish(self, row: int, beyond: float) -> None:
         number = int(self._open["number"][row])
         self._returns[number] = float(self._open["gained"][row])
         slots, kept = self.capacity // self.rows, int(self._open["length"][row])
         newest_first = int(self._counts[0]) - 1 - np.arange(min(kept, slots))
         index = newest_first % slots * self.rows + row
         # to_go[k] = reward[k] + discount x to_go of the step after it
-        self._arrays["to_go"][index] = lfilter(
-            [1.0], [1.0, -self.discount], self._arrays["reward"][index]
-        )
+        earned = self._arrays["reward"][index]
+        earned[0] += self.discount * beyond
+        self._arrays["to_go"][index] = lfilter([1.0], [1.0, -self.discount], earned)
         self._next_trajectory(row)
         if len(self._returns) > 2 * self._counts[2] + self.rows:  # now and then: it takes a while
             there = set(np.unique(self._arrays["trajectory"]).tolist())
