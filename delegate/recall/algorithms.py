@@ -63,13 +63,47 @@ class Learner(ABC):
         """How far the policy has moved: mean squared change, or KL where there is one (nats)."""
         return float((after - before).pow(2).mean() / 2)
 
+    @property
+    def action_space(self) -> Box | Discrete:
+        """Of the actions that `losses` takes and `act` gives."""
+        return self.model.action_space
+
+    def taken(self, told: dict[str, Any]) -> np.ndarray:
+        """The actions of a step, from what callbacks are told of it. [B, ...]"""
+        return np.asarray(told["actions"])
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """What the policy does there, drawn from global random numbers. [N, ...]"""
+        return np.asarray(self.model.predict(observation, deterministic=False)[0])
+
     def _tensor(self, observation: np.ndarray) -> Tensor:
         return self.model.policy.obs_to_tensor(observation)[0]
 
 
 class ActorCritic(Learner):
     """A2C, PPO and TRPO. A Gaussian's standard deviation is left to the algorithm: what was
-    recalled says where to go, not how sure to be."""
+    recalled says where to go, not how sure to be. Its actions count as they were drawn, before
+    they are clipped to the environment's bounds: the mean of clipped ones is nearer to the middle,
+    and imitating them would draw every mean there."""
+
+    @property
+    def action_space(self) -> Box | Discrete:
+        space = self.model.action_space
+        if isinstance(space, Discrete) or self.model.policy.squash_output:
+            return space
+        return Box(-np.inf, np.inf, space.shape, space.dtype.type)
+
+    def taken(self, told: dict[str, Any]) -> np.ndarray:
+        squashed = self.model.policy.squash_output
+        return np.asarray(told["clipped_actions" if squashed else "actions"])
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        policy = self.model.policy
+        if policy.squash_output or isinstance(self.model.action_space, Discrete):
+            return super().act(observation)
+        with torch.no_grad():
+            drawn: Tensor = policy._predict(self._tensor(observation))
+        return drawn.cpu().numpy()
 
     def parameters(self) -> Iterator[nn.Parameter]:
         return self.model.policy.parameters()

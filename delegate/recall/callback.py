@@ -92,7 +92,7 @@ class RecallTraces(BaseCallback):
         if self.config.count == 0:
             return
         learner = learner_of(self.model)
-        observation, action = self.model.observation_space, self.model.action_space
+        observation, action = self.model.observation_space, learner.action_space
         if self.backtracking_model is None:
             self.backtracking_model = LearnedBacktrackingModel(
                 observation,
@@ -141,7 +141,8 @@ class RecallTraces(BaseCallback):
             last = told["infos"][row]["terminal_observation"]
             next_state[row] = self._original(last)
         self._check(next_state)
-        action = told.get("clipped_actions", told["actions"])
+        assert self._learner is not None
+        action = self._learner.taken(told)
         reward = np.asarray(self._rewards(told["rewards"]), np.float64).copy()
         self.buffer.add(state, action, next_state, reward, over, self._beyond(next_state))
         self._shown = entered
@@ -248,7 +249,8 @@ class RecallTraces(BaseCallback):
         start = rng.integers(len(steps), size=max(1, round(config.count / config.targets)))
 
         def policy(state: np.ndarray) -> np.ndarray:
-            return np.asarray(self.model.predict(self._seen(state), deterministic=False)[0])
+            assert self._learner is not None
+            return self._learner.act(self._seen(state))
 
         with _own_stream(rng, self.model.device):
             traces = model.sample_traces(
