@@ -39,7 +39,8 @@ class GoalDecoder:
     Places in walls, or so near to one that the body might touch it, and places outside the maze
     are moved to the nearest one that is free; `nearest` says where.
 
-    id: PointMaze_UMaze-v3 or AntMaze_UMaze-v5 · settings: as of `envs.mujoco.make`
+    id: PointMaze_UMaze-v3 or AntMaze_UMaze-v5 · settings: of the task, see `envs.mujoco.make`,
+    and `autoreset_mode`, which only snapshots depend on
     space: Box [d], gymnasium.spaces.flatten_space of the world's observation space, as
     gymnasium.wrappers.FlattenObservation has it: achieved goal, desired goal, observation
     Raises ValueError for another task or setting, a maze too narrow for the body, and a body
@@ -74,8 +75,8 @@ class GoalDecoder:
         return found
 
     def snapshot(self, goals: ArrayLike) -> Snapshot:
-        """The same states, N rows at the beginning of an episode, to `restore` into such a world;
-        with rng="fresh", since these rows' random streams are always the same.
+        """The same states, N rows at the beginning of an episode, to `restore` into a world of the
+        same settings; with rng="fresh", since the random streams in it are always the same.
 
         goals: float [N, 2] (m); raises ValueError as decoding does
         """
