@@ -135,7 +135,7 @@ def is_free(maze: Maze, places: np.ndarray, clearance: float) -> np.ndarray:
     st.floats(0.01, 0.49),
     st.integers(0, 1_000),
 )
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_nothing_free_is_nearer(cells: Any, scaling: float, share: float, seed: int) -> None:
     maze, clearance = Maze(cells, scaling, 0.4), share * scaling
     rng = np.random.default_rng(seed)

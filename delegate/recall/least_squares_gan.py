@@ -48,7 +48,7 @@ class LeastSquaresGan:
 
         points: float [N, d] · good: bool [N]
         returns float64 [updates, 2], the losses of discriminator and generator
-        Raises FloatingPointError where they are not finite; all is then as it was.
+        Raises FloatingPointError where losses or weights are not finite; all is then as it was.
         """
         shown = torch.as_tensor(points, dtype=torch.float32, device=self.device)
         said = np.where(good, GOOD, BAD)[:, None]
@@ -59,7 +59,8 @@ class LeastSquaresGan:
         for step in range(self.config.updates):
             rows = torch.from_numpy(rng.integers(len(points), size=self.config.batch))
             losses[step] = self._step(shown[rows], wanted[rows], rng)
-        if not np.isfinite(losses).all():
+        learned = all(torch.isfinite(tensor).all() for tensor in self.tensors().values())
+        if not (learned and np.isfinite(losses).all()):
             for name, tensor in self.tensors().items():
                 tensor.copy_(before[name])
             rng.bit_generator.state = stream
