@@ -12,6 +12,7 @@ from delegate.recall.transitions import Transitions
 
 if TYPE_CHECKING:
     from delegate.recall.forward import ForwardModel
+    from delegate.recall.goal_gan import GoalGan, GoalGanConfig
     from delegate.recall.learned import LearnedBacktrackingModel, RandomBacktrackingModel
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "ExactBacktrackingModel",
     "FiniteBacktrackingModel",
     "ForwardModel",
+    "GoalGan",
+    "GoalGanConfig",
     "LearnedBacktrackingModel",
     "RandomBacktrackingModel",
     "RecallModelConfig",
@@ -37,6 +40,10 @@ def __getattr__(name: str) -> Any:
         from delegate.recall.forward import ForwardModel
 
         return ForwardModel
+    if name in ("GoalGan", "GoalGanConfig"):
+        from delegate.recall import goal_gan
+
+        return getattr(goal_gan, name)
     if name in ("LearnedBacktrackingModel", "RandomBacktrackingModel"):
         from delegate.recall import learned
 

@@ -1,8 +1,8 @@
-"""Settings of the learned models."""
+"""Settings of the learned models and of the Goal GAN."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 
 class RecallModelConfig(BaseModel):
@@ -44,3 +44,57 @@ class RecallModelConfig(BaseModel):
     support: PositiveFloat | None = 5.0
     """a trace ends where a coordinate of a Box state would be further than this from the mean
     (standard deviations observed); null recalls on, data or not"""
+
+
+class GoalGanConfig(BaseModel):
+    """Which goals are good, how they are tried, and how the two networks are trained.
+
+    {r_min: 0.1, r_max: 0.9, replayed: 0.3333, uniform: 0.1, updates: 250}
+
+    r_min and r_max are the paper's (arXiv 1705.06366); replayed, jitter, apart, the networks and
+    updates those of the authors' code for the Ant in a maze; the other defaults are ours.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    r_min: float = Field(0.1, ge=0, le=1)
+    """least rate of success of a goal of intermediate difficulty (share of tries)"""
+    r_max: float = Field(0.9, ge=0, le=1)
+    """highest rate of success of such a goal (share of tries)"""
+    replayed: float = Field(1 / 3, ge=0, le=1)
+    """share of the goals to try that were good before, so that they are not forgotten"""
+    uniform: float = Field(0.1, ge=0, le=1)
+    """share of the other goals to try that are drawn uniformly, so that none is out of reach"""
+    jitter: float = Field(0.05, ge=0)
+    """standard deviation of the noise on generated goals (widths of the bounds)"""
+    apart: float = Field(0.03, ge=0)
+    """a good goal is kept for replay if all that are kept are further away (widths of the
+    bounds, Euclidean)"""
+    capacity: PositiveInt = 5_000
+    """good goals kept for replay (count); then the oldest make room"""
+    noise_size: PositiveInt = 4
+    """length of the Gaussian noise that the generator turns into a goal (count)"""
+    generator_hidden: tuple[PositiveInt, ...] = (256, 256)
+    """width of each hidden layer of the generator (units)"""
+    discriminator_hidden: tuple[PositiveInt, ...] = (128, 128)
+    """width of each hidden layer of the discriminator (units)"""
+    updates: int = Field(250, ge=0)
+    """optimiser steps of both networks each time (count)"""
+    batch: PositiveInt = 128
+    """goals of one of them, as many tried as generated (count)"""
+    generator_rate: float = Field(2e-4, gt=0, le=1)
+    """step size of Adam for the generator. On a ring of good goals, cut into twelve, it comes to
+    cover mostly all parts at these rates, and 1 to 4 at 1e-3 for both networks"""
+    discriminator_rate: float = Field(2e-3, gt=0, le=1)
+    """step size of Adam for the discriminator"""
+    blur: float = Field(0.1, ge=0)
+    """standard deviation of the noise on all the discriminator sees (widths of the bounds).
+    Without it, half of the parts of that ring"""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> GoalGanConfig:
+        if self.r_min > self.r_max:
+            raise ValueError(f"r_min {self.r_min} is above r_max {self.r_max}; give it below")
+        return self

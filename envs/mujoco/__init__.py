@@ -1,5 +1,6 @@
 """MuJoCo tasks whose rows can be saved and restored, equal to Gymnasium's bit for bit."""
 
+from envs.mujoco.goal_decoder import GoalDecoder
 from envs.mujoco.registry import TASKS, make, settings_type
 from envs.mujoco.rendering import RenderingUnavailable
 from envs.mujoco.vector import Diverged, MujocoVectorEnv
@@ -7,6 +8,7 @@ from envs.mujoco.vector import Diverged, MujocoVectorEnv
 __all__ = [
     "TASKS",
     "Diverged",
+    "GoalDecoder",
     "MujocoVectorEnv",
     "RenderingUnavailable",
     "make",

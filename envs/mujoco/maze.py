@@ -96,6 +96,39 @@ class Maze:
         column = np.floor((positions[:, 0] + self._center[0]) / self.scaling)
         return np.stack([row, column], axis=1).astype(np.int64)
 
+    def nearest(self, positions: np.ndarray, clearance: float) -> np.ndarray:
+        """The positions [n, 2], those outside the maze or in reach of a wall moved to the nearest
+        that is not: in x or in y, every wall is further away than the clearance (m).
+
+        Raises ValueError if there is no such position.
+        """
+        low, high = self._room(clearance)
+        if not len(low):
+            raise ValueError(
+                f"maze_map: no open cell has {clearance:.3g} m free about its middle, which the "
+                "body needs; put open cells together"
+            )
+        free = np.clip(positions[:, None], low, high)
+        distance = np.linalg.norm(free - positions[:, None], axis=2)
+        return free[np.arange(len(positions)), distance.argmin(axis=1)]
+
+    def _room(self, clearance: float) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes that together are all that is further from walls: low, high, float64 [n, 2] (m)."""
+        is_open = np.array([[kind != WALL for kind in row] for row in self.cells])
+        sides = ((1, 1), (1, 2), (2, 1), (2, 2))  # nearer walls than that are met in one of these
+        corners = [
+            (self.position((i + height - 1, j)), self.position((i, j + width - 1)))
+            for height, width in sides
+            for i in range(self.rows - height + 1)
+            for j in range(self.columns - width + 1)
+            if is_open[i : i + height, j : j + width].all()
+        ]
+        middles = np.array(corners).reshape(-1, 2, 2)
+        low = middles[:, 0] - self.scaling / 2 + clearance
+        high = middles[:, 1] + self.scaling / 2 - clearance
+        fits = (low <= high).all(axis=1)
+        return low[fits], high[fits]
+
     def build(self, body: Path) -> mujoco.MjModel:
         """The model of a body in this maze."""
         tree = ET.parse(body)
