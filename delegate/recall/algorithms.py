@@ -59,6 +59,11 @@ class Learner(ABC):
     def distribution(self, observation: np.ndarray) -> Tensor:
         """What the policy does there, as numbers for `divergence`. [N, ...]"""
 
+    def log_prob(self, observation: np.ndarray, action: np.ndarray) -> np.ndarray | None:
+        """log π(action | observation), float64 [N], in the units of the environment's actions;
+        None for a policy without a density."""
+        return None
+
     def divergence(self, before: Tensor, after: Tensor) -> float:
         """How far the policy has moved: mean squared change, or KL where there is one (nats)."""
         return float((after - before).pow(2).mean() / 2)
@@ -98,6 +103,14 @@ class ActorCritic(Learner):
                 return inner.logits
             return torch.stack([inner.mean, inner.stddev])
 
+    def log_prob(self, observation: np.ndarray, action: np.ndarray) -> np.ndarray:
+        policy = self.model.policy
+        kind = torch.int64 if isinstance(policy.action_space, Discrete) else torch.float32
+        taken = torch.as_tensor(action, dtype=kind, device=policy.device)
+        with torch.no_grad():
+            log_prob = policy.get_distribution(self._tensor(observation)).log_prob(taken)
+        return log_prob.double().cpu().numpy()
+
     def divergence(self, before: Tensor, after: Tensor) -> float:
         if isinstance(self.model.action_space, Discrete):
             return float((before.exp() * (before - after)).sum(dim=1).mean())
@@ -128,6 +141,14 @@ class SoftActorCritic(Learner):
         with torch.no_grad():
             mean, log_std, _ = self.model.actor.get_action_dist_params(self._tensor(observation))
             return torch.stack([mean, log_std.expand_as(mean).exp()])
+
+    def log_prob(self, observation: np.ndarray, action: np.ndarray) -> np.ndarray:
+        space = self.model.action_space
+        with torch.no_grad():
+            log_prob = -self.losses(observation, action)
+        # The loss is that of actions scaled to [−1, 1].
+        volume = np.log((space.high.astype(np.float64) - space.low) / 2).sum()
+        return log_prob.double().cpu().numpy() - volume
 
     def divergence(self, before: Tensor, after: Tensor) -> float:
         ratio = after[1] / before[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class RecallConfig(BaseModel):
@@ -53,3 +53,12 @@ class RecallConfig(BaseModel):
     critic's value of its end"""
     mean_actions: bool = False
     """recall the mean of the action distribution instead of a sample"""
+    diagnostics: bool = False
+    """log how well the traces explain success, as bounds on log p(R > L) (nats); costs a second
+    model, and needs a policy with a density: A2C, PPO, TRPO or SAC"""
+
+    @model_validator(mode="after")
+    def _sampled(self) -> RecallConfig:
+        if self.diagnostics and self.mean_actions:
+            raise ValueError("diagnostics need sampled actions; drop mean_actions or diagnostics")
+        return self
