@@ -60,6 +60,17 @@ def test_they_are_logged_and_change_nothing(name: str) -> None:
     }
 
 
+def test_the_evidence_lies_between_once_the_world_is_known() -> None:
+    model, settings = grid(exact=True)
+    told = logged(model)
+    settings |= {"model_updates": 50, "every": 1_000, "length": 6, "count": 64}
+    settings |= {"model_settings": {"hidden": (64,)}}
+    model.learn(12_000, callback=RecallTraces(**settings))
+    assert told["recall/forward_nll"] < 0.4
+    assert told["recall/bound"] < told["recall/log_evidence"] - 1
+    assert told["recall/bound_upper"] > told["recall/log_evidence"] + 0.5
+
+
 @pytest.mark.parametrize("targets", ["reward", "return", "states", "function"])
 def test_traces_may_end_where_asked(targets: str) -> None:
     upright = np.array([[1, 0, 0], [0.9, 0.4, 0.1]], np.float32)
@@ -164,6 +175,8 @@ def test_densities_are_those_of_what_was_drawn() -> None:
     assert np.isfinite(few(drawn[:5])).all()
     still = np.column_stack([drawn[:, 0], np.full(len(drawn), 7.0)])
     assert np.isfinite(log_density(still, box)(still[:5])).all()
+    apart = np.column_stack([drawn[:, 0] * 1e6, drawn[:, 0] * 1e6])
+    assert np.isfinite(log_density(apart, box, scale=np.ones(2))(apart[:5])).all()
     shares = log_density(np.array([0, 0, 2]), spaces.Discrete(4))(np.arange(4))
     np.testing.assert_allclose(np.exp(shares), np.array([3, 1, 2, 1]) / 7)
     with pytest.raises(ValueError, match="states holds none"):

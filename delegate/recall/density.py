@@ -10,7 +10,8 @@ from scipy.stats import multivariate_normal
 from sklearn.covariance import ledoit_wolf
 
 _LEAST_VARIANCE = 1e-4
-"""of the Gaussian in any direction, in units of `scale`: one state has a density too"""
+"""of the Gaussian in any direction, in units of `scale` or of the mean variance, whichever is
+larger: a single state has a density too"""
 
 
 def log_density(
@@ -38,7 +39,8 @@ def log_density(
     covariance = np.zeros((len(mean), len(mean)))
     if len(values) > 1:
         covariance = ledoit_wolf(centred, assume_centered=True)[0]
-    gaussian = multivariate_normal(cov=covariance + _LEAST_VARIANCE * np.eye(len(mean)))
+    least = _LEAST_VARIANCE * max(1.0, float(np.diag(covariance).mean()))
+    gaussian = multivariate_normal(cov=covariance + least * np.eye(len(mean)))
     volume = float(np.log(scale).sum())
     return lambda asked: np.reshape(gaussian.logpdf((asked - mean) / scale) - volume, len(asked))
 

@@ -1,9 +1,11 @@
 """What RecallTraces logs of how well its traces explain success: see `delegate.recall.variational`.
 
 All of it is estimated. Where the policy is and where traces end are a Gaussian, or frequencies;
-the world is a ForwardModel; the policy at remembered steps is that of today; and log p(R > L) is
-the share of all remembered states that are worth it, as if T steps on were as good as any. At the
-bounds of an action space, to which actions are clipped, densities stand for those of both.
+the world is a ForwardModel, and until that has learned (recall/forward_nll) the bounds lie too low.
+The upper one takes the latest runs that ended well for runs of today's policy. log p(R > L) is the
+share of all remembered states that are worth it, as if T steps on were a time like any other: too
+much where episodes are hardly longer than T. At the edge of an action space, to which actions are
+clipped, densities of both stand for shares.
 """
 
 from __future__ import annotations
@@ -146,9 +148,11 @@ class Diagnostics:
         return {"recall/forward_nll": float(losses.mean())} if len(losses) else {}
 
     def _remembered(self, every: Steps, runs: np.ndarray, reached: np.ndarray) -> Traces | None:
-        """Some of the runs that end in a state worth it, as traces, no more than are recalled."""
-        runs = runs[reached[runs[:, -1]]]
-        runs = runs[self._rng.permutation(len(runs))[: self.config.count]]
+        """The latest runs that end in a state worth it, as traces; as many as are recalled.
+
+        What the policy did long ago it may hardly do now: log π would be far too low.
+        """
+        runs = runs[reached[runs[:, -1]]][-self.config.count :]
         if not len(runs):
             return None
         backwards, steps = runs[:, ::-1], every.transitions
