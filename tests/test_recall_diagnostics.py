@@ -15,7 +15,7 @@ from test_recall_callback import CONTINUOUS, DISCRETE, FEW, STEPS, logged, made,
 
 import envs
 from delegate import RecallTraces, StableVecEnv
-from delegate.recall import ExactBacktrackingModel
+from delegate.recall import ExactBacktrackingModel, ForwardModel
 from delegate.recall.algorithms import learner_of
 from delegate.recall.density import log_density
 from delegate.recall.trajectories import TrajectoryBuffer
@@ -71,7 +71,7 @@ def test_the_evidence_lies_between_once_the_world_is_known() -> None:
     assert told["recall/bound_upper"] > told["recall/log_evidence"] + 0.5
 
 
-@pytest.mark.parametrize("targets", ["reward", "return", "states", "function"])
+@pytest.mark.parametrize("targets", ["reward", "return", "advantage", "states", "function"])
 def test_traces_may_end_where_asked(targets: str) -> None:
     upright = np.array([[1, 0, 0], [0.9, 0.4, 0.1]], np.float32)
     asked: Any = {"states": upright, "function": lambda count, rng: upright[[0] * count]}
@@ -112,6 +112,10 @@ def test_policies_without_a_density_are_refused_at_the_start() -> None:
             model.learn(STEPS, callback=recall)
         assert recall.buffer is None
         assert same(before, weights(model))
+    model = made("PPO", CONTINUOUS)
+    forward = ForwardModel(model.observation_space, model.action_space)
+    with pytest.raises(TypeError, match="model is a ForwardModel, and diagnostics say"):
+        model.learn(STEPS, callback=RecallTraces(**{**WITH, "model_settings": None}, model=forward))
     with pytest.raises(ValueError, match="diagnostics need sampled actions; drop mean_actions"):
         RecallTraces(**WITH, mean_actions=True)
 

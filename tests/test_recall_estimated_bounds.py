@@ -76,7 +76,7 @@ def test_estimates_agree_with_the_exact_bounds_of_a_grid() -> None:
     def spread(traces: Traces) -> float:
         """Standard error of either mean, from a hundred parts of the traces."""
         parts = [
-            estimated_bounds(traces_of(traces, np.arange(k, len(traces), 100)), None, **densities)
+            estimated_bounds(traces.take(np.arange(k, len(traces), 100)), None, **densities)
             for k in range(100)
         ]
         return float(np.std([part.lower for part in parts]) / 10)
@@ -88,12 +88,6 @@ def test_estimates_agree_with_the_exact_bounds_of_a_grid() -> None:
     assert exact.upper - exact.lower > 1, "or there would be nothing to tell apart"
     worse = exact_bounds(ExactBacktrackingModel(table), table, policy, start, ends, length)
     assert abs(worse.lower - exact.lower) > 4 * spread(recalled)
-
-
-def traces_of(traces: Traces, rows: np.ndarray) -> Traces:
-    return Traces(
-        traces.states[rows], traces.actions[rows], traces.log_prob[rows], traces.valid[rows]
-    )
 
 
 def test_traces_that_stop_only_lower_the_share() -> None:
@@ -119,13 +113,13 @@ def test_traces_that_stop_only_lower_the_share() -> None:
     )
     assert found.lower == pytest.approx(exact.lower, abs=0.03)
     assert np.isnan([found.upper, found.log_evidence]).all()
-    short = traces_of(recalled, np.flatnonzero(~recalled.valid.all(axis=1)))
+    short = recalled.take(np.flatnonzero(~recalled.valid.all(axis=1)))
     zeros = {
         "log_policy": lambda s, a: np.zeros(len(s)),
         "log_forward": lambda s, a, after: np.zeros(len(s)),
         "log_start": lambda s: np.zeros(len(s)),
     }
-    whole = traces_of(recalled, np.flatnonzero(recalled.valid.all(axis=1)))
+    whole = recalled.take(np.flatnonzero(recalled.valid.all(axis=1)))
     unheard = estimated_bounds(short, whole, **zeros, log_ends=lambda s: np.zeros(len(s)))
     assert (unheard.lower, unheard.upper) == (-np.inf, np.inf)
     with pytest.raises(ValueError, match="remembered holds a run that is cut short"):
@@ -134,5 +128,5 @@ def test_traces_that_stop_only_lower_the_share() -> None:
         estimated_bounds(whole, None, **zeros, log_ends=lambda s: np.zeros(1))
     with pytest.raises(ValueError, match="recalled holds no traces"):
         estimated_bounds(
-            traces_of(whole, np.zeros(0, int)), None, **zeros, log_ends=lambda s: np.zeros(1)
+            whole.take(np.zeros(0, int)), None, **zeros, log_ends=lambda s: np.zeros(1)
         )

@@ -23,7 +23,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
 from delegate.recall.algorithms import Learner, learner_of
-from delegate.recall.diagnostics import Diagnostics, check_density
+from delegate.recall.diagnostics import Diagnostics, check_diagnosable
 from delegate.recall.forward import ForwardModel
 from delegate.recall.imitation import RecallConfig
 from delegate.recall.learned import LearnedBacktrackingModel
@@ -97,7 +97,7 @@ class RecallTraces(BaseCallback):
             return
         learner = learner_of(self.model)
         if self.config.diagnostics:
-            check_density(learner)
+            check_diagnosable(learner, self.backtracking_model)
         observation, action = self.model.observation_space, self.model.action_space
         if self.backtracking_model is None:
             self.backtracking_model = LearnedBacktrackingModel(
@@ -116,6 +116,7 @@ class RecallTraces(BaseCallback):
                 self.model.gamma,
             )
         if self.config.diagnostics and self._diagnostics is None:
+            assert isinstance(self.backtracking_model, BacktrackingModel)
             self._diagnostics = Diagnostics(
                 learner,
                 self.backtracking_model,
@@ -123,6 +124,7 @@ class RecallTraces(BaseCallback):
                 self._model_settings,
                 self._log_policy,
                 self._value,
+                self._worth,
                 self._seed,
             )
         optimiser = torch.optim.Adam(learner.parameters(), lr=self.config.learning_rate)
@@ -187,8 +189,7 @@ class RecallTraces(BaseCallback):
         assert self.buffer is not None
         assert self.backtracking_model is not None
         steps = self.buffer.best(config.trajectories)
-        by = self.targets_from if isinstance(self.targets_from, str) else "critic"
-        ranked = worth(by, steps, self._value, self._unit())
+        ranked = self._worth(steps)
         if isinstance(self.backtracking_model, TransitionModel):
             self._learn(steps.transitions.take(most(ranked, config.states)))
         ends, traces = self._recalled(steps, ranked)
@@ -305,6 +306,10 @@ class RecallTraces(BaseCallback):
             there, which = np.unique(state, return_inverse=True)
             return self._learner.value(there)[which]
         return self._learner.value(self._seen(state))
+
+    def _worth(self, steps: Steps) -> np.ndarray:
+        by = self.targets_from if isinstance(self.targets_from, str) else "critic"
+        return worth(by, steps, self._value, self._unit())
 
     def _log_policy(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
         assert self._learner is not None

@@ -11,6 +11,7 @@ clipped, densities of both stand for shares.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from delegate.recall.forward import ForwardModel
 from delegate.recall.imitation import RecallConfig
 from delegate.recall.learning import TransitionModel
 from delegate.recall.model import BacktrackingModel
-from delegate.recall.targets import Targets, Value, most, worth
+from delegate.recall.targets import Targets, Value, most
 from delegate.recall.traces import Traces
 from delegate.recall.trajectories import Steps, TrajectoryBuffer
 from delegate.recall.variational import PolicyDensity, estimated_bounds
@@ -33,8 +34,14 @@ _SAME = 1e-5
 """relative difference of two values of one state, computed among different others"""
 
 
-def check_density(learner: Learner) -> None:
-    """Raise TypeError for a policy whose actions have no density."""
+def check_diagnosable(learner: Learner, model: Any) -> None:
+    """Raise TypeError for a policy whose actions have no density, or a model that looks forwards;
+    model: None for one still to be made."""
+    if isinstance(model, ForwardModel):
+        raise TypeError(
+            "model is a ForwardModel, and diagnostics say how well a backtracking model explains "
+            "success; give one of those, or leave diagnostics off"
+        )
     space, actions = learner.model.observation_space, learner.model.action_space
     state, action = (np.zeros((1, *part.shape), part.dtype) for part in (space, actions))
     if learner.log_prob(state, action) is None:
@@ -51,6 +58,7 @@ class Diagnostics:
     model: the backtracking model · settings: of the forward model, where `model` is not learned;
         one that is learned shares its own
     log_policy: log π(action | state) · value: the critic; both of states as remembered
+    worths: what each state entered is worth as a target, steps -> float64 [N]
     seed: of the forward model and of what is drawn here, which no other random stream notices
     """
 
@@ -62,6 +70,7 @@ class Diagnostics:
         settings: dict[str, Any],
         log_policy: PolicyDensity,
         value: Value,
+        worths: Callable[[Steps], np.ndarray],
         seed: int,
     ) -> None:
         self.model, self.config = model, config
@@ -73,7 +82,7 @@ class Diagnostics:
             seed=seed,
             **shared,
         )
-        self._log_policy, self._value = log_policy, value
+        self._log_policy, self._value, self._worths = log_policy, value, worths
         self._rng = np.random.default_rng([seed, 12])
         self._observed = 0
 
@@ -98,8 +107,7 @@ class Diagnostics:
             least, among = float(ranked[top].min()), best.transitions.next_state[top]
         else:
             least, among = float(self._value(ends).min()), ends
-        worths = worth(targets if isinstance(targets, str) else "critic", every, self._value)
-        reached = worths >= least - _SAME * max(1.0, abs(least))
+        reached = self._worths(every) >= least - _SAME * max(1.0, abs(least))
         space, visited = self.forward.state_space, every.transitions.state
         scale = deviations(visited) if isinstance(space, Box) else None
         with np.errstate(divide="ignore"):
