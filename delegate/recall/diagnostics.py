@@ -1,7 +1,7 @@
 """What RecallTraces logs of how well its traces explain success: see `delegate.recall.variational`.
 
 All of it is estimated. Where the policy is and where traces end are a Gaussian, or frequencies;
-the world is a ForwardModel, and until that has learned (recall/forward_nll) the bounds lie too low.
+the world is a ForwardModel, and as far as that is off (recall/forward_nll) the bounds lie too low.
 The upper one takes the latest runs that ended well for runs of today's policy. log p(R > L) is the
 share of all remembered states that are worth it, as if T steps on were a time like any other: too
 much where episodes are hardly longer than T. At the edge of an action space, to which actions are
