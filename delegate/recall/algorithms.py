@@ -59,6 +59,11 @@ class Learner(ABC):
     def distribution(self, observation: np.ndarray) -> Tensor:
         """What the policy does there, as numbers for `divergence`. [N, ...]"""
 
+    def log_prob(self, observation: np.ndarray, action: np.ndarray) -> np.ndarray | None:
+        """log π(action | observation), float64 [N], in the units of the environment's actions;
+        None for a policy without a density."""
+        return None
+
     def divergence(self, before: Tensor, after: Tensor) -> float:
         """How far the policy has moved: mean squared change, or KL where there is one (nats)."""
         return float((after - before).pow(2).mean() / 2)
@@ -67,10 +72,6 @@ class Learner(ABC):
     def action_space(self) -> Box | Discrete:
         """Of the actions that `losses` takes and `act` gives."""
         return self.model.action_space
-
-    def taken(self, told: dict[str, Any]) -> np.ndarray:
-        """The actions of a step, from what callbacks are told of it. [B, ...]"""
-        return np.asarray(told["actions"])
 
     def act(self, observation: np.ndarray) -> np.ndarray:
         """What the policy does there, drawn from global random numbers. [N, ...]"""
@@ -89,20 +90,13 @@ class ActorCritic(Learner):
     @property
     def action_space(self) -> Box | Discrete:
         space = self.model.action_space
-        if isinstance(space, Discrete) or self.model.policy.squash_output:
+        if isinstance(space, Discrete):
             return space
         return Box(-np.inf, np.inf, space.shape, space.dtype.type)
 
-    def taken(self, told: dict[str, Any]) -> np.ndarray:
-        squashed = self.model.policy.squash_output
-        return np.asarray(told["clipped_actions" if squashed else "actions"])
-
     def act(self, observation: np.ndarray) -> np.ndarray:
-        policy = self.model.policy
-        if policy.squash_output or isinstance(self.model.action_space, Discrete):
-            return super().act(observation)
         with torch.no_grad():
-            drawn: Tensor = policy._predict(self._tensor(observation))
+            drawn: Tensor = self.model.policy._predict(self._tensor(observation))
         return drawn.cpu().numpy()
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -113,8 +107,6 @@ class ActorCritic(Learner):
         distribution = policy.get_distribution(self._tensor(observation))
         if isinstance(policy.action_space, Discrete):
             return -distribution.log_prob(torch.as_tensor(action, device=policy.device))
-        if policy.squash_output:
-            action = policy.scale_action(action)
         wanted = torch.as_tensor(action, dtype=torch.float32, device=policy.device)
         gaussian = distribution.distribution
         off = (wanted - gaussian.mean) / gaussian.stddev.detach()
@@ -131,6 +123,14 @@ class ActorCritic(Learner):
             if isinstance(self.model.action_space, Discrete):
                 return inner.logits
             return torch.stack([inner.mean, inner.stddev])
+
+    def log_prob(self, observation: np.ndarray, action: np.ndarray) -> np.ndarray:
+        policy = self.model.policy
+        kind = torch.int64 if isinstance(policy.action_space, Discrete) else torch.float32
+        taken = torch.as_tensor(action, dtype=kind, device=policy.device)
+        with torch.no_grad():
+            log_prob = policy.get_distribution(self._tensor(observation)).log_prob(taken)
+        return log_prob.double().cpu().numpy()
 
     def divergence(self, before: Tensor, after: Tensor) -> float:
         if isinstance(self.model.action_space, Discrete):
@@ -162,6 +162,14 @@ class SoftActorCritic(Learner):
         with torch.no_grad():
             mean, log_std, _ = self.model.actor.get_action_dist_params(self._tensor(observation))
             return torch.stack([mean, log_std.expand_as(mean).exp()])
+
+    def log_prob(self, observation: np.ndarray, action: np.ndarray) -> np.ndarray:
+        space = self.model.action_space
+        with torch.no_grad():
+            log_prob = -self.losses(observation, action)
+        # The loss is that of actions scaled to [−1, 1].
+        volume = np.log((space.high.astype(np.float64) - space.low) / 2).sum()
+        return log_prob.double().cpu().numpy() - volume
 
     def divergence(self, before: Tensor, after: Tensor) -> float:
         ratio = after[1] / before[1]

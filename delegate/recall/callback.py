@@ -23,6 +23,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecNormalize
 
 from delegate.recall.algorithms import Learner, learner_of
+from delegate.recall.credit import RewardModel, advantages
+from delegate.recall.diagnostics import Diagnostics, check_diagnosable
 from delegate.recall.forward import ForwardModel
 from delegate.recall.imitation import RecallConfig
 from delegate.recall.learned import LearnedBacktrackingModel
@@ -50,6 +52,8 @@ class RecallTraces(BaseCallback):
     Logs recall/model_nll (nats a transition), recall/end_value and recall/start_value (the critic
     at both ends of the traces), recall/steps (recalled), recall/imitation_loss, recall/divergence,
     recall/best_return and recall/time_share (of all wall-clock since training began).
+    With diagnostics also recall/bound and recall/bound_upper, between which recall/log_evidence,
+    log p(R > L), should lie, and recall/forward_nll: see `delegate.recall.diagnostics`.
     Raises TypeError for an algorithm or spaces that it does not know, ValueError naming the
     environment for observations that are not finite; nothing has been changed then.
     """
@@ -84,6 +88,7 @@ class RecallTraces(BaseCallback):
         self._learner: Learner | None = None
         self._optimiser: torch.optim.Optimizer | None = None
         self._pending: dict[str, Any] | None = None
+        self._diagnostics: Diagnostics | None = None
         self._due, self._observed = 0, 0  # environment steps
         self._spent, self._began = 0.0, 0.0
         self._shown: np.ndarray | None = None
@@ -92,6 +97,8 @@ class RecallTraces(BaseCallback):
         if self.config.count == 0:
             return
         learner = learner_of(self.model)
+        if self.config.diagnostics:
+            check_diagnosable(learner, self.backtracking_model)
         observation, action = self.model.observation_space, learner.action_space
         if self.backtracking_model is None:
             self.backtracking_model = LearnedBacktrackingModel(
@@ -108,6 +115,18 @@ class RecallTraces(BaseCallback):
                 _example(observation),
                 _example(action),
                 self.model.gamma,
+            )
+        if self.config.diagnostics and self._diagnostics is None:
+            assert isinstance(self.backtracking_model, BacktrackingModel)
+            self._diagnostics = Diagnostics(
+                learner,
+                self.backtracking_model,
+                self.config,
+                self._model_settings,
+                self._log_policy,
+                self._value,
+                self._worth,
+                self._seed,
             )
         optimiser = torch.optim.Adam(learner.parameters(), lr=self.config.learning_rate)
         if self._optimiser is not None:  # another algorithm of the same shapes goes on
@@ -141,10 +160,10 @@ class RecallTraces(BaseCallback):
             last = told["infos"][row]["terminal_observation"]
             next_state[row] = self._original(last)
         self._check(next_state)
-        assert self._learner is not None
-        action = self._learner.taken(told)
         reward = np.asarray(self._rewards(told["rewards"]), np.float64).copy()
-        self.buffer.add(state, action, next_state, reward, over, self._beyond(next_state))
+        self.buffer.add(
+            state, np.asarray(told["actions"]), next_state, reward, over, self._beyond(next_state)
+        )
         self._shown = entered
         self._spent += time.perf_counter() - began
         return True
@@ -172,11 +191,16 @@ class RecallTraces(BaseCallback):
         assert self.buffer is not None
         assert self.backtracking_model is not None
         steps = self.buffer.best(config.trajectories)
-        by = self.targets_from if isinstance(self.targets_from, str) else "critic"
-        ranked = worth(by, steps, self._value, self._unit())
+        ranked = self._worth(steps)
         if isinstance(self.backtracking_model, TransitionModel):
             self._learn(steps.transitions.take(most(ranked, config.states)))
         ends, traces = self._recalled(steps, ranked)
+        if self._diagnostics is not None:
+            told = self._diagnostics.measure(
+                self.buffer, self.targets_from, steps, ranked, ends, traces
+            )
+            for key, value in told.items():
+                self.logger.record(key, value)
         state, action = traces.states[:, 1:][traces.valid], traces.actions[traces.valid]
         back = np.broadcast_to(np.arange(1, config.length + 1), traces.valid.shape)[traces.valid]
         end = np.repeat(self._value(ends), traces.valid.sum(axis=1))
@@ -194,6 +218,12 @@ class RecallTraces(BaseCallback):
             promised = rate * (1 - fade) + fade * end
             weight = np.maximum(promised - start, 0)
             weight /= max(weight.mean(), 1e-9)
+        if config.weighting == "advantage":
+            earned = RewardModel(steps, self._unit())
+            gained = advantages(traces, earned, self._value, self.model.gamma, config.smoothing)
+            weight = gained[traces.valid]
+            weight = (weight - weight.mean()) / max(weight.std(), 1e-9)
+            self.logger.record("recall/reward_explained", earned.explained)
         self._imitate(self._seen(state), action, weight)
 
     def _learn(self, transitions: Transitions) -> None:
@@ -286,6 +316,16 @@ class RecallTraces(BaseCallback):
             return self._learner.value(there)[which]
         return self._learner.value(self._seen(state))
 
+    def _worth(self, steps: Steps) -> np.ndarray:
+        by = self.targets_from if isinstance(self.targets_from, str) else "critic"
+        return worth(by, steps, self._value, self._unit())
+
+    def _log_policy(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
+        assert self._learner is not None
+        log_prob = self._learner.log_prob(self._seen(state), action)
+        assert log_prob is not None
+        return log_prob
+
     def save(self, path: str | Path) -> None:
         """Write what was remembered and learned, whole or not at all; beside `model.save`."""
         assert self.buffer is not None, "there is nothing to save before training"
@@ -300,6 +340,7 @@ class RecallTraces(BaseCallback):
             "due": self._due,
             "observed": self._observed,
             "model": None,
+            "diagnostics": self._diagnostics.state() if self._diagnostics else None,
         }
         unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         if isinstance(self.backtracking_model, TransitionModel):
@@ -317,6 +358,7 @@ class RecallTraces(BaseCallback):
         try:
             saved = torch.load(path, weights_only=True)
             self._pending = {name: saved[name] for name in _SAVED}
+            self._pending["diagnostics"] = saved.get("diagnostics")
         except FileNotFoundError:
             raise
         except Exception as error:  # whatever a damaged file makes of the reader
@@ -335,6 +377,8 @@ class RecallTraces(BaseCallback):
                 file.write(saved["model"].numpy().tobytes())
                 file.flush()
                 self.backtracking_model.load(file.name)
+        if self._diagnostics is not None and saved["diagnostics"] is not None:
+            self._diagnostics.load(saved["diagnostics"])
         self.buffer.load(arrays)
         self._optimiser.load_state_dict(saved["optimiser"])
         self._observed = saved["observed"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class RecallConfig(BaseModel):
@@ -47,9 +47,20 @@ class RecallConfig(BaseModel):
     max_divergence: float | None = Field(None, gt=0)
     """imitation stops when the policy has moved so far (nats of KL; for TD3 and DQN half the
     mean squared change); None for no limit"""
-    weighting: Literal["uniform", "gain"] = "uniform"
+    weighting: Literal["uniform", "gain", "advantage"] = "uniform"
     """gain: only steps from which the trace promises more than the critic expects, in proportion;
     a trace of k steps promises the mean reward of what is remembered on its way, and the
     critic's value of its end"""
+    smoothing: float = Field(0.95, ge=0, le=1)
+    """lambda of weighting by advantage"""
     mean_actions: bool = False
     """recall the mean of the action distribution instead of a sample"""
+    diagnostics: bool = False
+    """log how well the traces explain success, as bounds on log p(R > L) (nats); costs a second
+    model, and needs a policy with a density: A2C, PPO, TRPO or SAC"""
+
+    @model_validator(mode="after")
+    def _sampled(self) -> RecallConfig:
+        if self.diagnostics and self.mean_actions:
+            raise ValueError("diagnostics need sampled actions; drop mean_actions or diagnostics")
+        return self

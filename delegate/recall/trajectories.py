@@ -107,9 +107,7 @@ class TrajectoryBuffer:
         trajectories: share by return, in (0, 1], at least one
         Raises ValueError when no trajectory is over yet.
         """
-        owner = self._arrays["trajectory"][: len(self)]
-        there = np.unique(owner)
-        done = [number for number in there.tolist() if number in self._returns]
+        owner, done = self._owners()
         if not done:
             raise ValueError(
                 "no trajectory of the buffer is over; wait for one, or raise buffer_size above "
@@ -122,6 +120,19 @@ class TrajectoryBuffer:
         return Steps(
             self._transitions(index), self._arrays["reward"][index], self._arrays["to_go"][index]
         )
+
+    def runs(self, length: int) -> np.ndarray:
+        """Every `length` steps in a row of one finished trajectory, as places in `best()`.
+
+        int [N, length], oldest step first
+        """
+        owner, done = self._owners()
+        index = np.flatnonzero(np.isin(owner, done))
+        order = np.lexsort((-self._age(index), owner[index]))
+        first = np.arange(max(0, len(order) - length + 1))
+        mine = owner[index][order]
+        first = first[mine[first] == mine[first + length - 1]]
+        return order[first[:, None] + np.arange(length)]
 
     def latest(self, count: int) -> Transitions:
         """The last so many transitions that are kept, finished trajectory or not."""
@@ -176,6 +187,12 @@ class TrajectoryBuffer:
         self._counts[:] = arrays["counts"]
         pairs = zip(arrays["finished"].tolist(), arrays["returns"].tolist(), strict=True)
         self._returns = dict(pairs)
+
+    def _owners(self) -> tuple[np.ndarray, list[int]]:
+        """The trajectory of each step that is kept, and those that are over."""
+        owner = self._arrays["trajectory"][: len(self)]
+        there = np.unique(owner).tolist()
+        return owner, [number for number in there if number in self._returns]
 
     def _transitions(self, index: np.ndarray) -> Transitions:
         return Transitions(*(self._arrays[name][index] for name in _STEP))

@@ -1,0 +1,174 @@
+"""What RecallTraces logs of how well its traces explain success: see `delegate.recall.variational`.
+
+All of it is estimated. Where the policy is and where traces end are a Gaussian, or frequencies;
+the world is a ForwardModel, and as far as that is off (recall/forward_nll) the bounds lie too low.
+The upper one takes the latest runs that ended well for runs of today's policy. log p(R > L) is the
+share of all remembered states that are worth it, as if T steps on were a time like any other: too
+much where episodes are hardly longer than T.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+
+from delegate.recall.algorithms import Learner
+from delegate.recall.density import deviations, log_density
+from delegate.recall.forward import ForwardModel
+from delegate.recall.imitation import RecallConfig
+from delegate.recall.learning import TransitionModel
+from delegate.recall.model import BacktrackingModel
+from delegate.recall.targets import Targets, Value, most
+from delegate.recall.traces import Traces
+from delegate.recall.trajectories import Steps, TrajectoryBuffer
+from delegate.recall.variational import PolicyDensity, estimated_bounds
+
+_SAME = 1e-5
+"""relative difference of two values of one state, computed among different others"""
+
+
+def check_diagnosable(learner: Learner, model: Any) -> None:
+    """Raise TypeError for a policy whose actions have no density, or a model that looks forwards;
+    model: None for one still to be made."""
+    if isinstance(model, ForwardModel):
+        raise TypeError(
+            "model is a ForwardModel, and diagnostics say how well a backtracking model explains "
+            "success; give one of those, or leave diagnostics off"
+        )
+    space, actions = learner.model.observation_space, learner.model.action_space
+    state, action = (np.zeros((1, *part.shape), part.dtype) for part in (space, actions))
+    if learner.log_prob(state, action) is None:
+        raise TypeError(
+            f"{type(learner.model).__name__} has no density over actions, which diagnostics need; "
+            "use A2C, PPO, TRPO or SAC, or leave diagnostics off"
+        )
+
+
+class Diagnostics:
+    """A forward model beside a backtracking model, and the bounds that follow from both.
+
+    learner: whose spaces and device the forward model takes
+    model: the backtracking model · settings: of the forward model, where `model` is not learned;
+        one that is learned shares its own
+    log_policy: log π(action | state) · value: the critic; both of states as remembered
+    worths: what each state entered is worth as a target, steps -> float64 [N]
+    seed: of the forward model and of what is drawn here, which no other random stream notices
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        model: BacktrackingModel,
+        config: RecallConfig,
+        settings: dict[str, Any],
+        log_policy: PolicyDensity,
+        value: Value,
+        worths: Callable[[Steps], np.ndarray],
+        seed: int,
+    ) -> None:
+        self.model, self.config = model, config
+        shared = model.config.model_dump() if isinstance(model, TransitionModel) else settings
+        self.forward = ForwardModel(
+            learner.model.observation_space,
+            learner.action_space,
+            device=learner.model.device,
+            seed=seed,
+            **shared,
+        )
+        self._log_policy, self._value, self._worths = log_policy, value, worths
+        self._rng = np.random.default_rng([seed, 12])
+        self._observed = 0
+
+    def measure(
+        self,
+        buffer: TrajectoryBuffer,
+        targets: Targets,
+        best: Steps,
+        ranked: np.ndarray,
+        ends: np.ndarray,
+        traces: Traces,
+    ) -> dict[str, float]:
+        """Train the forward model on what is remembered; what to log, by name (nats).
+
+        targets: where traces end · best, ranked: what `targets` is taken from, and its worth
+        ends: [count, ...], the targets taken · traces: those recalled from them
+        """
+        told = self._learn(buffer)
+        every = buffer.best()
+        if isinstance(targets, str):
+            top = most(ranked, self.config.targets)
+            least, among = float(ranked[top].min()), best.transitions.next_state[top]
+        else:
+            least, among = float(self._value(ends).min()), ends
+        reached = self._worths(every) >= least - _SAME * max(1.0, abs(least))
+        space, visited = self.forward.state_space, every.transitions.state
+        scale = deviations(visited) if isinstance(space, Box) else None
+        with np.errstate(divide="ignore"):
+            log_evidence = float(np.log(reached.mean()))
+        bounds = estimated_bounds(
+            traces,
+            self._remembered(every, buffer.runs(self.config.length), reached),
+            log_policy=self._log_policy,
+            log_forward=self.forward.log_prob,
+            log_start=log_density(visited, space, scale),
+            log_ends=log_density(among, space, scale),
+            log_evidence=log_evidence,
+        )
+        told |= {"recall/bound": bounds.lower, "recall/log_evidence": log_evidence}
+        if not np.isnan(bounds.upper):
+            told["recall/bound_upper"] = bounds.upper
+        return told
+
+    def state(self) -> dict[str, Any]:
+        """All that can change; see `load`."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.forward.save(path := Path(folder) / "forward.pt")
+            weights = torch.from_numpy(np.fromfile(path, np.uint8))
+        return {
+            "forward": weights,
+            "observed": self._observed,
+            "rng": self._rng.bit_generator.state,
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Go on from what `state` gave. Raises ValueError for a model of other settings."""
+        with tempfile.TemporaryDirectory() as folder:
+            (path := Path(folder) / "forward.pt").write_bytes(saved["forward"].numpy().tobytes())
+            self.forward.load(path)
+        self._observed = saved["observed"]
+        self._rng.bit_generator.state = saved["rng"]
+
+    def _learn(self, buffer: TrajectoryBuffer) -> dict[str, float]:
+        config = self.config
+        new = buffer.latest(buffer.steps - self._observed)
+        self.forward.observe(new.state, new.action, new.next_state)
+        self._observed = buffer.steps
+        losses = self.forward.fit(
+            buffer.latest(len(buffer)), config.model_updates, config.model_batch, self._rng
+        )
+        return {"recall/forward_nll": float(losses.mean())} if len(losses) else {}
+
+    def _remembered(self, every: Steps, runs: np.ndarray, reached: np.ndarray) -> Traces | None:
+        """The latest runs that end in a state worth it, as traces; as many as are recalled.
+
+        What the policy did long ago it may hardly do now: log π would be far too low.
+        """
+        runs = runs[reached[runs[:, -1]]][-self.config.count :]
+        if not len(runs):
+            return None
+        backwards, steps = runs[:, ::-1], every.transitions
+        last = steps.next_state[runs[:, -1:]]
+        taken = steps.take(backwards.ravel())
+        log_prob = self.model.log_prob(taken.state, taken.action, taken.next_state)
+        return Traces(
+            np.concatenate([last, steps.state[backwards]], axis=1),
+            steps.action[backwards],
+            log_prob.reshape(backwards.shape),
+            np.ones(backwards.shape, bool),
+        )

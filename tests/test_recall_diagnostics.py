@@ -1,0 +1,187 @@
+"""The bounds in the log of RecallTraces, with the real algorithms of Stable-Baselines3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from scipy.stats import multivariate_normal
+from stable_baselines3 import A2C, DDPG
+from test_recall_callback import CONTINUOUS, DISCRETE, FEW, STEPS, logged, made, same, weights
+
+import envs
+from delegate import RecallTraces, StableVecEnv
+from delegate.recall import ExactBacktrackingModel, ForwardModel
+from delegate.recall.algorithms import learner_of
+from delegate.recall.density import log_density
+from delegate.recall.trajectories import TrajectoryBuffer
+
+KEYS = ["recall/bound", "recall/bound_upper", "recall/log_evidence", "recall/forward_nll"]
+WITH: dict[str, Any] = {**FEW, "diagnostics": True}
+
+
+def grid(exact: bool) -> tuple[Any, dict[str, Any]]:
+    """A2C in FourRooms with integers for observations, and a true or a learned model of it."""
+    world = envs.make(
+        "FourRooms", 4, size=7, num_levels=1, observation="integer", autoreset_mode="Disabled"
+    )
+    settings = dict(WITH)
+    if exact:
+        settings |= {"model": ExactBacktrackingModel(world.transition_table())}
+    return A2C("MlpPolicy", StableVecEnv(world), seed=0, device="cpu", n_steps=16), settings
+
+
+def trained(name: str, **changed: Any) -> tuple[Any, RecallTraces, dict[str, Any]]:
+    if name in ("exact", "learned"):
+        model, settings = grid(name == "exact")
+    else:
+        model, settings = made(name, CONTINUOUS, normalise=name == "PPO"), WITH
+    told, recall = logged(model), RecallTraces(**{**settings, **changed})
+    model.learn(STEPS, callback=recall)
+    return model, recall, told
+
+
+@pytest.mark.parametrize("name", ["exact", "learned", "PPO", "SAC"])
+def test_they_are_logged_and_change_nothing(name: str) -> None:
+    (model, _, told), (_, _, again) = trained(name), trained(name)
+    assert all(np.isfinite(told[key]) for key in KEYS)
+    assert told["recall/log_evidence"] < 0
+    assert [told[key] for key in KEYS] == [again[key] for key in KEYS]
+    plain, _, quiet = trained(name, diagnostics=False)
+    assert same(weights(model), weights(plain))
+    assert not set(KEYS) & set(quiet)
+    timed = ("time/", "recall/time_share")
+    assert {key: told[key] for key in quiet if not key.startswith(timed)} == {
+        key: quiet[key] for key in quiet if not key.startswith(timed)
+    }
+
+
+def test_the_evidence_lies_between_once_the_world_is_known() -> None:
+    model, settings = grid(exact=True)
+    told = logged(model)
+    settings |= {"model_updates": 50, "every": 1_000, "length": 6, "count": 64}
+    settings |= {"model_settings": {"hidden": (64,)}}
+    model.learn(12_000, callback=RecallTraces(**settings))
+    assert told["recall/forward_nll"] < 0.4
+    assert told["recall/bound"] < told["recall/log_evidence"] - 1
+    assert told["recall/bound_upper"] > told["recall/log_evidence"] + 0.5
+
+
+@pytest.mark.parametrize("targets", ["reward", "return", "advantage", "states", "function"])
+def test_traces_may_end_where_asked(targets: str) -> None:
+    upright = np.array([[1, 0, 0], [0.9, 0.4, 0.1]], np.float32)
+    asked: Any = {"states": upright, "function": lambda count, rng: upright[[0] * count]}
+    *_, told = trained("PPO", targets_from=asked.get(targets, targets))
+    assert np.isfinite(told["recall/bound"])
+    assert told["recall/log_evidence"] <= 0
+
+
+def test_the_forward_model_is_saved_and_goes_on(tmp_path: Path) -> None:
+    model, recall, _ = trained("PPO")
+    recall.save(tmp_path / "recall.pt")
+    again = RecallTraces(**WITH).load(tmp_path / "recall.pt")
+    again.init_callback(model)
+    assert recall.buffer is not None
+    steps = recall.buffer.best().transitions
+    first, second = (
+        one._diagnostics.forward.log_prob(steps.state, steps.action, steps.next_state)  # type: ignore[union-attr]
+        for one in (recall, again)
+    )
+    np.testing.assert_array_equal(first, second)
+    told = logged(model)
+    after = []
+    for one in (recall, again):  # the policy moves between, so the bounds do too
+        one.recall()
+        after.append(told["recall/forward_nll"])
+    assert after[0] == after[1]
+    without = RecallTraces(**FEW).load(tmp_path / "recall.pt")
+    without.init_callback(model)
+    without.save(tmp_path / "without.pt")
+    RecallTraces(**WITH).load(tmp_path / "without.pt").init_callback(model)
+
+
+def test_policies_without_a_density_are_refused_at_the_start() -> None:
+    deterministic = DDPG("MlpPolicy", CONTINUOUS, device="cpu")
+    for model in (made("TD3", CONTINUOUS), made("DQN", DISCRETE), deterministic):
+        before, recall = weights(model), RecallTraces(**WITH)
+        with pytest.raises(TypeError, match=r"has no density .* use A2C, PPO, TRPO or SAC"):
+            model.learn(STEPS, callback=recall)
+        assert recall.buffer is None
+        assert same(before, weights(model))
+    model = made("PPO", CONTINUOUS)
+    forward = ForwardModel(model.observation_space, model.action_space)
+    with pytest.raises(TypeError, match="model is a ForwardModel, and diagnostics say"):
+        model.learn(STEPS, callback=RecallTraces(**{**WITH, "model_settings": None}, model=forward))
+    with pytest.raises(ValueError, match="diagnostics need sampled actions; drop mean_actions"):
+        RecallTraces(**WITH, mean_actions=True)
+
+
+@pytest.mark.parametrize("name", ["A2C", "PPO", "TRPO"])
+def test_log_prob_is_that_of_the_policy(name: str) -> None:
+    rng = np.random.default_rng(0)
+    for task in (DISCRETE, CONTINUOUS):
+        model = made(name, task)
+        observation = rng.normal(size=(9, *model.observation_space.shape)).astype(np.float32)
+        action = np.stack([model.action_space.sample() for _ in range(9)])
+        seen, taken = torch.as_tensor(observation), torch.as_tensor(action)
+        expected = model.policy.evaluate_actions(seen, taken)[1].detach().numpy()
+        found = learner_of(model).log_prob(observation, action)
+        assert found is not None
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_the_density_of_sac_is_over_the_actions_of_the_environment() -> None:
+    """Pendulum's go from −2 to 2: it must be a density there and not from −1 to 1."""
+    actions = np.linspace(-2, 2, 4_002)[1:-1, None]
+    observation = np.zeros((len(actions), 3), np.float32)
+    density = learner_of(made("SAC", CONTINUOUS)).log_prob(observation, actions)
+    assert density is not None
+    assert np.trapezoid(np.exp(density), actions[:, 0]) == pytest.approx(1, abs=0.01)
+
+
+def test_runs_are_the_steps_of_one_trajectory_in_order() -> None:
+    """Three environments write their own step number, round and round a small buffer."""
+    rng, buffer = np.random.default_rng(0), TrajectoryBuffer(60, 3, np.zeros(2), np.zeros(()), 0.9)
+    episode, clock = np.arange(3.0), np.zeros(3)
+    for _ in range(47):
+        over = rng.random(3) < 0.2
+        state, after = np.stack([episode, clock], 1), np.stack([episode, clock + 1], 1)
+        buffer.add(state, clock, after, np.zeros(3), over)
+        clock = np.where(over, 0, clock + 1)
+        episode = np.where(over, episode + 3, episode)
+    there = buffer.best().transitions.state
+    kept = {(int(number), int(step)) for number, step in there}
+    for length in (1, 3, 6):
+        runs = there[buffer.runs(length)].astype(int)
+        found = {(int(run[0, 0]), int(run[0, 1])) for run in runs}
+        expected = {(e, t) for e, t in kept if all((e, t + k) in kept for k in range(length))}
+        assert len(runs) == len(found)
+        assert found == expected
+        for run in runs:
+            assert set(run[:, 0]) == {run[0, 0]}
+            np.testing.assert_array_equal(run[:, 1], run[0, 1] + np.arange(length))
+    assert buffer.runs(50).shape == (0, 50)
+
+
+def test_densities_are_those_of_what_was_drawn() -> None:
+    truth = multivariate_normal([5, -300], [[4, 30], [30, 900]])
+    drawn = truth.rvs(20_000, random_state=0)
+    box = spaces.Box(-np.inf, np.inf, (2,))
+    found = log_density(drawn, box)(drawn[:100])
+    np.testing.assert_allclose(found, truth.logpdf(drawn[:100]), atol=0.1)
+    few = log_density(drawn[:1], box, scale=np.array([2.0, 30.0]))
+    assert few(drawn[:1])[0] > few(drawn[1:2])[0]
+    assert np.isfinite(few(drawn[:5])).all()
+    still = np.column_stack([drawn[:, 0], np.full(len(drawn), 7.0)])
+    assert np.isfinite(log_density(still, box)(still[:5])).all()
+    apart = np.column_stack([drawn[:, 0] * 1e6, drawn[:, 0] * 1e6])
+    assert np.isfinite(log_density(apart, box, scale=np.ones(2))(apart[:5])).all()
+    shares = log_density(np.array([0, 0, 2]), spaces.Discrete(4))(np.arange(4))
+    np.testing.assert_allclose(np.exp(shares), np.array([3, 1, 2, 1]) / 7)
+    with pytest.raises(ValueError, match="states holds none"):
+        log_density(drawn[:0], box)
