@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
+from delegate import store
 from delegate.run.execution import follow_parent
 
 
@@ -34,3 +38,23 @@ def finish(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [job.result() for job in jobs]
+
+
+def source_digest(files: Sequence[Path], libraries: Sequence[str]) -> str:
+    """Of the code and the versions that decide what a run gives (hexadecimal).
+
+    files: of code; of a folder all its modules count
+    """
+    digest = hashlib.sha256(json.dumps(store.versions(libraries), sort_keys=True).encode())
+    for path in files:
+        for module in sorted(path.glob("*.py")) if path.is_dir() else [path]:
+            digest.update(module.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def record_path(folder: Path, run: BaseModel, source: str, *names: str) -> Path:
+    """Where the record of a run is kept, under `names`; another for any other setting, code or
+    version."""
+    digest = hashlib.sha256((run.model_dump_json() + source).encode()).hexdigest()[:12]
+    *parents, last = names
+    return folder.joinpath(*parents, f"{last}_{digest}.json")

@@ -192,6 +192,8 @@ class RecallTraces(BaseCallback):
         assert self.backtracking_model is not None
         steps = self.buffer.best(config.trajectories)
         ranked = self._worth(steps)
+        if isinstance(self.targets_from, str) and np.ptp(ranked) == 0:
+            return  # nothing is better than anything else
         if isinstance(self.backtracking_model, TransitionModel):
             self._learn(steps.transitions.take(most(ranked, config.states)))
         ends, traces = self._recalled(steps, ranked)

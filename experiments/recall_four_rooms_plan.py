@@ -1,0 +1,102 @@
+"""What the Four Rooms study runs: arms, the settings tried, and the ones that were chosen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recall_four_rooms_runs import Arm, Prioritized, Run
+
+SIZES = (11, 13, 15, 19)
+STEPS = {11: 150_000, 13: 200_000, 15: 300_000, 19: 400_000}
+SEEDS = tuple(range(10))
+TUNING_SEEDS = (1000, 1001)
+A2C: dict[str, Any] = {
+    "n_steps": 16,
+    "gae_lambda": 0.95,
+    "ent_coef": 0.02,
+    "learning_rate": 3e-3,
+}
+"""the best of `tuning` for the actor-critic alone"""
+RECALL: dict[str, Any] = {
+    "length": 20,
+    "count": 64,
+    "every": 1_024,
+    "start": 1_024,
+    "imitation_updates": 5,
+    "learning_rate": 1e-3,
+}
+PER = {
+    11: Prioritized(batch=200, alpha=0.8),
+    13: Prioritized(batch=2_000, alpha=0.8),
+    15: Prioritized(batch=1_000, alpha=0.95),
+    19: Prioritized(batch=1_000, alpha=0.95),
+}
+"""as reported with Recall Traces; those of 15 for 19, for which none are. Without an entropy bonus
+there, with the actor-critic's here"""
+PLAIN = Arm(name="actor_critic")
+
+
+def recall(name: str, model: str, goal: bool = True, **changes: Any) -> Arm:
+    """Recalled traces; changes: to RECALL."""
+    return Arm(name=name, model=model, goal=goal, recall={**RECALL, **changes})
+
+
+def arms(size: int) -> tuple[Arm, ...]:
+    """Of the report."""
+    return (
+        PLAIN,
+        Arm(name="prioritized", prioritized=PER[size]),
+        recall("recall_exact", "exact"),
+        recall("recall_learned", "learned"),
+        recall("recall_random", "random"),
+        recall("goal_unknown", "learned", goal=False, targets_from="reward", targets=0.02),
+    )
+
+
+def reported() -> list[Run]:
+    """Seed by seed, so that whatever is finished can be compared."""
+    return [run_of(size, arm, seed) for seed in SEEDS for size in SIZES for arm in arms(size)]
+
+
+def ratio() -> list[Run]:
+    """How often to recall, and how far back, with the exact model."""
+    return [
+        run_of(15, _often(every, length), seed)
+        for seed in SEEDS[:5]
+        for length in (10, 40)
+        for every in (512, 2_048, 8_192, 32_768)
+    ]
+
+
+def tuning() -> list[Run]:
+    """Settings of the actor-critic alone, then of recall, on seeds that are not reported."""
+    a2c = [
+        run_of(15, Arm(name=_named(changes)), seed, A2C | changes)
+        for seed in TUNING_SEEDS
+        for changes in (
+            {"n_steps": n_steps, "ent_coef": ent_coef, "learning_rate": rate}
+            for n_steps in (5, 16)
+            for ent_coef in (0.01, 0.02)
+            for rate in (1e-3, 3e-3)
+        )
+    ]
+    recalls = [
+        run_of(19, recall(_named(changes, model), model, **changes), seed)
+        for seed in TUNING_SEEDS
+        for model in ("exact", "learned")
+        for changes in ({}, {"length": 40}, {"imitation_updates": 20})
+    ]
+    return a2c + recalls
+
+
+def run_of(size: int, arm: Arm, seed: int, a2c: dict[str, Any] | None = None) -> Run:
+    """With the study's settings where none are given."""
+    return Run(size=size, arm=arm, seed=seed, steps=STEPS[size], a2c=a2c or A2C)
+
+
+def _named(changes: dict[str, Any], *before: str) -> str:
+    return ", ".join([*before, *(f"{name} {value}" for name, value in changes.items())])
+
+
+def _often(every: int, length: int) -> Arm:
+    return recall(f"every {every}, length {length}", "exact", every=every, length=length)
