@@ -27,6 +27,8 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
+from delegate.recall.original import Original
+
 MARGIN = 0.8
 """by how much a recalled action should be better than any other (DQN; that of the source)"""
 ATANH_ROOM = 1e-4
@@ -36,31 +38,37 @@ ATANH_ROOM = 1e-4
 class Learner(ABC):
     """One algorithm's policy and critic, as recall needs them.
 
-    Observations and actions are those of the environment, as arrays [N, ...]; observations are
-    normalised already, if the algorithm's are.
+    States are observations as the environment gave them, and actions its own, as arrays [N, ...].
     """
 
     def __init__(self, model: Any) -> None:
-        self.model = model
+        self.model, self.original = model, Original(model)
 
     @abstractmethod
     def parameters(self) -> Iterator[nn.Parameter]:
         """What imitation may change: the actor's."""
 
     @abstractmethod
-    def losses(self, observation: np.ndarray, action: np.ndarray) -> Tensor:
+    def losses(self, state: np.ndarray, action: np.ndarray) -> Tensor:
         """How far the policy is from doing that. [N], to be averaged and lowered"""
 
-    @abstractmethod
-    def value(self, observation: np.ndarray) -> np.ndarray:
+    def value(self, state: np.ndarray) -> np.ndarray:
         """How much the critic expects from there (discounted return). float64 [N]"""
+        if state.dtype.kind != "i":
+            return self._value(state)
+        there, which = np.unique(state, return_inverse=True)  # few states, often met
+        return self._value(there)[which]
 
     @abstractmethod
-    def distribution(self, observation: np.ndarray) -> Tensor:
+    def _value(self, state: np.ndarray) -> np.ndarray:
+        """`value` of each one."""
+
+    @abstractmethod
+    def distribution(self, state: np.ndarray) -> Tensor:
         """What the policy does there, as numbers for `divergence`. [N, ...]"""
 
-    def log_prob(self, observation: np.ndarray, action: np.ndarray) -> np.ndarray | None:
-        """log π(action | observation), float64 [N], in the units of the environment's actions;
+    def log_prob(self, state: np.ndarray, action: np.ndarray) -> np.ndarray | None:
+        """log π(action | state), float64 [N], in the units of the environment's actions;
         None for a policy without a density."""
         return None
 
@@ -73,12 +81,12 @@ class Learner(ABC):
         """Of the actions that `losses` takes and `act` gives."""
         return self.model.action_space
 
-    def act(self, observation: np.ndarray) -> np.ndarray:
+    def act(self, state: np.ndarray) -> np.ndarray:
         """What the policy does there, drawn from global random numbers. [N, ...]"""
-        return np.asarray(self.model.predict(observation, deterministic=False)[0])
+        return np.asarray(self.model.predict(self.original.seen(state), deterministic=False)[0])
 
-    def _tensor(self, observation: np.ndarray) -> Tensor:
-        return self.model.policy.obs_to_tensor(observation)[0]
+    def _tensor(self, state: np.ndarray) -> Tensor:
+        return self.model.policy.obs_to_tensor(self.original.seen(state))[0]
 
 
 class ActorCritic(Learner):
@@ -94,17 +102,17 @@ class ActorCritic(Learner):
             return space
         return Box(-np.inf, np.inf, space.shape, space.dtype.type)
 
-    def act(self, observation: np.ndarray) -> np.ndarray:
+    def act(self, state: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            drawn: Tensor = self.model.policy._predict(self._tensor(observation))
+            drawn: Tensor = self.model.policy._predict(self._tensor(state))
         return drawn.cpu().numpy()
 
     def parameters(self) -> Iterator[nn.Parameter]:
         return self.model.policy.parameters()
 
-    def losses(self, observation: np.ndarray, action: np.ndarray) -> Tensor:
+    def losses(self, state: np.ndarray, action: np.ndarray) -> Tensor:
         policy = self.model.policy
-        distribution = policy.get_distribution(self._tensor(observation))
+        distribution = policy.get_distribution(self._tensor(state))
         if isinstance(policy.action_space, Discrete):
             return -distribution.log_prob(torch.as_tensor(action, device=policy.device))
         wanted = torch.as_tensor(action, dtype=torch.float32, device=policy.device)
@@ -112,24 +120,24 @@ class ActorCritic(Learner):
         off = (wanted - gaussian.mean) / gaussian.stddev.detach()
         return off.pow(2).sum(dim=1) / 2
 
-    def value(self, observation: np.ndarray) -> np.ndarray:
+    def _value(self, state: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            value = self.model.policy.predict_values(self._tensor(observation))
+            value = self.model.policy.predict_values(self._tensor(state))
         return value.double().cpu().numpy().ravel()
 
-    def distribution(self, observation: np.ndarray) -> Tensor:
+    def distribution(self, state: np.ndarray) -> Tensor:
         with torch.no_grad():
-            inner = self.model.policy.get_distribution(self._tensor(observation)).distribution
+            inner = self.model.policy.get_distribution(self._tensor(state)).distribution
             if isinstance(self.model.action_space, Discrete):
                 return inner.logits
             return torch.stack([inner.mean, inner.stddev])
 
-    def log_prob(self, observation: np.ndarray, action: np.ndarray) -> np.ndarray:
+    def log_prob(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
         policy = self.model.policy
         kind = torch.int64 if isinstance(policy.action_space, Discrete) else torch.float32
         taken = torch.as_tensor(action, dtype=kind, device=policy.device)
         with torch.no_grad():
-            log_prob = policy.get_distribution(self._tensor(observation)).log_prob(taken)
+            log_prob = policy.get_distribution(self._tensor(state)).log_prob(taken)
         return log_prob.double().cpu().numpy()
 
     def divergence(self, before: Tensor, after: Tensor) -> float:
@@ -145,28 +153,28 @@ class SoftActorCritic(Learner):
     def parameters(self) -> Iterator[nn.Parameter]:
         return self.model.actor.parameters()
 
-    def losses(self, observation: np.ndarray, action: np.ndarray) -> Tensor:
+    def losses(self, state: np.ndarray, action: np.ndarray) -> Tensor:
         actor = self.model.actor
-        mean, log_std, more = actor.get_action_dist_params(self._tensor(observation))
+        mean, log_std, more = actor.get_action_dist_params(self._tensor(state))
         distribution = actor.action_dist.proba_distribution(mean, log_std, **more)
         scaled = np.clip(self.model.policy.scale_action(action), ATANH_ROOM - 1, 1 - ATANH_ROOM)
         wanted = torch.as_tensor(scaled, dtype=torch.float32, device=actor.device)
         return -distribution.log_prob(wanted)
 
-    def value(self, observation: np.ndarray) -> np.ndarray:
-        seen = self._tensor(observation)
+    def _value(self, state: np.ndarray) -> np.ndarray:
+        seen = self._tensor(state)
         with torch.no_grad():
             return _smallest(self.model.critic, seen, self.model.actor(seen, deterministic=True))
 
-    def distribution(self, observation: np.ndarray) -> Tensor:
+    def distribution(self, state: np.ndarray) -> Tensor:
         with torch.no_grad():
-            mean, log_std, _ = self.model.actor.get_action_dist_params(self._tensor(observation))
+            mean, log_std, _ = self.model.actor.get_action_dist_params(self._tensor(state))
             return torch.stack([mean, log_std.expand_as(mean).exp()])
 
-    def log_prob(self, observation: np.ndarray, action: np.ndarray) -> np.ndarray:
+    def log_prob(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
         space = self.model.action_space
         with torch.no_grad():
-            log_prob = -self.losses(observation, action)
+            log_prob = -self.losses(state, action)
         # The loss is that of actions scaled to [−1, 1].
         volume = np.log((space.high.astype(np.float64) - space.low) / 2).sum()
         return log_prob.double().cpu().numpy() - volume
@@ -184,19 +192,19 @@ class DeterministicActor(Learner):
     def parameters(self) -> Iterator[nn.Parameter]:
         return self.model.actor.parameters()
 
-    def losses(self, observation: np.ndarray, action: np.ndarray) -> Tensor:
+    def losses(self, state: np.ndarray, action: np.ndarray) -> Tensor:
         scaled = self.model.policy.scale_action(action)
         wanted = torch.as_tensor(scaled, dtype=torch.float32, device=self.model.device)
-        return (self.model.actor(self._tensor(observation)) - wanted).pow(2).sum(dim=1) / 2
+        return (self.model.actor(self._tensor(state)) - wanted).pow(2).sum(dim=1) / 2
 
-    def value(self, observation: np.ndarray) -> np.ndarray:
-        seen = self._tensor(observation)
+    def _value(self, state: np.ndarray) -> np.ndarray:
+        seen = self._tensor(state)
         with torch.no_grad():
             return _smallest(self.model.critic, seen, self.model.actor(seen))
 
-    def distribution(self, observation: np.ndarray) -> Tensor:
+    def distribution(self, state: np.ndarray) -> Tensor:
         with torch.no_grad():
-            return self.model.actor(self._tensor(observation))
+            return self.model.actor(self._tensor(state))
 
 
 class QNetwork(Learner):
@@ -205,20 +213,20 @@ class QNetwork(Learner):
     def parameters(self) -> Iterator[nn.Parameter]:
         return self.model.q_net.parameters()
 
-    def losses(self, observation: np.ndarray, action: np.ndarray) -> Tensor:
-        value = self.model.q_net(self._tensor(observation))
+    def losses(self, state: np.ndarray, action: np.ndarray) -> Tensor:
+        value = self.model.q_net(self._tensor(state))
         index = torch.as_tensor(action, dtype=torch.int64, device=value.device).reshape(-1, 1)
         margin = torch.full_like(value, MARGIN).scatter(1, index, 0.0)
         return (value + margin).max(dim=1).values - value.gather(1, index)[:, 0]
 
-    def value(self, observation: np.ndarray) -> np.ndarray:
+    def _value(self, state: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            value = self.model.q_net(self._tensor(observation)).max(dim=1).values
+            value = self.model.q_net(self._tensor(state)).max(dim=1).values
         return value.double().cpu().numpy()
 
-    def distribution(self, observation: np.ndarray) -> Tensor:
+    def distribution(self, state: np.ndarray) -> Tensor:
         with torch.no_grad():
-            return self.model.q_net(self._tensor(observation))
+            return self.model.q_net(self._tensor(state))
 
 
 def _smallest(critic: Any, observation: Tensor, action: Tensor) -> np.ndarray:

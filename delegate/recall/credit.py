@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from delegate.recall.algorithms import Learner
+from delegate.recall.imitation import RecallConfig
 from delegate.recall.targets import Value
 from delegate.recall.traces import Traces
 from delegate.recall.trajectories import Steps
@@ -12,9 +14,36 @@ _SHRINKAGE = 1e-3
 """of the reward's coefficients, in units of the features' variance times their number of rows"""
 
 
+def weights(
+    config: RecallConfig, learner: Learner, steps: Steps, ends: np.ndarray, traces: Traces
+) -> tuple[np.ndarray, dict[str, float]]:
+    """How much each valid step counts, trace by trace, and what to log, by name.
+
+    steps: what rewards are learned from · ends: [count, ...], where the traces end
+    returns float64 [N], of mean 1, or for advantages of mean 0 and deviation 1
+    """
+    valid, discount, unit = traces.valid, learner.model.gamma, learner.original.unit
+    start, end = learner.value(traces.states[:, 1:][valid]), learner.value(ends)
+    told = {"end_value": float(end.mean()), "start_value": float(start.mean())}
+    if config.weighting == "gain":
+        back = np.broadcast_to(np.arange(1, config.length + 1), valid.shape)[valid]
+        fade = discount**back
+        rate = steps.reward.mean() / unit / max(1 - discount, 1e-9)
+        promised = rate * (1 - fade) + fade * np.repeat(end, valid.sum(axis=1))
+        gain = np.maximum(promised - start, 0)
+        return gain / max(gain.mean(), 1e-9), told
+    if config.weighting == "advantage":
+        reward = RewardModel(steps, unit)
+        told["reward_explained"] = reward.explained
+        gained = advantages(traces, reward, learner.value, discount, config.smoothing)[valid]
+        return (gained - gained.mean()) / max(gained.std(), 1e-9), told
+    return np.ones(len(start)), told
+
+
 class RewardModel:
     """What a step earns, by least squares on the state, the action, the change, their squares.
 
+    States are vectors; the number of a discrete action counts as one.
     steps: what was earned · unit: of the rewards it gives
     """
 
@@ -43,7 +72,8 @@ class RewardModel:
 
 
 def _parts(state: np.ndarray, action: np.ndarray, next_state: np.ndarray) -> np.ndarray:
-    return np.concatenate([state, action, next_state - state], axis=1).astype(np.float64)
+    columns = action[:, None] if action.ndim == 1 else action
+    return np.concatenate([state, columns, next_state - state], axis=1).astype(np.float64)
 
 
 def advantages(

@@ -9,25 +9,23 @@ much where episodes are hardly longer than T.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium.spaces import Box
 
+from delegate.recall import checkpoint
 from delegate.recall.algorithms import Learner
 from delegate.recall.density import deviations, log_density
 from delegate.recall.forward import ForwardModel
 from delegate.recall.imitation import RecallConfig
 from delegate.recall.learning import TransitionModel
 from delegate.recall.model import BacktrackingModel
-from delegate.recall.targets import Targets, Value, most
+from delegate.recall.targets import Targets, most
 from delegate.recall.traces import Traces
 from delegate.recall.trajectories import Steps, TrajectoryBuffer
-from delegate.recall.variational import PolicyDensity, estimated_bounds
+from delegate.recall.variational import estimated_bounds
 
 _SAME = 1e-5
 """relative difference of two values of one state, computed among different others"""
@@ -53,10 +51,9 @@ def check_diagnosable(learner: Learner, model: Any) -> None:
 class Diagnostics:
     """A forward model beside a backtracking model, and the bounds that follow from both.
 
-    learner: whose spaces and device the forward model takes
+    learner: whose policy and critic it is about, and whose spaces the forward model takes
     model: the backtracking model · settings: of the forward model, where `model` is not learned;
         one that is learned shares its own
-    log_policy: log π(action | state) · value: the critic; both of states as remembered
     worths: what each state entered is worth as a target, steps -> float64 [N]
     seed: of the forward model and of what is drawn here, which no other random stream notices
     """
@@ -67,12 +64,10 @@ class Diagnostics:
         model: BacktrackingModel,
         config: RecallConfig,
         settings: dict[str, Any],
-        log_policy: PolicyDensity,
-        value: Value,
         worths: Callable[[Steps], np.ndarray],
         seed: int,
     ) -> None:
-        self.model, self.config = model, config
+        self.learner, self.model, self.config = learner, model, config
         shared = model.config.model_dump() if isinstance(model, TransitionModel) else settings
         self.forward = ForwardModel(
             learner.model.observation_space,
@@ -81,7 +76,7 @@ class Diagnostics:
             seed=seed,
             **shared,
         )
-        self._log_policy, self._value, self._worths = log_policy, value, worths
+        self._worths = worths
         self._rng = np.random.default_rng([seed, 12])
         self._observed = 0
 
@@ -105,7 +100,7 @@ class Diagnostics:
             top = most(ranked, self.config.targets)
             least, among = float(ranked[top].min()), best.transitions.next_state[top]
         else:
-            least, among = float(self._value(ends).min()), ends
+            least, among = float(self.learner.value(ends).min()), ends
         reached = self._worths(every) >= least - _SAME * max(1.0, abs(least))
         space, visited = self.forward.state_space, every.transitions.state
         scale = deviations(visited) if isinstance(space, Box) else None
@@ -120,27 +115,27 @@ class Diagnostics:
             log_ends=log_density(among, space, scale),
             log_evidence=log_evidence,
         )
-        told |= {"recall/bound": bounds.lower, "recall/log_evidence": log_evidence}
+        told |= {"bound": bounds.lower, "log_evidence": log_evidence}
         if not np.isnan(bounds.upper):
-            told["recall/bound_upper"] = bounds.upper
+            told["bound_upper"] = bounds.upper
         return told
+
+    def _log_policy(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
+        log_prob = self.learner.log_prob(state, action)
+        assert log_prob is not None
+        return log_prob
 
     def state(self) -> dict[str, Any]:
         """All that can change; see `load`."""
-        with tempfile.TemporaryDirectory() as folder:
-            self.forward.save(path := Path(folder) / "forward.pt")
-            weights = torch.from_numpy(np.fromfile(path, np.uint8))
         return {
-            "forward": weights,
+            "forward": checkpoint.packed(self.forward),
             "observed": self._observed,
             "rng": self._rng.bit_generator.state,
         }
 
     def load(self, saved: dict[str, Any]) -> None:
         """Go on from what `state` gave. Raises ValueError for a model of other settings."""
-        with tempfile.TemporaryDirectory() as folder:
-            (path := Path(folder) / "forward.pt").write_bytes(saved["forward"].numpy().tobytes())
-            self.forward.load(path)
+        checkpoint.unpack(self.forward, saved["forward"])
         self._observed = saved["observed"]
         self._rng.bit_generator.state = saved["rng"]
 
@@ -152,7 +147,7 @@ class Diagnostics:
         losses = self.forward.fit(
             buffer.latest(len(buffer)), config.model_updates, config.model_batch, self._rng
         )
-        return {"recall/forward_nll": float(losses.mean())} if len(losses) else {}
+        return {"forward_nll": float(losses.mean())} if len(losses) else {}
 
     def _remembered(self, every: Steps, runs: np.ndarray, reached: np.ndarray) -> Traces | None:
         """The latest runs that end in a state worth it, as traces; as many as are recalled.

@@ -1,10 +1,15 @@
-"""Settings of recalling and imitating traces while a policy learns."""
+"""Settings of recalling traces while a policy learns, and the policy's imitation of them."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from delegate.recall.algorithms import Learner
+from delegate.recall.traces import Traces
 
 
 class RecallConfig(BaseModel):
@@ -64,3 +69,69 @@ class RecallConfig(BaseModel):
         if self.diagnostics and self.mean_actions:
             raise ValueError("diagnostics need sampled actions; drop mean_actions or diagnostics")
         return self
+
+
+class Imitation:
+    """A policy's steps towards what was recalled, with an optimiser that is none of the
+    algorithm's own."""
+
+    def __init__(self, learner: Learner, config: RecallConfig) -> None:
+        self._learner, self._config = learner, config
+        self._optimiser = torch.optim.Adam(learner.parameters(), lr=config.learning_rate)
+
+    def follow(
+        self, traces: Traces, weight: np.ndarray, rng: np.random.Generator
+    ) -> dict[str, float]:
+        """Lower the weighted loss of the recalled steps; what to log, by name.
+
+        weight: float [N], of the valid steps, trace by trace
+        """
+        learner, config = self._learner, self._config
+        state, action = traces.states[:, 1:][traces.valid], traces.actions[traces.valid]
+        before, divergence, losses = learner.distribution(state), 0.0, []
+        for _ in range(config.imitation_updates):
+            chosen = rng.permutation(len(weight))[: config.imitation_batch]
+            loss = learner.losses(state[chosen], action[chosen])
+            scale = torch.as_tensor(weight[chosen], dtype=loss.dtype, device=loss.device)
+            loss = (loss * scale).mean()
+            self._optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self._optimiser.step()
+            losses.append(loss.item())
+            divergence = learner.divergence(before, learner.distribution(state))
+            if config.max_divergence is not None and divergence > config.max_divergence:
+                break
+        self._optimiser.zero_grad(set_to_none=True)
+        if not losses:
+            return {}
+        return {
+            "imitation_loss": losses[0],
+            "imitation_updates": len(losses),
+            "divergence": divergence,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Of the optimiser; see `load`."""
+        return self._optimiser.state_dict()
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Go on from what `state` gave; raises what `check` raises."""
+        self.check(saved)
+        self._optimiser.load_state_dict(saved)
+
+    def check(self, saved: dict[str, Any]) -> None:
+        """Raise ValueError unless that state is of parameters of the same shapes."""
+        mine = [part for group in self._optimiser.param_groups for part in group["params"]]
+        count = sum(len(group["params"]) for group in saved.get("param_groups", []))
+        if len(mine) != count:
+            raise ValueError(
+                f"the saved policy optimiser has {count} parameters and this policy {len(mine)}; "
+                "resume with the algorithm it was saved beside"
+            )
+        for place, state in saved["state"].items():
+            if state["exp_avg"].shape != mine[place].shape:
+                raise ValueError(
+                    f"the saved policy optimiser: parameter {place} has shape "
+                    f"{tuple(state['exp_avg'].shape)}, and here {tuple(mine[place].shape)}; "
+                    "resume with the algorithm it was saved beside"
+                )

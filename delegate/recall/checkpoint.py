@@ -1,0 +1,52 @@
+"""Files in which RecallTraces keeps what it remembered and learned. Nothing in them is a pickle."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from delegate.recall.learning import TransitionModel
+
+_PARTS = ("settings", "buffer", "optimiser", "rng", "due", "observed", "model")
+
+
+def write(path: Path, parts: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    torch.save(parts, unfinished)
+    os.replace(unfinished, path)
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """What `write` was given.
+
+    Raises FileNotFoundError, or ValueError for a file that is no such thing.
+    """
+    try:
+        saved = torch.load(path, weights_only=True)
+        return {name: saved[name] for name in _PARTS} | {"diagnostics": saved.get("diagnostics")}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of the reader
+        raise ValueError(
+            f"{path}: not what RecallTraces.save writes, or damaged; give the file it wrote"
+        ) from error
+
+
+def packed(model: TransitionModel) -> torch.Tensor:
+    """What its `save` writes. uint8 [bytes]"""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(path := Path(folder) / "model.pt")
+        return torch.from_numpy(np.fromfile(path, np.uint8))
+
+
+def unpack(model: TransitionModel, saved: torch.Tensor) -> None:
+    """`load` it. Raises ValueError for a model of other settings, spaces or shapes."""
+    with tempfile.TemporaryDirectory() as folder:
+        (path := Path(folder) / "model.pt").write_bytes(saved.numpy().tobytes())
+        model.load(path)

@@ -1,0 +1,52 @@
+"""Traces of the policy through a forward model, as Dyna has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from delegate.recall.algorithms import Learner
+from delegate.recall.forward import ForwardModel
+from delegate.recall.imitation import RecallConfig
+from delegate.recall.targets import most
+from delegate.recall.traces import Traces
+from delegate.recall.trajectories import Steps
+
+
+def imagine(
+    model: ForwardModel,
+    learner: Learner,
+    steps: Steps,
+    config: RecallConfig,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, Traces]:
+    """Of traces from remembered states, those that end where the critic expects most: the same
+    share as of the remembered states in which traces may end.
+
+    returns where they end [count, ...], and the traces
+    """
+    tries = max(1, round(config.count / config.targets))
+    start = steps.transitions.state[rng.integers(len(steps), size=tries)]
+    with _own_stream(rng, learner.model.device):
+        traces = model.sample_traces(start, learner.act, config.length, 1, rng=rng)
+    ends = traces.states[:, 0]
+    kept = most(learner.value(ends), config.count / len(ends))
+    return ends[kept], traces.take(kept)
+
+
+@contextmanager
+def _own_stream(rng: np.random.Generator, device: torch.device) -> Iterator[None]:
+    """What draws from global random numbers meanwhile does not change what comes after."""
+    before = np.random.get_state()
+    devices = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"):
+        seed = int(rng.integers(2**32))
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(before)

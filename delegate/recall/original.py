@@ -1,0 +1,66 @@
+"""Observations and rewards as the environment gave them, whatever VecNormalize makes of them.
+
+They are remembered so, since what normalises them moves on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecNormalize
+
+
+class Original:
+    """From what an algorithm of Stable-Baselines3 sees to what there was, and back."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def observations(self, observation: Any) -> np.ndarray:
+        """The latest batch, a copy. [B, ...]"""
+        normaliser = self._normaliser()
+        if normaliser is not None:
+            observation = normaliser.get_original_obs()
+        return np.array(observation)
+
+    def entered(self, told: dict[str, Any], now: np.ndarray) -> np.ndarray:
+        """Where a step led: the last observation where an episode ended, and not the next one's
+        first. told: what callbacks are told of the step · now: `observations` after it. [B, ...]
+
+        Raises ValueError naming the environment for what is not finite.
+        """
+        entered, normaliser = now.copy(), self._normaliser()
+        for row in np.flatnonzero(told["dones"]).tolist():
+            last = told["infos"][row]["terminal_observation"]
+            entered[row] = last if normaliser is None else normaliser.unnormalize_obs(last)
+        if entered.dtype.kind == "f" and not np.isfinite(entered).all():
+            finite = np.isfinite(entered).reshape(len(entered), -1).all(axis=1)
+            row = int(np.flatnonzero(~finite)[0])
+            raise ValueError(
+                f"environment {row}: observation {entered[row].tolist()} is not finite; look for "
+                "NaN in the environment, or leave its broken rows out"
+            )
+        return entered
+
+    def rewards(self, reward: np.ndarray) -> np.ndarray:
+        """Of the latest step, a copy. float64 [B]"""
+        normaliser = self._normaliser()
+        given = reward if normaliser is None else normaliser.get_original_reward()
+        return np.array(given, np.float64)
+
+    def seen(self, state: np.ndarray) -> np.ndarray:
+        """As the policy would see those states now. [N, ...]"""
+        normaliser = self._normaliser()
+        return state if normaliser is None else normaliser.normalize_obs(state)  # type: ignore[return-value]
+
+    @property
+    def unit(self) -> float:
+        """One unit of the critic's value, in rewards."""
+        normaliser = self._normaliser()
+        if normaliser is None or not normaliser.norm_reward:
+            return 1.0
+        return float(np.sqrt(normaliser.ret_rms.var + normaliser.epsilon))
+
+    def _normaliser(self) -> VecNormalize | None:
+        return self._model.get_vec_normalize_env()

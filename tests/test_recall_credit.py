@@ -1,0 +1,162 @@
+"""What recalled steps are worth, against sums by hand; and traces imagined forwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from stable_baselines3 import A2C, PPO, SAC
+
+import envs
+from delegate import RecallTraces, StableVecEnv
+from delegate.recall import ForwardModel, Traces, Transitions
+from delegate.recall.credit import RewardModel, advantages
+from delegate.recall.trajectories import Steps, TrajectoryBuffer
+
+SETTINGS: dict[str, Any] = {
+    "length": 4,
+    "count": 8,
+    "start": 128,
+    "every": 64,
+    "model_updates": 3,
+}
+
+
+def small() -> dict[str, Any]:
+    """Anew each time: the algorithms write into it."""
+    return {"policy_kwargs": {"net_arch": [16]}, "device": "cpu", "seed": 0}
+
+
+def steps_of(rng: np.random.Generator, count: int, noise: float = 0.0) -> Steps:
+    state, action = rng.normal(size=(count, 3)), rng.normal(size=(count, 2))
+    next_state = state + 0.1 * rng.normal(size=(count, 3))
+    reward = 2.0 + earned(state, action, next_state) + noise * rng.normal(size=count)
+    return Steps(Transitions(state, action, next_state), reward, np.zeros(count))
+
+
+def earned(state: np.ndarray, action: np.ndarray, next_state: np.ndarray) -> np.ndarray:
+    return 5 * (next_state - state)[:, 0] - 0.5 * (action**2).sum(axis=1) + state[:, 1]
+
+
+def test_rewards_of_locomotion_are_learned_and_noise_is_not() -> None:
+    rng = np.random.default_rng(0)
+    fitted, fresh = RewardModel(steps_of(rng, 2_000)), steps_of(rng, 500)
+    seen = fresh.transitions
+    found = fitted(seen.state, seen.action, seen.next_state)
+    np.testing.assert_allclose(found, fresh.reward, atol=0.02)
+    assert fitted.explained > 0.999
+    halved = RewardModel(steps_of(np.random.default_rng(0), 2_000), unit=2.0)
+    np.testing.assert_allclose(
+        halved(seen.state, seen.action, seen.next_state), found / 2, atol=1e-6
+    )
+    assert RewardModel(steps_of(rng, 2_000, noise=100.0)).explained < 0.1
+
+
+@given(
+    seed=st.integers(0, 2**16),
+    discount=st.floats(0.5, 1.0),
+    smoothing=st.floats(0.0, 1.0),
+)
+def test_advantages_are_those_of_a_sum_by_hand(
+    seed: int, discount: float, smoothing: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    rows, length = 4, 5
+    states = rng.normal(size=(rows, length + 1, 3)).astype(np.float32)
+    actions = rng.normal(size=(rows, length, 2)).astype(np.float32)
+    reach = rng.integers(0, length + 1, rows)
+    valid = np.arange(length) < reach[:, None]
+    traces = Traces(states, actions, np.zeros((rows, length)), valid)
+
+    def value(state: np.ndarray) -> np.ndarray:
+        return state.sum(axis=1).astype(np.float64) ** 2
+
+    reward = RewardModel(steps_of(rng, 200))
+    found = advantages(traces, reward, value, discount, smoothing)
+    for row in range(rows):
+        for k in range(length):
+            expected = 0.0
+            for j in range(k, -1, -1):  # forwards in time, from this step to the end of the trace
+                before, after = states[row, j + 1][None], states[row, j][None]
+                error = reward(before, actions[row, j][None], after) + discount * value(after)
+                expected += (discount * smoothing) ** (k - j) * float((error - value(before))[0])
+            wanted = expected if valid[row, k] else 0.0
+            assert found[row, k] == pytest.approx(wanted, rel=1e-6, abs=1e-6)
+
+
+def test_a_trajectory_cut_short_counts_what_was_expected_beyond() -> None:
+    state = np.zeros((1, 1))
+    found = {}
+    for beyond in (None, np.array([10.0])):
+        buffer = TrajectoryBuffer(8, 1, state[0], state[0], discount=0.5)
+        for step in range(3):
+            over = np.array([step == 2])
+            buffer.add(state, state, state, np.array([1.0]), over, beyond if step == 2 else None)
+        found[beyond is None] = buffer.best()
+        assert buffer.best_return == 3
+    np.testing.assert_allclose(found[True].to_go, [1.75, 1.5, 1.0])
+    np.testing.assert_allclose(found[False].to_go, [1.75 + 1.25, 1.5 + 2.5, 1.0 + 5.0])
+
+
+def trained(kind: Any, callback: RecallTraces, **settings: Any) -> np.ndarray:
+    env = gymnasium.make("Pendulum-v1", max_episode_steps=40)
+    model = kind("MlpPolicy", env, **small(), **settings)
+    model.learn(640, callback=callback)
+    assert np.random.randint(2**31) == kept_random(kind, settings)
+    return torch.nn.utils.parameters_to_vector(model.policy.parameters()).detach().numpy()
+
+
+def kept_random(kind: Any, settings: dict[str, Any]) -> int:
+    """What numpy's global numbers give next after the same training without any recall."""
+    env = gymnasium.make("Pendulum-v1", max_episode_steps=40)
+    kind("MlpPolicy", env, **small(), **settings).learn(640)
+    return int(np.random.randint(2**31))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [(PPO, {"n_steps": 32, "batch_size": 32}), (SAC, {"learning_starts": 100, "train_freq": 32})],
+)
+def test_traces_imagined_forwards_are_imitated_and_draw_from_their_own_numbers(
+    kind: Any, settings: dict[str, Any]
+) -> None:
+    ends = []
+    for _ in range(2):
+        env = gymnasium.make("Pendulum-v1")
+        # PPO's actions count as drawn, so its model has no bounds.
+        space = env.action_space
+        if kind is PPO:
+            space = gymnasium.spaces.Box(-np.inf, np.inf, space.shape, np.float32)
+        model = ForwardModel(env.observation_space, space, seed=0, hidden=(16,))
+        ends.append(trained(kind, RecallTraces(**SETTINGS, model=model), **settings))
+    np.testing.assert_array_equal(*ends)
+    other = trained(kind, RecallTraces(**SETTINGS, model_settings={"hidden": (16,)}), **settings)
+    assert not np.array_equal(ends[0], other)
+
+
+def test_steps_weigh_by_advantage_and_only_where_states_are_vectors() -> None:
+    env = gymnasium.make("Pendulum-v1", max_episode_steps=40)
+    recall = RecallTraces(**SETTINGS, weighting="advantage", model_settings={"hidden": (16,)})
+    PPO("MlpPolicy", env, n_steps=32, batch_size=32, **small()).learn(320, callback=recall)
+    world = envs.make("FourRooms", 2, size=7, num_levels=1, observation="integer")
+    with pytest.raises(TypeError, match=r"learns rewards of vectors.*weighting=\"gain\""):
+        A2C("MlpPolicy", StableVecEnv(world), **small()).learn(8, callback=recall)
+
+
+def test_nothing_is_recalled_while_nothing_is_better_than_anything_else() -> None:
+    class Worthless(gymnasium.RewardWrapper):  # type: ignore[type-arg]
+        def reward(self, reward: Any) -> float:
+            return 0.0
+
+    env = Worthless(gymnasium.make("CartPole-v1"))
+    ends = []
+    for recall in (None, RecallTraces(**SETTINGS, targets_from="reward")):
+        model = PPO("MlpPolicy", env, n_steps=32, batch_size=32, **small())
+        model.learn(640, callback=recall)
+        ends.append(torch.nn.utils.parameters_to_vector(model.policy.parameters()).detach().numpy())
+    np.testing.assert_array_equal(*ends)
