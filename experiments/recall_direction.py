@@ -1,0 +1,102 @@
+"""Why imitating recalled traces does not help TRPO: which way they push its policy.
+
+    python experiments/recall_direction.py --workers 2    # half an hour; killed, it goes on
+
+See recall_direction_runs.py for what is measured. A finished run is a JSON file under
+runs/recall_direction. The whole plan writes experiments/results/recall_direction.json; a part of
+it writes the same beside its runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+# One thread a process: the work is parallel over processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+from curves import interval, shown
+from recall_direction_runs import DIVERGENCE, MOMENTS, Run, play
+from running import finish
+
+from delegate import store
+
+HERE = Path(__file__).parent
+TASKS = ("Hopper-v5", "HalfCheetah-v5")
+SEEDS = (100, 101, 102, 103, 104)
+REMEMBERED = (20_480,)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what is missing, then gather everything."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--out", type=Path, default=Path("runs/recall_direction"))
+    given = parser.parse_args(arguments)
+    plan = [
+        Run(task=task, seed=seed, remembered=size)
+        for seed in SEEDS
+        for task in TASKS
+        for size in REMEMBERED
+    ]
+    runs = [run for run in plan if run.task in given.tasks and run.seed in given.seeds]
+    if not runs:
+        parser.error(f"no run of the plan has those seeds; give some of {SEEDS}")
+    paths = finish(play, runs, given.out, given.workers)
+    records = [json.loads(path.read_text()) for path in paths]
+    found = summary(records)
+    document = {
+        "experiment": "recall_direction",
+        "commits": sorted({str(record["commit"]) for record in records}),
+        "versions": records[0]["versions"],
+        "divergence": DIVERGENCE,
+        "moments": MOMENTS,
+        "summary": found,
+        "records": records,
+    }
+    home = HERE if runs == plan else given.out
+    (home / "results").mkdir(parents=True, exist_ok=True)
+    path = home / "results" / "recall_direction.json"
+    store.write_file(path, store.as_json(document))
+    print(table(found))
+
+
+def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Per task and way, over the seeds: the gain, averaged over the moments."""
+    found: dict[str, Any] = {}
+    for task in dict.fromkeys(record["run"]["task"] for record in records):
+        of_task = [record for record in records if record["run"]["task"] == task]
+        found[task] = {
+            way: interval(
+                [
+                    float(np.mean([row["gain"] for row in record["rows"] if row["way"] == way]))
+                    for record in of_task
+                ]
+            )
+            for way in dict.fromkeys(row["way"] for row in of_task[0]["rows"])
+        }
+    return found
+
+
+def table(found: dict[str, Any]) -> str:
+    """Gains x 1000, in Markdown."""
+    lines = [f"| imitated | {' | '.join(found)} |", "|---" * (len(found) + 1) + "|"]
+    for way in next(iter(found.values())):
+        cells = (
+            shown({name: 1_000 * arms[way][name] for name in ("value", "low", "high")}, 2)
+            for arms in found.values()
+        )
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
