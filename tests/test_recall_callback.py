@@ -265,7 +265,7 @@ def test_what_cannot_be_recalled_is_refused() -> None:
         observation_space = spaces.Box(0, 255, (3, 36, 36), np.uint8)  # type: ignore[assignment]
 
     class Named(Broken):
-        observation_space = spaces.Dict(a=spaces.Box(-1, 1, (2,)))  # type: ignore[assignment]
+        observation_space = spaces.Dict(a=spaces.Box(-1, 1, (2, 2)))  # type: ignore[assignment]
 
     for env, policy in ((Wide(), "CnnPolicy"), (Named(), "MultiInputPolicy")):
         with pytest.raises(TypeError, match=r"cannot be recalled; recall needs a 1-D Box"):

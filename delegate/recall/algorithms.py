@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Dict, Discrete
 from stable_baselines3 import DQN, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -265,13 +265,14 @@ def learner_of(model: BaseAlgorithm) -> Learner:
 
 
 def check_spaces(model: BaseAlgorithm) -> None:
-    """Raise TypeError for observations that are not one vector or integer, or other actions."""
+    """Raise TypeError for observations that are not vectors or an integer, or other actions."""
     observation, action = model.observation_space, model.action_space
-    vector = isinstance(observation, Box) and len(observation.shape) == 1
-    if not vector and not isinstance(observation, Discrete):
+    parts = observation.spaces.values() if isinstance(observation, Dict) else [observation]
+    vectors = all(isinstance(part, Box) and len(part.shape) == 1 for part in parts)
+    if not vectors and not isinstance(observation, Discrete):
         raise TypeError(
-            f"observations {observation} cannot be recalled; recall needs a 1-D Box or Discrete: "
-            "flatten dicts, or give features instead of images"
+            f"observations {observation} cannot be recalled; recall needs a 1-D Box, a Dict of "
+            "them, or Discrete: give features instead of images"
         )
     if not isinstance(action, Discrete) and not (
         isinstance(action, Box) and len(action.shape) == 1

@@ -44,7 +44,8 @@ class RecallTraces(BaseCallback):
     seed: of the model and of all that is drawn here; nothing is taken from the algorithm's own
     random numbers
 
-    Works with A2C, PPO, TRPO, SAC, TD3, DDPG and DQN, on observations that are vectors or integers.
+    Works with A2C, PPO, TRPO, SAC, TD3, DDPG and DQN, on observations that are vectors, a Dict
+    of vectors, or integers.
     What was remembered and learned is `save`d beside the algorithm's own `model.save`.
     Logs recall/model_nll (nats a transition), recall/end_value and recall/start_value (the critic
     at both ends of the traces), recall/steps (recalled), recall/imitation_loss, recall/divergence,
@@ -97,7 +98,7 @@ class RecallTraces(BaseCallback):
         learner = learner_of(self.model)
         if self.config.diagnostics:
             check_diagnosable(learner, self.backtracking_model)
-        observation, action = self.model.observation_space, learner.action_space
+        observation, action = learner.original.space, learner.action_space
         if self.config.weighting == "advantage" and isinstance(observation, Discrete):
             raise TypeError(
                 f"weighting by advantage learns rewards of vectors, and observations are "

@@ -39,7 +39,7 @@ def check_diagnosable(learner: Learner, model: Any) -> None:
             "model is a ForwardModel, and diagnostics say how well a backtracking model explains "
             "success; give one of those, or leave diagnostics off"
         )
-    space, actions = learner.model.observation_space, learner.model.action_space
+    space, actions = learner.original.space, learner.model.action_space
     state, action = (np.zeros((1, *part.shape), part.dtype) for part in (space, actions))
     if learner.log_prob(state, action) is None:
         raise TypeError(
@@ -70,7 +70,7 @@ class Diagnostics:
         self.learner, self.model, self.config = learner, model, config
         shared = model.config.model_dump() if isinstance(model, TransitionModel) else settings
         self.forward = ForwardModel(
-            learner.model.observation_space,
+            learner.original.space,
             learner.action_space,
             device=learner.model.device,
             seed=seed,

@@ -1,13 +1,16 @@
 """Observations and rewards as the environment gave them, whatever VecNormalize makes of them.
 
-They are remembered so, since what normalises them moves on.
+They are remembered so, since what normalises them moves on. The parts of a Dict, vectors all,
+are remembered as one vector, in the order of the space.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import numpy as np
+from gymnasium.spaces import Dict
 from stable_baselines3.common.vec_env import VecNormalize
 
 
@@ -16,13 +19,26 @@ class Original:
 
     def __init__(self, model: Any) -> None:
         self._model = model
+        self._parts: dict[str, slice] = {}
+        space = model.observation_space
+        if isinstance(space, Dict):
+            widths = [part.shape[0] for part in space.spaces.values()]  # type: ignore[index]
+            ends = np.cumsum(widths).tolist()
+            places = [slice(end - width, end) for width, end in zip(widths, ends, strict=True)]
+            self._parts = dict(zip(space.spaces, places, strict=True))
+
+    @property
+    def space(self) -> Any:
+        """Of the states: Box or Discrete."""
+        space = self._model.observation_space
+        return gymnasium.spaces.flatten_space(space) if self._parts else space
 
     def observations(self, observation: Any) -> np.ndarray:
         """The latest batch, a copy. [B, ...]"""
         normaliser = self._normaliser()
         if normaliser is not None:
             observation = normaliser.get_original_obs()
-        return np.array(observation)
+        return self._state(observation)
 
     def entered(self, told: dict[str, Any], now: np.ndarray) -> np.ndarray:
         """Where a step led: the last observation where an episode ended, and not the next one's
@@ -33,7 +49,9 @@ class Original:
         entered, normaliser = now.copy(), self._normaliser()
         for row in np.flatnonzero(told["dones"]).tolist():
             last = told["infos"][row]["terminal_observation"]
-            entered[row] = last if normaliser is None else normaliser.unnormalize_obs(last)
+            entered[row] = self._state(
+                last if normaliser is None else normaliser.unnormalize_obs(last)
+            )
         if entered.dtype.kind == "f" and not np.isfinite(entered).all():
             finite = np.isfinite(entered).reshape(len(entered), -1).all(axis=1)
             row = int(np.flatnonzero(~finite)[0])
@@ -49,10 +67,17 @@ class Original:
         given = reward if normaliser is None else normaliser.get_original_reward()
         return np.array(given, np.float64)
 
-    def seen(self, state: np.ndarray) -> np.ndarray:
+    def seen(self, state: np.ndarray) -> np.ndarray | dict[str, np.ndarray]:
         """As the policy would see those states now. [N, ...]"""
-        normaliser = self._normaliser()
-        return state if normaliser is None else normaliser.normalize_obs(state)  # type: ignore[return-value]
+        normaliser, parts = self._normaliser(), self._parts
+        given = {name: state[:, place] for name, place in parts.items()} if parts else state
+        return given if normaliser is None else normaliser.normalize_obs(given)
+
+    def _state(self, observation: Any) -> np.ndarray:
+        """A copy."""
+        if not self._parts:
+            return np.array(observation)
+        return np.concatenate([observation[name] for name in self._parts], axis=-1)
 
     @property
     def unit(self) -> float:
