@@ -108,7 +108,7 @@ def play(run: Run, folder: Path) -> Path:
     model = A2C("MlpPolicy", face, seed=run.seed, device="cpu", **run.a2c)
     watch, extra = Watch(run, world.num_states), []
     if run.arm.prioritized is not None:
-        extra.append(PrioritizedUpdates(run.arm.prioritized, run.seed))
+        extra.append(PrioritizedUpdates(run.arm.prioritized))
     if run.arm.recall is not None:
         extra.append(recalled(run, world))
     model.learn(run.steps, callback=CallbackList([watch, *extra]), log_interval=10**9)
@@ -173,15 +173,15 @@ class PrioritizedUpdates(BaseCallback):
     """Now and then, an actor-critic step on replayed transitions with large errors.
 
     Priorities are absolute one-step errors of the critic; the actor follows the same errors,
-    weighted for how the transitions were drawn. The optimiser is the algorithm's own.
+    weighted for how the transitions were drawn. The optimiser is the algorithm's own. cpprb draws
+    from the machine's entropy and cannot be seeded: these runs do not repeat bit for bit.
     Source: Schaul et al., Prioritized Experience Replay (arXiv 1511.05952); settings as reported
     for Recall Traces (arXiv 1804.00379).
     """
 
-    def __init__(self, settings: Prioritized, seed: int) -> None:
+    def __init__(self, settings: Prioritized) -> None:
         super().__init__()
         self.settings, self._updates = settings, 0
-        np.random.seed(seed)  # the kept buffer draws from numpy's global numbers
         fields = {"obs": {}, "act": {}, "rew": {}, "next_obs": {}, "done": {}}
         self._replay = PrioritizedReplayBuffer(settings.capacity, fields, alpha=settings.alpha)
 

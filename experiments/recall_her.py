@@ -1,0 +1,124 @@
+"""Hindsight replay, recalled traces, both or neither, on a goal that pays only when reached.
+
+    python experiments/recall_her.py --workers 2    # an hour or two; killed, it goes on
+
+A finished run is a JSON file under runs/recall_her and is not done again; a killed one is done
+anew, from its seed. The whole plan writes experiments/results/recall_her.json and
+figures/recall_her.svg; a part of it writes the same beside its runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+# One thread a process: the work is parallel over processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+from curves import Line, Panel, draw, interval, shown
+from recall_her_runs import HER_SETTINGS, SAC_SETTINGS, TASK, Arm, Run, play
+from running import finish
+
+from delegate import store
+
+HERE = Path(__file__).parent
+STEPS, SEEDS = 30_000, (0, 1, 2, 3, 4)
+RECALL: dict[str, Any] = {"targets_from": "reward", "targets": 0.1, "length": 20}
+ARMS = (
+    Arm(name="neither"),
+    Arm(name="hindsight", hindsight=True),
+    Arm(name="recall", recall=RECALL),
+    Arm(name="both", hindsight=True, recall=RECALL),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train what is missing, then gather everything."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+    parser.add_argument("--arms", nargs="+", choices=[arm.name for arm in ARMS])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--steps", type=int, default=STEPS, help="a run")
+    parser.add_argument("--out", type=Path, default=Path("runs/recall_her"))
+    given = parser.parse_args(arguments)
+    plan = [Run(arm=arm, seed=seed, steps=STEPS) for seed in SEEDS for arm in ARMS]
+    runs = [
+        run.model_copy(update={"steps": given.steps})
+        for run in plan
+        if run.seed in given.seeds and (given.arms is None or run.arm.name in given.arms)
+    ]
+    if not runs:
+        parser.error(f"no run of the plan has those seeds; give some of {SEEDS}")
+    paths = finish(play, runs, given.out, given.workers)
+    records = [json.loads(path.read_text()) for path in paths]
+    found = summary(records)
+    document = {
+        "experiment": "recall_her",
+        "task": TASK,
+        "sac": SAC_SETTINGS,
+        "hindsight": HER_SETTINGS,
+        "commits": sorted({str(record["commit"]) for record in records}),
+        "versions": records[0]["versions"],
+        "summary": found,
+        "records": records,
+    }
+    home = HERE if runs == plan else given.out
+    for folder in ("results", "figures"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    store.write_file(home / "results" / "recall_her.json", store.as_json(document))
+    figure(records, home / "figures" / "recall_her.svg")
+    print(table(found))
+
+
+def success(record: dict[str, Any]) -> np.ndarray:
+    """Share of episodes that came to their goal, in each bin; of the bin before, where none
+    ended. float [BINS]"""
+    found, last = [], 0.0
+    for value in record["success"]:
+        last = last if value is None else value
+        found.append(last)
+    return np.array(found)
+
+
+def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Per arm, over the seeds: mean of the success curve, its last third, and seconds."""
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(record["run"]["arm"]["name"] for record in records):
+        runs = [record for record in records if record["run"]["arm"]["name"] == name]
+        curves = [success(record) for record in runs]
+        found[name] = {
+            "area": interval([float(curve.mean()) for curve in curves]),
+            "end": interval([float(curve[-len(curve) // 3 :].mean()) for curve in curves]),
+            "seconds": interval([record["seconds"] for record in runs]),
+        }
+    return found
+
+
+def table(found: dict[str, Any]) -> str:
+    """The summary in Markdown."""
+    lines = ["| arm | area under the success curve | last third | seconds |", "|---|---|---|---|"]
+    for name, entry in found.items():
+        cells = shown(entry["area"], 2), shown(entry["end"], 2), shown(entry["seconds"])
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def figure(records: Sequence[dict[str, Any]], path: Path) -> None:
+    """Success over environment steps."""
+    panel = Panel(TASK, "environment steps", "episodes that come to their goal")
+    for name in dict.fromkeys(record["run"]["arm"]["name"] for record in records):
+        runs = [record for record in records if record["run"]["arm"]["name"] == name]
+        seeds = np.array([success(record) for record in runs])
+        x = np.arange(1, seeds.shape[1] + 1) * runs[0]["run"]["steps"] / seeds.shape[1]
+        panel.lines.append(Line.of_seeds(name, x, seeds))
+    draw([panel], path)
+
+
+if __name__ == "__main__":
+    main()

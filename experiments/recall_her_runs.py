@@ -1,0 +1,124 @@
+"""One run of SAC on the U-maze of a point mass, with hindsight replay, recalled traces, or both.
+
+The reward is 1 at the goal and 0 elsewhere; goal and start are drawn anew for every episode. Every
+environment step is counted.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import gymnasium_robotics
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from running import record_path, source_digest
+from stable_baselines3 import SAC, HerReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+
+from delegate import RecallTraces, store
+
+ROOT = Path(__file__).parents[1]
+LIBRARIES = ("gymnasium", "gymnasium-robotics", "mujoco", "stable-baselines3", "torch")
+TASK, MAX_STEPS = "PointMaze_UMaze-v3", 150
+BINS = 30
+"""points of a curve"""
+SAC_SETTINGS: dict[str, Any] = {
+    "learning_rate": 1e-3,
+    "gamma": 0.95,
+    "batch_size": 256,
+    "learning_starts": 1_000,
+    "policy_kwargs": {"net_arch": [64, 64]},
+}
+"""Of RL Baselines3 Zoo for FetchReach, its smallest task with goals"""
+HER_SETTINGS = {"n_sampled_goal": 4, "goal_selection_strategy": "future"}
+"""likewise"""
+SOURCE = source_digest([Path(__file__), ROOT / "delegate/recall"], LIBRARIES)
+COMMIT = store.commit()
+"""once, when the code is loaded: a file that changes later is not what has run"""
+
+
+class Arm(BaseModel):
+    """What a learner has beside SAC. recall: settings of RecallTraces; None for none"""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    hindsight: bool = False
+    recall: dict[str, Any] | None = None
+
+
+class Run(BaseModel):
+    """What a run is. steps: of the environment"""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    arm: Arm
+    seed: int
+    steps: int
+
+    def path(self, folder: Path) -> Path:
+        """Where its record is kept; another for any other setting, code or version."""
+        return record_path(folder, self, SOURCE, self.arm.name, str(self.seed))
+
+
+def play(run: Run, folder: Path) -> Path:
+    """Train from its seed and write the record, whole or not at all; one that is there stays."""
+    path = run.path(folder)
+    if path.exists():
+        return path
+    torch.set_num_threads(1)
+    gymnasium.register_envs(gymnasium_robotics)
+    settings = {**SAC_SETTINGS, "policy_kwargs": dict(SAC_SETTINGS["policy_kwargs"])}
+    if run.arm.hindsight:
+        settings["replay_buffer_class"] = HerReplayBuffer
+        settings["replay_buffer_kwargs"] = dict(HER_SETTINGS)
+    env = gymnasium.make(TASK, max_episode_steps=MAX_STEPS)
+    model = SAC("MultiInputPolicy", env, seed=run.seed, device="cpu", **settings)
+    callbacks: list[BaseCallback] = [watch := Watch(run)]
+    if run.arm.recall is not None:
+        callbacks.append(RecallTraces(seed=run.seed, **run.arm.recall))
+    began = time.perf_counter()
+    model.learn(run.steps, callback=CallbackList(callbacks), log_interval=10**9)
+    record = {
+        "run": run.model_dump(mode="json"),
+        "commit": COMMIT,
+        "source": SOURCE,
+        "versions": store.versions(LIBRARIES),
+        "success": watch.success(),
+        "time_share": model.logger.name_to_value.get("recall/time_share"),
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store.write_file(path, store.as_json(record))
+    env.close()
+    return path
+
+
+class Watch(BaseCallback):
+    """Which episodes of training came to their goal."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+        self._reached, self._ended = False, list[tuple[int, bool]]()
+
+    def _on_step(self) -> bool:
+        self._reached |= bool(self.locals["infos"][0]["success"])
+        if self.locals["dones"][0]:
+            self._ended.append((self.num_timesteps, self._reached))
+            self._reached = False
+        return True
+
+    def success(self) -> list[float | None]:
+        """Share of the episodes ended in each bin of steps that came to their goal; None for no
+        end."""
+        when = np.array([step for step, _ in self._ended])
+        reached = np.array([each for _, each in self._ended], float)
+        bins = np.minimum((when - 1) * BINS // self.run.steps, BINS - 1)
+        return [
+            float(reached[bins == n].mean()) if (bins == n).any() else None for n in range(BINS)
+        ]

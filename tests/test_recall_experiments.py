@@ -1,0 +1,159 @@
+"""The studies of recalled traces: their numbers by hand, their arms, and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import recall_four_rooms
+import recall_four_rooms_plan as rooms
+import recall_her
+from recall_four_rooms_plan import SEEDS, TUNING_SEEDS, arms, recall, reported, tuning
+from recall_four_rooms_runs import EARLY, Run, play, recalled
+from recall_four_rooms_summary import scores, success, summary, table
+from recall_mujoco_runs import SETTINGS, Arm, Watch, learner
+from recall_mujoco_runs import Run as MujocoRun
+from recall_mujoco_runs import play as play_mujoco
+
+import envs
+
+
+def record(arm: str, seed: int, curve: list[float | None]) -> dict[str, Any]:
+    """What a run on Four Rooms leaves, made up."""
+    return {
+        "run": {"size": 7, "seed": seed, "steps": 1_000, "arm": {"name": arm}},
+        "success": curve,
+        "visits": [0, 3, 0, 1],
+        "seconds": 2.0,
+    }
+
+
+def test_scores_of_four_rooms_by_hand() -> None:
+    curve: list[float | None] = [None, 0.0, 1.0, 0.5, 1.0, None, 0.9, 1.0, 1.0, 1.0]
+    made = record("a", 0, curve)
+    np.testing.assert_array_equal(success(made), [0, 0, 1, 0.5, 1, 1, 0.9, 1, 1, 1])
+    found = scores(made)
+    assert found["area"] == pytest.approx(0.74)
+    assert found["steps_to_90"] == 500, "three bins in a row, the first of which ends there"
+    assert found["converged"] == 1
+    assert found["visited"] == 2
+    never = scores(record("a", 0, [0.0] * 9 + [0.8]))
+    assert never["steps_to_90"] == 1_000
+    assert never["converged"] == 0
+
+
+def test_the_summary_pairs_seeds() -> None:
+    runs = [record("actor_critic", seed, [0.0, seed / 10, 1.0]) for seed in (1, 2)]
+    runs += [record("recall", seed, [0.3, seed / 10, 1.0]) for seed in (2, 1)]
+    found = summary(runs)["7"]
+    assert found["recall"]["area_minus_actor_critic"]["per_seed"] == pytest.approx([0.1, 0.1])
+    assert "area_minus_actor_critic" not in found["actor_critic"]
+    assert "| 7 | recall | 0.48 [0.47, 0.50] |" in table({"7": found})
+
+
+def test_nothing_is_tuned_on_a_reported_seed() -> None:
+    assert not set(SEEDS) & set(TUNING_SEEDS)
+    assert {run.seed for run in tuning()} == set(TUNING_SEEDS)
+    assert len({run.path(Path()) for run in reported()}) == len(reported())
+
+
+@pytest.mark.parametrize("arm", arms(11), ids=lambda arm: arm.name)
+def test_every_arm_of_four_rooms_follows_from_its_seed(arm: Any, tmp_path: Path) -> None:
+    run = Run(size=11, arm=arm, seed=5, steps=4_096, a2c=rooms.A2C)
+    first, second = (play(run, tmp_path / name) for name in "ab")
+    told = [json.loads(path.read_text()) | {"seconds": 0} for path in (first, second)]
+    if arm.prioritized is None:  # whose library cannot be seeded
+        assert told[0] == told[1]
+    assert sum(told[0]["visits"]) == 4_096 < EARLY, "every step of every row counts"
+    when = first.stat().st_mtime_ns
+    assert play(run, tmp_path / "a").stat().st_mtime_ns == when
+    plain = run.model_copy(update={"arm": rooms.PLAIN})
+    if arm.name not in (rooms.PLAIN.name, "goal_unknown"):  # so soon nobody has found it
+        other = json.loads(play(plain, tmp_path / "c").read_text())
+        assert other["visits"] != told[0]["visits"], "what is added does something"
+
+
+def test_a_known_goal_is_where_traces_end() -> None:
+    world = envs.make("FourRooms", 1, size=11, start="corner", num_levels=1, observation="integer")
+    run = Run(size=11, arm=recall("known", "exact"), seed=0, steps=1, a2c=rooms.A2C)
+    assert recalled(run, world).targets_from.tolist() == [9 * 11 + 9]
+
+
+def test_a_part_of_the_plan_writes_beside_its_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = ["--sizes", "11", "--seeds", "0", "--arms", "actor_critic", "recall_exact"]
+    recall_four_rooms.main([*wanted, "--steps", "2048", "--out", str(tmp_path)])
+    assert "| 11 | recall exact |" in capsys.readouterr().out
+    document = json.loads((tmp_path / "results/recall_four_rooms.json").read_text())
+    assert len(document["records"]) == 2
+    assert document["summary"]["11"]["recall_exact"]["seeds"] == [0]
+    for name in ("recall_four_rooms.svg", "recall_four_rooms_visits.png"):
+        assert (tmp_path / "figures" / name).stat().st_size > 1_000
+    with pytest.raises(SystemExit) as refused:
+        recall_four_rooms.main(["--arms", "none such", "--out", str(tmp_path)])
+    assert refused.value.code == 2
+    assert "see recall_four_rooms_plan.py" in capsys.readouterr().err
+
+
+def test_the_curve_of_a_run_on_mujoco_by_hand() -> None:
+    watch = Watch(MujocoRun(algorithm="trpo", task="T", arm=Arm(name="a"), seed=0, steps=1_000))
+    watch._ended = [(10, 1.0), (20, 2.0), (20, 4.0), (1_000, 7.0)]
+    watch._seconds[:] = 0.5
+    curve = watch.curve()["return"]
+    assert curve[:3] == [1.0, 3.0, None]
+    assert curve[-1] == 7.0
+    watch._told = [(0, {"recall/loss": 1.0, "recall/time_share": 0.1})]
+    watch._told += [(100, {"recall/loss": 3.0, "recall/time_share": 0.2})]
+    told = watch.told()
+    assert told["loss"] == [2.0] + [None] * 9
+    assert told["time_share_at_end"] == [0.2]
+
+
+@pytest.mark.parametrize("algorithm", ["trpo", "sac"])
+def test_a_run_on_mujoco_follows_from_its_seed(
+    algorithm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SETTINGS["sac"], "learning_starts", 1_200)
+    steps, told = {"trpo": 4_096, "sac": 1_300}[algorithm], {}
+    for name, given in {
+        "none": {},
+        "random": {"recall": {"start": 600, "every": 300}, "model": "random"},
+        "forward": {"recall": {"start": 600, "every": 300}, "model": "forward"},
+        "learned": {"recall": {"start": 600, "every": 300}},
+    }.items():
+        arm = Arm(name=name, **given)
+        run = MujocoRun(algorithm=algorithm, task="Hopper-v5", arm=arm, seed=1, steps=steps)
+        told[name] = json.loads(play_mujoco(run, tmp_path / "a").read_text())
+    again = json.loads(play_mujoco(run, tmp_path / "b").read_text())
+    assert _timeless(again) == _timeless(told["learned"])
+    ends = [json.dumps(found["end"], sort_keys=True) for found in told.values()]
+    assert len(set(ends)) == len(ends), "every arm does something of its own"
+
+
+def _timeless(told: dict[str, Any]) -> dict[str, Any]:
+    told["curve"].pop("seconds")
+    told["recall"] = {n: v for n, v in told["recall"].items() if "time_share" not in n}
+    return told | {"seconds": 0}
+
+
+def test_rows_of_neighbouring_seeds_share_no_episode() -> None:
+    first = []
+    for seed in (0, 1):
+        run = MujocoRun(
+            algorithm="trpo", task="Hopper-v5", arm=Arm(name="none"), seed=seed, steps=8
+        )
+        _, venv = learner(run)
+        first += [row.tobytes() for row in venv.unwrapped.reset()]
+        venv.close()
+    assert len(set(first)) == len(first)
+
+
+def test_hindsight_and_recall_go_together(tmp_path: Path) -> None:
+    recall_her.main(["--seeds", "0", "--steps", "1050", "--out", str(tmp_path)])
+    document = json.loads((tmp_path / "results/recall_her.json").read_text())
+    assert set(document["summary"]) == {"neither", "hindsight", "recall", "both"}
+    assert all(len(record["success"]) == 30 for record in document["records"])
