@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from recall_mujoco_runs import Arm, Run
 
 STEPS = {"trpo": 1_000_000, "sac": 100_000}
@@ -53,3 +55,6 @@ def tuning() -> list[Run]:
         for task in ("Hopper-v5", "HalfCheetah-v5")
         for arm in arms
     ]
+
+
+PLANS = {"trpo": partial(plain, "trpo"), "sac": partial(plain, "sac"), "tune": tuning}

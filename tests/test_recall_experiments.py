@@ -11,6 +11,8 @@ import pytest
 import recall_four_rooms
 import recall_four_rooms_plan as rooms
 import recall_her
+import recall_mujoco
+import recall_mujoco_summary as mujoco
 from recall_four_rooms_plan import SEEDS, TUNING_SEEDS, arms, recall, reported, tuning
 from recall_four_rooms_runs import EARLY, Run, play, recalled
 from recall_four_rooms_summary import scores, success, summary, table
@@ -157,3 +159,55 @@ def test_hindsight_and_recall_go_together(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "results/recall_her.json").read_text())
     assert set(document["summary"]) == {"neither", "hindsight", "recall", "both"}
     assert all(len(record["success"]) == 30 for record in document["records"])
+
+
+def mujoco_record(arm: str, seed: int, curve: list[float | None], share: float) -> dict[str, Any]:
+    """What a run on MuJoCo leaves, made up."""
+    seconds = [10.0 * (n + 1) for n in range(len(curve))]
+    return {
+        "run": {
+            "algorithm": "trpo",
+            "task": "T",
+            "seed": seed,
+            "steps": 1_000,
+            "arm": {"name": arm},
+        },
+        "curve": {"return": curve, "seconds": seconds},
+        "recall": {"time_share_at_end": [share]} if share else {},
+        "end": {"mean": 7.0 + seed, "sampled": 3.0},
+        "seconds": seconds[-1],
+    }
+
+
+def test_the_summary_of_mujoco_by_hand() -> None:
+    gaps: list[float | None] = [None, 2.0, None, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0]
+    np.testing.assert_array_equal(
+        mujoco.returns(mujoco_record("a", 0, gaps, 0)), [2, 2, 2, 4, 4, 4, 4, 4, 4, 4]
+    )
+    late = [0.0] * 5 + [4.0] * 5
+    runs = [mujoco_record("none", seed, gaps, 0) for seed in (0, 1)]
+    runs += [mujoco_record("recall", seed, list(late), 0.2) for seed in (1, 0)]
+    runs += [mujoco_record("never", 0, [0.0] * 10, 0.5)]
+    found = mujoco.summary(runs)["trpo T"]
+    assert found["threshold"] == 3.0, "three quarters of 4"
+    none, recall, never = (found["arms"][name] for name in ("none", "recall", "never"))
+    assert none["area"]["value"] == pytest.approx(3.4)
+    assert recall["area_minus_none"]["per_seed"] == pytest.approx([-1.4, -1.4])
+    assert recall["mean_minus_none"]["per_seed"] == [0, 0], "paired by seed"
+    assert recall["added"]["value"] == pytest.approx(0.25)
+    assert never["added"]["value"] == pytest.approx(1.0)
+    # Five bins whose mean is 3 or more: from the second on, 2 2 4 4 4; from the fifth, 0 4 4 4 4.
+    assert none["steps_to_threshold"]["value"] == 600
+    assert recall["steps_to_threshold"]["value"] == 900
+    assert recall["seconds_to_threshold"]["value"] == 90.0
+    assert never["reached"] == 0
+    assert never["steps_to_threshold"] is None
+    assert "| trpo T | never | 1 |" in mujoco.table({"trpo T": found})
+
+
+def test_a_part_of_the_mujoco_study_writes_beside_its_runs(tmp_path: Path) -> None:
+    wanted = ["trpo", "--tasks", "Hopper-v5", "--seeds", "0", "--steps", "2048"]
+    recall_mujoco.main([*wanted, "--out", str(tmp_path)])
+    document = json.loads((tmp_path / "results/recall_mujoco_trpo.json").read_text())
+    assert document["summary"]["trpo Hopper-v5"]["arms"]["none"]["seeds"] == [0]
+    assert (tmp_path / "figures/recall_mujoco_trpo.svg").exists()

@@ -1,0 +1,78 @@
+"""Recalled traces on MuJoCo: TRPO and SAC with and without them.
+
+    python experiments/recall_mujoco.py trpo --workers 2          # hours; killed, it goes on
+    python experiments/recall_mujoco.py sac --workers 2           # hours
+    python experiments/recall_mujoco.py tune --workers 2          # the search for settings
+
+Rows 4 to 9 of the table of Recall Traces (arXiv 1804.00379). A finished run is a JSON file under
+runs/recall_mujoco and is not done again; a killed one is done anew, from its seed. A whole plan
+writes experiments/results/recall_mujoco_<plan>.json and a figure of the same name; a part of it
+writes the same beside its runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+# One thread a process: the work is parallel over processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from recall_mujoco_plan import PLANS
+from recall_mujoco_runs import ROWS, SETTINGS, TASK_SETTINGS, play
+from recall_mujoco_summary import figure, summary, table
+from running import finish
+
+from delegate import store
+
+HERE = Path(__file__).parent
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train what is missing, then gather everything."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("plan", choices=PLANS)
+    parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+    parser.add_argument("--tasks", nargs="+", help="of the plan's, all unless said otherwise")
+    parser.add_argument("--arms", nargs="+", help="likewise")
+    parser.add_argument("--seeds", type=int, nargs="+", help="likewise")
+    parser.add_argument("--steps", type=int, help="a run, instead of the plan's")
+    parser.add_argument("--out", type=Path, default=Path("runs/recall_mujoco"))
+    given = parser.parse_args(arguments)
+    plan = PLANS[given.plan]()
+    runs = [
+        run if given.steps is None else run.model_copy(update={"steps": given.steps})
+        for run in plan
+        if (given.tasks is None or run.task in given.tasks)
+        and (given.arms is None or run.arm.name in given.arms)
+        and (given.seeds is None or run.seed in given.seeds)
+    ]
+    if not runs:
+        parser.error("no run of the plan has those; see recall_mujoco_plan.py")
+    paths = finish(play, runs, given.out, given.workers)
+    records = [json.loads(path.read_text()) for path in paths]
+    found, name = summary(records), f"recall_mujoco_{given.plan}"
+    home = HERE if runs == plan else given.out
+    document = {
+        "experiment": name,
+        "commits": sorted({str(record["commit"]) for record in records}),
+        "versions": records[0]["versions"],
+        "settings": SETTINGS,
+        "of_tasks": {" ".join(place): more for place, more in TASK_SETTINGS.items()},
+        "rows": ROWS,
+        "summary": found,
+        "records": records,
+    }
+    for folder in ("results", "figures"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    store.write_file(home / "results" / f"{name}.json", store.as_json(document))
+    figure(records, home / "figures" / f"{name}.svg")
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()

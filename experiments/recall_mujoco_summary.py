@@ -1,0 +1,142 @@
+"""From the records of the study of recalled traces on MuJoCo to its tables and its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from curves import Line, Panel, draw, interval, shown
+
+Record = dict[str, Any]
+THRESHOLD = 0.75
+"""of what the algorithm alone returns at the end"""
+LASTING = 5
+"""bins whose mean is compared with it"""
+
+
+def returns(record: Record) -> np.ndarray:
+    """Mean return of the episodes of training in each bin; of the bin before where none ended,
+    and of the first with any before that. float [BINS]"""
+    values = np.array([np.nan if v is None else v for v in record["curve"]["return"]], float)
+    there = np.flatnonzero(np.isfinite(values))
+    last = np.maximum.accumulate(np.where(np.isfinite(values), np.arange(len(values)), there[0]))
+    return values[last]
+
+
+def scores(record: Record) -> dict[str, float]:
+    """What is measured of a run.
+
+    area: mean of the curve · end: mean of its last tenth · mean, sampled: returns of the trained
+    policy's mean action and of samples · seconds: of training · added: share of time that recall
+    added to the rest
+    """
+    curve = returns(record)
+    share = record["recall"].get("time_share_at_end", [0.0])[0]
+    return {
+        "area": float(curve.mean()),
+        "end": float(curve[-len(curve) // 10 :].mean()),
+        "mean": record["end"]["mean"],
+        "sampled": record["end"]["sampled"],
+        "seconds": record["seconds"],
+        "added": share / (1 - share),
+    }
+
+
+def reached(record: Record, threshold: float) -> dict[str, float | None]:
+    """Steps and seconds until the mean of some bins in a row is at the threshold; None if never."""
+    curve = returns(record)
+    means = np.lib.stride_tricks.sliding_window_view(curve, LASTING).mean(axis=1)
+    if not (means >= threshold).any():
+        return {"steps": None, "seconds": None}
+    place = int((means >= threshold).argmax()) + LASTING - 1
+    steps = record["run"]["steps"] * (place + 1) / len(curve)
+    return {"steps": steps, "seconds": record["curve"]["seconds"][place]}
+
+
+Scores = dict[int, dict[str, float]]
+"""by seed"""
+
+
+def summary(records: Sequence[Record]) -> dict[str, Any]:
+    """Per algorithm and task, and arm: every score over the seeds, the differences to the
+    algorithm alone, paired by seed, and steps and seconds to a common threshold."""
+    found: dict[str, Any] = {}
+    for place in sorted({_place(record) for record in records}):
+        here = [record for record in records if _place(record) == place]
+        arms: dict[str, list[Record]] = {}
+        for record in here:
+            arms.setdefault(record["run"]["arm"]["name"], []).append(record)
+        plain = _scores(arms.get("none", []))
+        ends = [found["end"] for found in plain.values()]
+        threshold = THRESHOLD * interval(ends)["value"] if ends else None
+        found[" ".join(place)] = {
+            "threshold": threshold,
+            "arms": {name: _entry(runs, plain, threshold) for name, runs in arms.items()},
+        }
+    return found
+
+
+def _place(record: Record) -> tuple[str, str]:
+    return record["run"]["algorithm"], record["run"]["task"]
+
+
+def _scores(runs: Sequence[Record]) -> Scores:
+    return {record["run"]["seed"]: scores(record) for record in runs}
+
+
+def _entry(runs: Sequence[Record], plain: Scores, threshold: float | None) -> dict[str, Any]:
+    mine = _scores(runs)
+    entry: dict[str, Any] = {"seeds": list(mine)}
+    for what in next(iter(mine.values())):
+        entry[what] = interval([found[what] for found in mine.values()])
+    shared = [seed for seed in mine if seed in plain]
+    if shared and mine != plain:
+        for what in ("area", "end", "mean", "sampled"):
+            gains = [mine[seed][what] - plain[seed][what] for seed in shared]
+            entry[f"{what}_minus_none"] = interval(gains)
+    if threshold is not None:
+        told = [reached(record, threshold) for record in runs]
+        entry["reached"] = sum(each["steps"] is not None for each in told) / len(told)
+        for what in ("steps", "seconds"):
+            there = [value for each in told if (value := each[what]) is not None]
+            entry[f"{what}_to_threshold"] = interval(there) if there else None
+    return entry
+
+
+def table(found: dict[str, Any]) -> str:
+    """The summary in Markdown."""
+    lines = [
+        "| algorithm, task | arm | seeds | area | against none | last tenth | against none "
+        "| steps to threshold | seconds to it | time added |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for place, told in found.items():
+        for name, entry in told["arms"].items():
+            cells = (
+                shown(entry["area"]),
+                shown(entry.get("area_minus_none")),
+                shown(entry["end"]),
+                shown(entry.get("end_minus_none")),
+                shown(entry.get("steps_to_threshold")),
+                shown(entry.get("seconds_to_threshold")),
+                f"{entry['added']['value']:.0%}",
+            )
+            lines.append(f"| {place} | {name} | {len(entry['seeds'])} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def figure(records: Sequence[Record], path: Path) -> None:
+    """Return over environment steps, a panel for each algorithm and task."""
+    panels = []
+    for place in sorted({_place(record) for record in records}):
+        here = [record for record in records if _place(record) == place]
+        panel = Panel(", ".join(place), "environment steps", "return of training episodes")
+        for name in dict.fromkeys(record["run"]["arm"]["name"] for record in here):
+            runs = [record for record in here if record["run"]["arm"]["name"] == name]
+            seeds = np.array([returns(record) for record in runs])
+            x = np.arange(1, seeds.shape[1] + 1) * runs[0]["run"]["steps"] / seeds.shape[1]
+            panel.lines.append(Line.of_seeds(name, x, seeds))
+        panels.append(panel)
+    draw(panels, path, columns=2)
