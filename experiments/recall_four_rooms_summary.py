@@ -17,7 +17,7 @@ SOLVED = 0.9
 """share of episodes that reach the goal"""
 LASTING = 3
 """bins in a row in which it is reached, for `steps_to_90`"""
-BASELINES = ("actor_critic", "prioritized")
+BASELINES = ("actor_critic", "prioritized", "recall_random")
 
 
 def success(record: Record) -> np.ndarray:
