@@ -127,11 +127,12 @@ def _played(
                     future.result()
                     yield running.pop(future)
         except BaseException as error:
+            # a worker killed while others begin shows in whatever `submit` was doing
+            broken = isinstance(error, Exception) and bool(pool._broken)
             for process in list((pool._processes or {}).values()):
                 process.terminate()
             pool.shutdown(cancel_futures=True)
-            # a worker killed while others begin shows in whatever `submit` was doing
-            if isinstance(error, BrokenProcessPool) or pool._broken:
+            if isinstance(error, BrokenProcessPool) or broken:
                 raise RunError(
                     f"{out}: a worker was killed, perhaps for want of memory; go on with --resume "
                     "and fewer --workers"
