@@ -11,9 +11,9 @@ STEPS = {11: 150_000, 13: 200_000, 15: 300_000, 19: 400_000}
 SEEDS = tuple(range(10))
 TUNING_SEEDS = (1000, 1001)
 A2C: dict[str, Any] = {
-    "n_steps": 16,
+    "n_steps": 5,
     "gae_lambda": 0.95,
-    "ent_coef": 0.02,
+    "ent_coef": 0.01,
     "learning_rate": 3e-3,
 }
 """the best of `tuning` for the actor-critic alone"""
