@@ -211,9 +211,15 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(
 ) -> None:
     out, source = tmp_path / "run", run.parent / "small.yaml"
     command = ["run", str(source), "--out", str(out), "--seeds", "8", "--workers", str(workers)]
-    # A group of its own, because Ctrl-C in a terminal reaches every process of the group.
+    # A group of its own, because Ctrl-C in a terminal reaches every process of the group; whoever
+    # runs the tests in the background has them ignore it.
     process = subprocess.Popen(
-        [*DELEGATE, *command], stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
+        [*DELEGATE, *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         deadline = time.monotonic() + 60
