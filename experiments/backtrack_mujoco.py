@@ -17,7 +17,6 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 # One thread a process: the work is parallel over processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,9 +25,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from backtrack_mujoco_plan import SEEDS, reported, tuning
 from backtrack_mujoco_runs import PPO_SETTINGS, ROWS, play
 from backtrack_mujoco_summary import figure, summary, table
-from running import finish
-
-from delegate import store
+from running import finish, write_results
 
 HERE = Path(__file__).parent
 
@@ -64,18 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = summary(records)
     name = "backtrack_mujoco_tuning" if given.tune else "backtrack_mujoco"
     home = HERE if runs == plan else given.out
-    document: dict[str, Any] = {
-        "experiment": name,
-        "commits": sorted({str(record["commit"]) for record in records}),
-        "versions": records[0]["versions"],
-        "ppo": PPO_SETTINGS,
-        "rows": ROWS,
-        "summary": found,
-        "records": records,
-    }
-    for folder in ("results", "figures"):
-        (home / folder).mkdir(parents=True, exist_ok=True)
-    store.write_file(home / "results" / f"{name}.json", store.as_json(document))
+    write_results(home, name, records, found, {"ppo": PPO_SETTINGS, "rows": ROWS})
     figure(records, home / "figures" / f"{name}.svg")
     print(table(found))
 

@@ -1,6 +1,6 @@
-"""Why imitating recalled traces does not help TRPO: which way they push its policy.
+"""Which way imitating recalled traces pushes the policy of TRPO, and whether that way is up.
 
-    python experiments/recall_direction.py --workers 2    # half an hour; killed, it goes on
+    python experiments/recall_direction.py --workers 2    # killed, it goes on
 
 See recall_direction_runs.py for what is measured. A finished run is a JSON file under
 runs/recall_direction. The whole plan writes experiments/results/recall_direction.json; a part of
@@ -23,9 +23,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 from curves import interval, shown
 from recall_direction_runs import DIVERGENCE, MOMENTS, Run, play
-from running import finish
-
-from delegate import store
+from running import finish, write_results
 
 HERE = Path(__file__).parent
 TASKS = ("Hopper-v5", "HalfCheetah-v5")
@@ -53,19 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     paths = finish(play, runs, given.out, given.workers)
     records = [json.loads(path.read_text()) for path in paths]
     found = summary(records)
-    document = {
-        "experiment": "recall_direction",
-        "commits": sorted({str(record["commit"]) for record in records}),
-        "versions": records[0]["versions"],
-        "divergence": DIVERGENCE,
-        "moments": MOMENTS,
-        "summary": found,
-        "records": records,
-    }
     home = HERE if runs == plan else given.out
-    (home / "results").mkdir(parents=True, exist_ok=True)
-    path = home / "results" / "recall_direction.json"
-    store.write_file(path, store.as_json(document))
+    settings = {"divergence": DIVERGENCE, "moments": MOMENTS}
+    write_results(home, "recall_direction", records, found, settings)
     print(table(found))
 
 

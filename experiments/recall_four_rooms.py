@@ -26,9 +26,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from recall_four_rooms_plan import A2C, SIZES, ratio, reported, tuning
 from recall_four_rooms_runs import ROWS, play
 from recall_four_rooms_summary import curves, heat_maps, summary, table
-from running import finish
-
-from delegate import store
+from running import finish, write_results
 
 HERE = Path(__file__).parent
 PLANS = {"": reported, "_ratio": ratio, "_tuning": tuning}
@@ -61,18 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     records = [json.loads(path.read_text()) for path in paths]
     found, name = summary(records), f"recall_four_rooms{given.plan}"
     home = HERE if runs == plan else given.out
-    document = {
-        "experiment": name,
-        "commits": sorted({str(record["commit"]) for record in records}),
-        "versions": records[0]["versions"],
-        "a2c": A2C,
-        "rows": ROWS,
-        "summary": found,
-        "records": records,
-    }
-    for folder in ("results", "figures"):
-        (home / folder).mkdir(parents=True, exist_ok=True)
-    store.write_file(home / "results" / f"{name}.json", store.as_json(document))
+    write_results(home, name, records, found, {"a2c": A2C, "rows": ROWS})
     curves(records, home / "figures" / f"{name}.svg")
     if not given.plan:
         heat_maps(records, home / "figures" / f"{name}_visits.png")

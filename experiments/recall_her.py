@@ -1,6 +1,6 @@
 """Hindsight replay, recalled traces, both or neither, on a goal that pays only when reached.
 
-    python experiments/recall_her.py --workers 2    # an hour or two; killed, it goes on
+    python experiments/recall_her.py --workers 2    # killed, it goes on
 
 A finished run is a JSON file under runs/recall_her and is not done again; a killed one is done
 anew, from its seed. The whole plan writes experiments/results/recall_her.json and
@@ -22,10 +22,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 from curves import Line, Panel, draw, interval, shown
+from recall_four_rooms_summary import success
 from recall_her_runs import HER_SETTINGS, SAC_SETTINGS, TASK, Arm, Run, play
-from running import finish
-
-from delegate import store
+from running import finish, write_results
 
 HERE = Path(__file__).parent
 STEPS, SEEDS = 30_000, (0, 1, 2, 3, 4)
@@ -58,32 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     paths = finish(play, runs, given.out, given.workers)
     records = [json.loads(path.read_text()) for path in paths]
     found = summary(records)
-    document = {
-        "experiment": "recall_her",
-        "task": TASK,
-        "sac": SAC_SETTINGS,
-        "hindsight": HER_SETTINGS,
-        "commits": sorted({str(record["commit"]) for record in records}),
-        "versions": records[0]["versions"],
-        "summary": found,
-        "records": records,
-    }
     home = HERE if runs == plan else given.out
-    for folder in ("results", "figures"):
-        (home / folder).mkdir(parents=True, exist_ok=True)
-    store.write_file(home / "results" / "recall_her.json", store.as_json(document))
+    settings = {"task": TASK, "sac": SAC_SETTINGS, "hindsight": HER_SETTINGS}
+    write_results(home, "recall_her", records, found, settings)
     figure(records, home / "figures" / "recall_her.svg")
     print(table(found))
-
-
-def success(record: dict[str, Any]) -> np.ndarray:
-    """Share of episodes that came to their goal, in each bin; of the bin before, where none
-    ended. float [BINS]"""
-    found, last = [], 0.0
-    for value in record["success"]:
-        last = last if value is None else value
-        found.append(last)
-    return np.array(found)
 
 
 def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:

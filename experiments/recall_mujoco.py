@@ -4,10 +4,12 @@
     python experiments/recall_mujoco.py sac --workers 2           # hours
     python experiments/recall_mujoco.py tune --workers 2          # the search for settings
 
-Rows 4 to 9 of the table of Recall Traces (arXiv 1804.00379). A finished run is a JSON file under
-runs/recall_mujoco and is not done again; a killed one is done anew, from its seed. A whole plan
-writes experiments/results/recall_mujoco_<plan>.json and a figure of the same name; a part of it
-writes the same beside its runs.
+For rows 4 to 9 of the table of Recall Traces (arXiv 1804.00379); the plans of trpo and sac hold
+the algorithms alone so far, since the search has not found what to set beside them.
+
+A finished run is a JSON file under runs/recall_mujoco and is not done again; a killed one is done
+anew, from its seed. A whole plan writes experiments/results/recall_mujoco_<plan>.json and a figure
+of the same name; a part of it writes the same beside its runs.
 """
 
 from __future__ import annotations
@@ -25,9 +27,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from recall_mujoco_plan import PLANS
 from recall_mujoco_runs import ROWS, SETTINGS, TASK_SETTINGS, play
 from recall_mujoco_summary import figure, summary, table
-from running import finish
-
-from delegate import store
+from running import finish, write_results
 
 HERE = Path(__file__).parent
 
@@ -57,19 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     records = [json.loads(path.read_text()) for path in paths]
     found, name = summary(records), f"recall_mujoco_{given.plan}"
     home = HERE if runs == plan else given.out
-    document = {
-        "experiment": name,
-        "commits": sorted({str(record["commit"]) for record in records}),
-        "versions": records[0]["versions"],
-        "settings": SETTINGS,
-        "of_tasks": {" ".join(place): more for place, more in TASK_SETTINGS.items()},
-        "rows": ROWS,
-        "summary": found,
-        "records": records,
-    }
-    for folder in ("results", "figures"):
-        (home / folder).mkdir(parents=True, exist_ok=True)
-    store.write_file(home / "results" / f"{name}.json", store.as_json(document))
+    of_tasks = {" ".join(place): more for place, more in TASK_SETTINGS.items()}
+    settings = {"settings": SETTINGS, "of_tasks": of_tasks, "rows": ROWS}
+    write_results(home, name, records, found, settings)
     figure(records, home / "figures" / f"{name}.svg")
     print(table(found))
 

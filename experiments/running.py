@@ -40,6 +40,28 @@ def finish(
     return [job.result() for job in jobs]
 
 
+def write_results(
+    home: Path,
+    name: str,
+    records: Sequence[dict[str, Any]],
+    summary: dict[str, Any],
+    settings: dict[str, Any],
+) -> None:
+    """results/NAME.json under `home`: what was run, by which code, and what came out; figures/
+    is there then too."""
+    document = {
+        "experiment": name,
+        "commits": sorted({str(record["commit"]) for record in records}),
+        "versions": records[0]["versions"],
+        **settings,
+        "summary": summary,
+        "records": list(records),
+    }
+    for folder in ("results", "figures"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    store.write_file(home / "results" / f"{name}.json", store.as_json(document))
+
+
 def source_digest(files: Sequence[Path], libraries: Sequence[str]) -> str:
     """Of the code and the versions that decide what a run gives (hexadecimal).
 

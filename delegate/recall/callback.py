@@ -230,10 +230,11 @@ class RecallTraces(BaseCallback):
 
     def _beyond(self, last: np.ndarray) -> np.ndarray:
         """What is expected after trajectories that were cut short with this step. float64 [B]"""
+        infos = self.locals["infos"]
         cut = [
             row
-            for row, info in enumerate(self.locals["infos"])
-            if self.locals["dones"][row] and info.get("TimeLimit.truncated", False)
+            for row in np.flatnonzero(self.locals["dones"]).tolist()
+            if infos[row].get("TimeLimit.truncated", False)
         ]
         beyond = np.zeros(len(last))
         if cut:
