@@ -22,8 +22,8 @@ from running import record_path, source_digest
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 from delegate import RecallTraces, store
-from delegate.recall.credit import RewardModel, advantages
-from delegate.recall.targets import most
+from delegate.recall.credit import RewardModel, advantages, following, remembered_advantages
+from delegate.recall.targets import Ends, entered, most
 from delegate.recall.traces import Traces
 from delegate.recall.trajectories import Steps
 
@@ -138,18 +138,21 @@ class Directions(BaseCallback):
         reward = RewardModel(every, unit)
         earned = every.to_go / unit - face.value(every.transitions.state)
 
-        def traces(steps: Steps, places: np.ndarray, length: int) -> Traces:
-            ends = steps.transitions.next_state[places[rng.integers(len(places), size=TRACES)]]
-            return recall.backtracking_model.sample_traces(ends, length, 1, rng=rng)
+        def traces(steps: Steps, places: np.ndarray, length: int) -> tuple[Ends, Traces]:
+            ends = entered(steps, places[rng.integers(len(places), size=TRACES)])
+            return ends, recall.backtracking_model.sample_traces(ends.states, length, 1, rng=rng)
 
+        known = remembered_advantages(every, face.value, discount, 0.95, unit)
         valued = most(face.value(best.transitions.next_state), 0.1)
         found: dict[str, Way] = {}
         for length in LENGTHS:
-            good = _flat(traces(best, valued, length))
-            lucky = _flat(traces(every, most(earned, 0.3), length))
-            anywhere = traces(every, np.arange(len(every)), length)
+            good = _flat(traces(best, valued, length)[1])
+            lucky = _flat(traces(every, most(earned, 0.3), length)[1])
+            ends, anywhere = traces(every, np.arange(len(every)), length)
             plain = _flat(anywhere)
-            worth = advantages(anywhere, reward, face.value, discount, 0.95)[anywhere.valid]
+            after = following(every, known, ends)
+            worth = advantages(anywhere, ends, after, reward, face.value, discount, 0.95)
+            worth = worth[anywhere.valid]
             found[f"to states of value, {length}"] = good
             found[f"to states of advantage, {length}"] = lucky
             found[f"to any state, {length}"] = plain
@@ -196,7 +199,7 @@ class Directions(BaseCallback):
         face = self.recall._learner
         optimiser = torch.optim.Adam(face.parameters(), lr=RATE)
         state, action, weight = way
-        before, log_prob = face.distribution(fresh[0]), face.log_prob(*fresh[:2])
+        moved, log_prob = face.moved(fresh[0]), face.log_prob(*fresh[:2])
         divergence, updates = 0.0, 0
         while divergence < DIVERGENCE and updates < UPDATES:
             chosen = self._rng.permutation(len(weight))[:BATCH]
@@ -206,7 +209,8 @@ class Directions(BaseCallback):
             loss.backward()
             optimiser.step()
             updates += 1
-            divergence = face.divergence(before, face.distribution(fresh[0]))
+            with torch.no_grad():
+                divergence = float(moved())
         ratio = np.exp(face.log_prob(*fresh[:2]) - log_prob)
         gain = float(((ratio - 1) * fresh[2]).mean())
         return {"gain": gain, "divergence": divergence, "updates": updates}

@@ -13,17 +13,30 @@ TASKS = {
 }
 SEEDS = {"trpo": (0, 1, 2, 3, 4), "sac": (0, 1, 2)}
 PLAIN = Arm(name="none")
+ABLATED = ("Walker2d-v5", "Ant-v5")
+"""tasks of the random and the forward model"""
+LENGTHS = (10, 20, 50)
+"""of traces, beside that of `recall`"""
+OF_LENGTHS = "Hopper-v5"
 TUNING_SEEDS = (1000, 1001, 1002)
 TUNING_STEPS = 200_000
+RECALLED = 5_120
+"""steps, each time"""
 NETWORKS = {"learn_action_variance": True, "state_variance_from_input": True}
 
 
 def plain(algorithm: str) -> list[Run]:
     """The algorithm alone, seed by seed, so that whatever is finished can be compared."""
+    return of(algorithm, PLAIN)
+
+
+def of(algorithm: str, *arms: Arm, tasks: tuple[str, ...] = ()) -> list[Run]:
+    """Those arms on those tasks, all unless said otherwise, seed by seed."""
     return [
-        Run(algorithm=algorithm, task=task, arm=PLAIN, seed=seed, steps=STEPS[algorithm])
+        Run(algorithm=algorithm, task=task, arm=arm, seed=seed, steps=STEPS[algorithm])
         for seed in SEEDS[algorithm]
-        for task in TASKS[algorithm]
+        for task in tasks or TASKS[algorithm]
+        for arm in arms
     ]
 
 
@@ -32,29 +45,64 @@ def recall(name: str, **settings: object) -> Arm:
     return Arm(name=name, recall=settings, networks=NETWORKS)
 
 
+def credited(length: int = 5, **changes: object) -> dict[str, object]:
+    """Settings for traces to any recent state, each step weighted by what it gained, and a step
+    of the policy half as long as those of TRPO."""
+    return {
+        "length": length,
+        "count": RECALLED // length,
+        "imitation_batch": RECALLED,
+        "optimiser": "natural",
+        "max_divergence": 0.005,
+        "weighting": "advantage",
+        "trajectories": 1.0,
+        "states": 1.0,
+        "targets": 1.0,
+        "buffer_size": 10_240,
+        "model_updates": 10,
+        **changes,
+    }
+
+
+def trpo() -> list[Run]:
+    """With and without recall; then what other models and lengths give."""
+    ablations = (recall(kind, **credited(model=kind)) for kind in ("random", "forward"))
+    return [
+        *of("trpo", PLAIN, recall("recall", **credited())),
+        *of("trpo", *ablations, tasks=ABLATED),
+        *of(
+            "trpo",
+            *(recall(f"length {length}", **credited(length)) for length in LENGTHS),
+            tasks=(OF_LENGTHS,),
+        ),
+        *of("trpo", recall("remembered", **credited(model="remembered"))),
+    ]
+
+
 def tuning() -> list[Run]:
-    """The search for TRPO: which targets, how weighted, how strongly."""
+    """The search for TRPO: which targets, how weighted, how far back, how strongly."""
     stepped = {"imitation_updates": 30, "learning_rate": 3e-4}
     good = {"targets_from": "advantage", "trajectories": 1.0, "targets": 0.5}
     arms = (
         PLAIN,
         recall("paper"),
-        recall("advantage-2", **good, **stepped, max_divergence=0.002),
-        recall("advantage-10", **good, **stepped, max_divergence=0.01),
-        recall(
-            "best-advantage-2", **{**good, "trajectories": 0.2}, **stepped, max_divergence=0.002
-        ),
-        recall("gain-2", weighting="gain", **stepped, max_divergence=0.002),
-        recall("advantage-gain-5", **good, weighting="gain", **stepped, max_divergence=0.005),
-        recall("advantage-short-5", **good, **stepped, max_divergence=0.005, length=5, count=256),
-        recall("advantage-recent-5", **good, **stepped, max_divergence=0.005, buffer_size=10_240),
+        recall("advantage, Adam 2", **good, **stepped, max_divergence=0.002),
+        recall("gain, Adam 2", weighting="gain", **stepped, max_divergence=0.002),
+        recall("credited", **credited()),
+        recall("credited 1", **credited(max_divergence=0.001)),
+        recall("credited 10", **credited(max_divergence=0.01)),
+        recall("credited, length 1", **credited(1)),
+        recall("credited, length 20", **credited(20)),
+        recall("credited, recent", **credited(buffer_size=4_096)),
+        recall("credited, mean changes", **credited(mean_changes=True)),
+        recall("remembered", **credited(model="remembered")),
     )
     return [
         Run(algorithm="trpo", task=task, arm=arm, seed=seed, steps=TUNING_STEPS)
         for seed in TUNING_SEEDS
-        for task in ("Hopper-v5", "HalfCheetah-v5")
+        for task in TASKS["trpo"]
         for arm in arms
     ]
 
 
-PLANS = {"trpo": partial(plain, "trpo"), "sac": partial(plain, "sac"), "tune": tuning}
+PLANS = {"trpo": trpo, "sac": partial(plain, "sac"), "tune": tuning}

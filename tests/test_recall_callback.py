@@ -113,7 +113,7 @@ def test_imitation_makes_what_was_recalled_likelier(name: str, task: str) -> Non
     observation = rng.normal(size=(64, *model.observation_space.shape)).astype(np.float32)
     one = np.zeros(64, np.int64) if isinstance(space, spaces.Discrete) else np.full((64, 1), 1.5)
     optimiser = torch.optim.Adam(learner.parameters(), lr=1e-2)
-    before, losses = learner.distribution(observation), []
+    moved, losses = learner.moved(observation), []
     for _ in range(60):
         loss = learner.losses(observation, one).mean()
         losses.append(loss.item())
@@ -121,8 +121,8 @@ def test_imitation_makes_what_was_recalled_likelier(name: str, task: str) -> Non
         loss.backward()
         optimiser.step()
     assert losses[-1] < losses[0]
-    assert learner.divergence(before, before) == pytest.approx(0, abs=1e-5)
-    assert learner.divergence(before, learner.distribution(observation)) > 1e-3
+    assert learner.moved(observation)().item() == pytest.approx(0, abs=1e-5)
+    assert moved().item() > 1e-3
     action, _ = model.predict(observation, deterministic=True)
     if isinstance(space, spaces.Discrete):
         assert (action == 0).mean() > 0.95
@@ -178,6 +178,20 @@ def test_imitation_stops_at_the_divergence_allowed() -> None:
         model.learn(STEPS, callback=RecallTraces(**many, max_divergence=limit))
     assert told[None]["recall/imitation_updates"] == 50
     assert told[1e-3]["recall/imitation_updates"] < 50
+
+
+@pytest.mark.parametrize(("name", "task"), PAIRS)
+def test_a_natural_step_is_as_long_as_allowed(name: str, task: str) -> None:
+    given: dict[str, Any] = {**FEW, "optimiser": "natural"}
+    ends, told = [], {}
+    for size in (1e-3, 1e-3, 1e-2):
+        model = made(name, task)
+        told[size] = logged(model)
+        model.learn(STEPS, callback=RecallTraces(**given, max_divergence=size))
+        ends.append(weights(model))
+    assert same(*ends[:2])
+    for size, found in told.items():
+        assert 0.3 * size < found["recall/divergence"] <= size
 
 
 @pytest.mark.parametrize("targets", ["critic", "reward", "return", "advantage"])

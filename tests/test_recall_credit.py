@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -15,7 +16,9 @@ from stable_baselines3 import A2C, PPO, SAC
 import envs
 from delegate import RecallTraces, StableVecEnv
 from delegate.recall import ForwardModel, Traces, Transitions
-from delegate.recall.credit import RewardModel, advantages
+from delegate.recall.credit import RewardModel, advantages, following, remembered_advantages
+from delegate.recall.targets import Ends, entered
+from delegate.recall.targets import given as as_given
 from delegate.recall.trajectories import Steps, TrajectoryBuffer
 
 SETTINGS: dict[str, Any] = {
@@ -36,7 +39,9 @@ def steps_of(rng: np.random.Generator, count: int, noise: float = 0.0) -> Steps:
     state, action = rng.normal(size=(count, 3)), rng.normal(size=(count, 2))
     next_state = state + 0.1 * rng.normal(size=(count, 3))
     reward = 2.0 + earned(state, action, next_state) + noise * rng.normal(size=count)
-    return Steps(Transitions(state, action, next_state), reward, np.zeros(count))
+    none = np.zeros(count)
+    last = np.arange(count) == count - 1
+    return Steps(Transitions(state, action, next_state), reward, none, none > 0, last)
 
 
 def earned(state: np.ndarray, action: np.ndarray, next_state: np.ndarray) -> np.ndarray:
@@ -77,16 +82,49 @@ def test_advantages_are_those_of_a_sum_by_hand(
         return state.sum(axis=1).astype(np.float64) ** 2
 
     reward = RewardModel(steps_of(rng, 200))
-    found = advantages(traces, reward, value, discount, smoothing)
+    terminal = np.array([False, True, False, True])
+    ends = Ends(states[:, 0], np.zeros(rows), terminal, np.full(rows, -1))
+    followed = np.where(terminal, 0.0, rng.normal(size=rows))
+    found = advantages(traces, ends, followed, reward, value, discount, smoothing)
     for row in range(rows):
         for k in range(length):
-            expected = 0.0
+            expected = (discount * smoothing) ** (k + 1) * followed[row]
             for j in range(k, -1, -1):  # forwards in time, from this step to the end of the trace
                 before, after = states[row, j + 1][None], states[row, j][None]
-                error = reward(before, actions[row, j][None], after) + discount * value(after)
+                ahead = 0.0 if terminal[row] and j == 0 else discount * value(after)
+                error = reward(before, actions[row, j][None], after) + ahead
                 expected += (discount * smoothing) ** (k - j) * float((error - value(before))[0])
             wanted = expected if valid[row, k] else 0.0
             assert found[row, k] == pytest.approx(wanted, rel=1e-6, abs=1e-6)
+
+
+@given(seed=st.integers(0, 2**16), smoothing=st.floats(0.0, 1.0))
+def test_what_followed_is_a_sum_by_hand(seed: int, smoothing: float) -> None:
+    rng = np.random.default_rng(seed)
+    steps, discount, unit = steps_of(rng, 30), 0.9, 2.0
+    last = rng.random(30) < 0.2
+    last[-1] = True
+    steps = replace(steps, last=last, terminal=last & (rng.random(30) < 0.5))
+
+    def value(state: np.ndarray) -> np.ndarray:
+        return state.sum(axis=1) ** 2
+
+    found, seen = remembered_advantages(steps, value, discount, smoothing, unit), steps.transitions
+    for i in range(30):
+        expected, fade = 0.0, 1.0
+        for j in range(i, 30):
+            ahead = 0.0 if steps.terminal[j] else discount * value(seen.next_state[j : j + 1])[0]
+            error = steps.reward[j] / unit + ahead - value(seen.state[j : j + 1])[0]
+            expected += fade * error
+            fade *= discount * smoothing
+            if last[j]:
+                break
+        assert found[i] == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    ends = entered(steps, np.arange(30))
+    after = following(steps, found, ends)
+    np.testing.assert_array_equal(after[last], 0)
+    np.testing.assert_array_equal(after[~last], found[1:][~last[:-1]])
+    np.testing.assert_array_equal(following(steps, found, as_given(seen.state, steps)), 0)
 
 
 def test_a_trajectory_cut_short_counts_what_was_expected_beyond() -> None:
@@ -96,11 +134,14 @@ def test_a_trajectory_cut_short_counts_what_was_expected_beyond() -> None:
         buffer = TrajectoryBuffer(8, 1, state[0], state[0], discount=0.5)
         for step in range(3):
             over = np.array([step == 2])
-            buffer.add(state, state, state, np.array([1.0]), over, beyond if step == 2 else None)
+            given = (None, None) if beyond is None else (over, beyond)
+            buffer.add(state, state, state, np.array([1.0]), over, *given)
         found[beyond is None] = buffer.best()
         assert buffer.best_return == 3
     np.testing.assert_allclose(found[True].to_go, [1.75, 1.5, 1.0])
     np.testing.assert_allclose(found[False].to_go, [1.75 + 1.25, 1.5 + 2.5, 1.0 + 5.0])
+    assert found[True].terminal.tolist() == [False, False, True]
+    assert not found[False].terminal.any()
 
 
 def trained(kind: Any, callback: RecallTraces, **settings: Any) -> np.ndarray:

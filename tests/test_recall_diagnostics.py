@@ -114,10 +114,11 @@ def test_policies_without_a_density_are_refused_at_the_start() -> None:
         assert same(before, weights(model))
     model = made("PPO", CONTINUOUS)
     forward = ForwardModel(model.observation_space, model.action_space)
-    with pytest.raises(TypeError, match="model is a ForwardModel, and diagnostics say"):
+    with pytest.raises(TypeError, match="traces come from a ForwardModel, and diagnostics say"):
         model.learn(STEPS, callback=RecallTraces(**{**WITH, "model_settings": None}, model=forward))
-    with pytest.raises(ValueError, match="diagnostics need sampled actions; drop mean_actions"):
-        RecallTraces(**WITH, mean_actions=True)
+    for mean in ("mean_actions", "mean_changes"):
+        with pytest.raises(ValueError, match="diagnostics need sampled actions and changes; drop"):
+            RecallTraces(**WITH, **{mean: True})
 
 
 @pytest.mark.parametrize("name", ["A2C", "PPO", "TRPO"])
@@ -154,10 +155,11 @@ def test_runs_are_the_steps_of_one_trajectory_in_order() -> None:
         buffer.add(state, clock, after, np.zeros(3), over)
         clock = np.where(over, 0, clock + 1)
         episode = np.where(over, episode + 3, episode)
-    there = buffer.best().transitions.state
+    steps = buffer.best()
+    there = steps.transitions.state
     kept = {(int(number), int(step)) for number, step in there}
     for length in (1, 3, 6):
-        runs = there[buffer.runs(length)].astype(int)
+        runs = there[steps.runs(length)].astype(int)
         found = {(int(run[0, 0]), int(run[0, 1])) for run in runs}
         expected = {(e, t) for e, t in kept if all((e, t + k) in kept for k in range(length))}
         assert len(runs) == len(found)
@@ -165,7 +167,7 @@ def test_runs_are_the_steps_of_one_trajectory_in_order() -> None:
         for run in runs:
             assert set(run[:, 0]) == {run[0, 0]}
             np.testing.assert_array_equal(run[:, 1], run[0, 1] + np.arange(length))
-    assert buffer.runs(50).shape == (0, 50)
+    assert steps.runs(50).shape == (0, 50)
 
 
 def test_densities_are_those_of_what_was_drawn() -> None:

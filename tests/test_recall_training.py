@@ -271,6 +271,43 @@ def test_mean_actions_do_not_depend_on_chance() -> None:
     assert drawn.std(1).min() > 0.05
 
 
+def test_mean_changes_follow_from_the_action_alone() -> None:
+    model, seen = made("vectors")
+    model.fit(seen, 20, rng=0)
+    ends = seen.state[:2]
+    found = {
+        mean: model.sample_traces(ends, 1, 10, rng=0, mean_actions=True, mean_changes=mean)
+        for mean in (True, False)
+    }
+    spread = {mean: traces.states[:, 1].reshape(2, 10, -1).std(1) for mean, traces in found.items()}
+    assert spread[True].max() < 1e-6
+    assert spread[False].min() > 1e-3
+    drawn = model.sample_traces(ends, 1, 10, rng=0, mean_changes=True)
+    assert drawn.actions[:, 0].reshape(2, 10, -1).std(1).min() > 0.05
+    # The likeliest change of the same action cannot be less likely than one that was drawn.
+    other = model.sample_traces(ends, 1, 10, rng=0)
+    np.testing.assert_array_equal(drawn.actions[:, 0], other.actions[:, 0])
+    likely = model.log_prob(drawn.states[:, 1], drawn.actions[:, 0], drawn.states[:, 0])
+    assert (
+        likely >= model.log_prob(other.states[:, 1], other.actions[:, 0], other.states[:, 0])
+    ).all()
+
+
+def test_imagined_mean_changes_do_not_depend_on_chance() -> None:
+    _, seen = made("vectors")
+    model = ForwardModel(
+        Box(-np.inf, np.inf, seen.state.shape[1:]), Box(-9, 9, seen.action.shape[1:])
+    )
+    model.fit(seen, 20, rng=0)
+
+    def still(states: np.ndarray) -> np.ndarray:
+        return np.zeros((len(states), *seen.action.shape[1:]), np.float32)
+
+    for mean in (True, False):
+        traces = model.sample_traces(seen.state[:1], still, 1, 10, rng=0, mean_changes=mean)
+        assert (traces.states[:, 0].std(0).max() < 1e-6) == mean
+
+
 @pytest.mark.parametrize("kind", [RandomBacktrackingModel, ForwardModel])
 @pytest.mark.parametrize("grid", [None, (1, 6)])
 def test_the_ablations_do_discrete_worlds_too(kind: Any, grid: Any) -> None:

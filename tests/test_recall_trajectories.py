@@ -57,6 +57,11 @@ def test_the_best_are_those_of_a_plain_list(
     chosen = ranked[: max(1, round(share * len(ranked)))]
     expected = sorted((s["t"], s["row"]) for s in there if s["number"] in chosen)
     best = buffer.best(share)
+    mine = {(s["t"], s["row"]): s["number"] for s in there}
+    numbers_of = [mine[t, row] for t, row in best.transitions.state.astype(int).tolist()]
+    assert numbers_of == sorted(numbers_of)
+    np.testing.assert_array_equal(best.last, np.append(np.diff(numbers_of) != 0, True))
+    assert (np.diff(best.transitions.state[:, 0])[~best.last[:-1]] == 1).all(), "in order"
     found, to_go = best.transitions, best.to_go
     assert sorted(map(tuple, found.state.astype(int).tolist())) == expected
     np.testing.assert_array_equal(found.next_state, found.state + STEP)
@@ -118,21 +123,29 @@ def test_what_does_not_fit_changes_nothing() -> None:
 def test_targets() -> None:
     state = np.arange(10.0)[:, None]
     reward, rng = np.array([5.0, *[0.0] * 9]), np.random.default_rng(0)
-    steps = Steps(Transitions(state, np.zeros(10), state + 1), reward, np.arange(10.0))
+    over = np.arange(10) == 9
+    steps = Steps(Transitions(state, np.zeros(10), state + 1), reward, np.arange(10.0), over, over)
 
     def value(states: np.ndarray) -> np.ndarray:
         return -states[:, 0]
 
-    by = {name: worth(name, steps, value) for name in ("critic", "reward", "return")}
+    by = {name: worth(name, steps, value, DISCOUNT) for name in ("critic", "reward", "return")}
+    np.testing.assert_allclose(by["critic"][[0, 1, 8, 9]], np.array([5 - 0.5, -1, -4.5, 0]))
     assert {name: int(most(array, 0.1)[0]) for name, array in by.items()} == {
         "critic": 0,
         "reward": 0,
         "return": 9,
     }
     chosen = choose("return", steps, by["return"], 0.2, 50, rng)
-    assert set(chosen[:, 0]) == {9.0, 10.0}, "the states entered"
+    assert set(chosen.states[:, 0]) == {9.0, 10.0}, "the states entered"
+    np.testing.assert_array_equal(chosen.terminal, chosen.states[:, 0] == 10)
+    assert (chosen.reward == 0).all()
     given_states = np.array([[3.0], [4.0]])
-    assert set(choose(given_states, steps, None, 0.1, 50, rng)[:, 0]) == {3.0, 4.0}
-    assert (
-        choose(lambda n, r: np.full((n, 1), 7.0), steps, None, 0.1, 5, rng).tolist() == [[7.0]] * 5
-    )
+    among = choose(given_states, steps, None, 0.1, 50, rng)
+    assert set(among.states[:, 0]) == {3.0, 4.0}
+    assert not among.terminal.any()
+    assert (among.reward == 0.5).all(), "the mean of what is remembered"
+    drawn = choose(lambda n, r: np.full((n, 1), 7.0), steps, None, 0.1, 5, rng)
+    assert drawn.states.tolist() == [[7.0]] * 5
+    by_hand = 0.5 / 2 + DISCOUNT * -7
+    np.testing.assert_allclose(drawn.entering(value, DISCOUNT, 2.0), by_hand)

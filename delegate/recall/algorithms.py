@@ -15,7 +15,7 @@ Hester et al., Deep Q-learning from Demonstrations (arXiv 1704.03732), for the f
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -65,16 +65,22 @@ class Learner(ABC):
 
     @abstractmethod
     def distribution(self, state: np.ndarray) -> Tensor:
-        """What the policy does there, as numbers for `divergence`. [N, ...]"""
+        """What the policy does there, as numbers for `divergence`, differentiable. [N, ...]"""
+
+    def moved(self, state: np.ndarray) -> Callable[[], Tensor]:
+        """Asked later, the divergence there from what the policy is now. []"""
+        before = self.distribution(state).detach()
+        return lambda: self.divergence(before, self.distribution(state))
 
     def log_prob(self, state: np.ndarray, action: np.ndarray) -> np.ndarray | None:
         """log π(action | state), float64 [N], in the units of the environment's actions;
         None for a policy without a density."""
         return None
 
-    def divergence(self, before: Tensor, after: Tensor) -> float:
-        """How far the policy has moved: mean squared change, or KL where there is one (nats)."""
-        return float((after - before).pow(2).mean() / 2)
+    def divergence(self, before: Tensor, after: Tensor) -> Tensor:
+        """How far the policy has moved: half the mean squared change, or KL where there is one
+        (nats). []"""
+        return (after - before).pow(2).mean() / 2
 
     @property
     def action_space(self) -> Box | Discrete:
@@ -126,11 +132,10 @@ class ActorCritic(Learner):
         return value.double().cpu().numpy().ravel()
 
     def distribution(self, state: np.ndarray) -> Tensor:
-        with torch.no_grad():
-            inner = self.model.policy.get_distribution(self._tensor(state)).distribution
-            if isinstance(self.model.action_space, Discrete):
-                return inner.logits
-            return torch.stack([inner.mean, inner.stddev])
+        inner = self.model.policy.get_distribution(self._tensor(state)).distribution
+        if isinstance(self.model.action_space, Discrete):
+            return inner.logits
+        return torch.stack([inner.mean, inner.stddev])
 
     def log_prob(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
         policy = self.model.policy
@@ -140,11 +145,11 @@ class ActorCritic(Learner):
             log_prob = policy.get_distribution(self._tensor(state)).log_prob(taken)
         return log_prob.double().cpu().numpy()
 
-    def divergence(self, before: Tensor, after: Tensor) -> float:
+    def divergence(self, before: Tensor, after: Tensor) -> Tensor:
         if isinstance(self.model.action_space, Discrete):
-            return float((before.exp() * (before - after)).sum(dim=1).mean())
+            return (before.exp() * (before - after)).sum(dim=1).mean()
         off = (after[0] - before[0]) / before[1]
-        return float(off.pow(2).sum(dim=1).mean() / 2)
+        return off.pow(2).sum(dim=1).mean() / 2
 
 
 class SoftActorCritic(Learner):
@@ -167,9 +172,8 @@ class SoftActorCritic(Learner):
             return _smallest(self.model.critic, seen, self.model.actor(seen, deterministic=True))
 
     def distribution(self, state: np.ndarray) -> Tensor:
-        with torch.no_grad():
-            mean, log_std, _ = self.model.actor.get_action_dist_params(self._tensor(state))
-            return torch.stack([mean, log_std.expand_as(mean).exp()])
+        mean, log_std, _ = self.model.actor.get_action_dist_params(self._tensor(state))
+        return torch.stack([mean, log_std.expand_as(mean).exp()])
 
     def log_prob(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
         space = self.model.action_space
@@ -179,11 +183,11 @@ class SoftActorCritic(Learner):
         volume = np.log((space.high.astype(np.float64) - space.low) / 2).sum()
         return log_prob.double().cpu().numpy() - volume
 
-    def divergence(self, before: Tensor, after: Tensor) -> float:
+    def divergence(self, before: Tensor, after: Tensor) -> Tensor:
         ratio = after[1] / before[1]
         off = (after[0] - before[0]) / after[1]
         divergence = ratio.log() + (ratio.pow(-2) + off.pow(2) - 1) / 2
-        return float(divergence.sum(dim=1).mean())
+        return divergence.sum(dim=1).mean()
 
 
 class DeterministicActor(Learner):
@@ -203,8 +207,7 @@ class DeterministicActor(Learner):
             return _smallest(self.model.critic, seen, self.model.actor(seen))
 
     def distribution(self, state: np.ndarray) -> Tensor:
-        with torch.no_grad():
-            return self.model.actor(self._tensor(state))
+        return self.model.actor(self._tensor(state))
 
 
 class QNetwork(Learner):
@@ -225,8 +228,7 @@ class QNetwork(Learner):
         return value.double().cpu().numpy()
 
     def distribution(self, state: np.ndarray) -> Tensor:
-        with torch.no_grad():
-            return self.model.q_net(self._tensor(state))
+        return self.model.q_net(self._tensor(state))
 
 
 def _smallest(critic: Any, observation: Tensor, action: Tensor) -> np.ndarray:

@@ -24,10 +24,13 @@ from delegate.recall.diagnostics import Diagnostics, check_diagnosable
 from delegate.recall.forward import ForwardModel
 from delegate.recall.imagining import imagine
 from delegate.recall.imitation import Imitation, RecallConfig
+from delegate.recall.kinds import Kind, Model, check_kind, new_model
 from delegate.recall.learned import LearnedBacktrackingModel
 from delegate.recall.learning import TransitionModel
 from delegate.recall.model import BacktrackingModel
-from delegate.recall.targets import BY_WORTH, Targets, choose, most, worth
+from delegate.recall.original import cut_short
+from delegate.recall.remembered import remembered_traces
+from delegate.recall.targets import BY_WORTH, Ends, Targets, choose, most, worth
 from delegate.recall.traces import Traces
 from delegate.recall.trajectories import Steps, TrajectoryBuffer
 from delegate.recall.transitions import Transitions
@@ -38,9 +41,10 @@ class RecallTraces(BaseCallback):
 
     length, count and the other settings of `RecallConfig`, by name
     targets_from: where traces end, see `delegate.recall.targets.Targets`
-    model: a BacktrackingModel to use instead of a new one; it learns on if it can. A ForwardModel
-    imagines traces forwards, as Dyna does, of which the best tenth (`targets`) are imitated
-    model_settings: of the new LearnedBacktrackingModel otherwise, see RecallModelConfig
+    model: learned; or for comparison random (its actions are) · forward (imagines traces
+    forwards, as Dyna does, of which the best tenth, `targets`, are imitated) · remembered (no
+    model: what truly led to remembered states); or a model to go on with, which learns if it can
+    model_settings: of a new model, see RecallModelConfig
     seed: of the model and of all that is drawn here; nothing is taken from the algorithm's own
     random numbers
 
@@ -67,7 +71,7 @@ class RecallTraces(BaseCallback):
         count: int = 64,
         *,
         targets_from: Targets = "critic",
-        model: BacktrackingModel | ForwardModel | None = None,
+        model: Kind | Model = "learned",
         model_settings: dict[str, Any] | None = None,
         seed: int = 0,
         verbose: int = 0,
@@ -81,7 +85,18 @@ class RecallTraces(BaseCallback):
                 f'targets_from is "{targets_from}"; give one of {", ".join(BY_WORTH)}, states or '
                 "a function (count, rng) -> states"
             )
-        self.backtracking_model: BacktrackingModel | ForwardModel | None = model
+        self.backtracking_model: Model | None = None
+        self._kind: Kind | None = None
+        if isinstance(model, str):
+            check_kind(model)
+            self._kind = model
+            if model == "remembered" and not isinstance(targets_from, str):
+                raise ValueError(
+                    'model is "remembered", which knows what led to remembered states alone; give '
+                    f"targets_from as one of {', '.join(BY_WORTH)}"
+                )
+        else:
+            self.backtracking_model = model
         self.buffer: TrajectoryBuffer | None = None
         self._model_settings = dict(model_settings or {})
         self._seed = seed
@@ -95,23 +110,18 @@ class RecallTraces(BaseCallback):
     def _init_callback(self) -> None:
         if self.config.count == 0:
             return
-        learner = learner_of(self.model)
+        learner, model = learner_of(self.model), self.backtracking_model
+        if model is None and self._kind is not None:
+            model = new_model(self._kind, learner, self._model_settings, self._seed)
         if self.config.diagnostics:
-            check_diagnosable(learner, self.backtracking_model)
+            check_diagnosable(learner, model)
         observation, action = learner.original.space, learner.action_space
         if self.config.weighting == "advantage" and isinstance(observation, Discrete):
             raise TypeError(
                 f"weighting by advantage learns rewards of vectors, and observations are "
                 f'{observation}; give weighting="gain" or "uniform"'
             )
-        if self.backtracking_model is None:
-            self.backtracking_model = LearnedBacktrackingModel(
-                observation,
-                action,
-                device=self.model.device,
-                seed=self._seed,
-                **self._model_settings,
-            )
+        self.backtracking_model = model
         if self.buffer is None:
             self.buffer = TrajectoryBuffer(
                 self.config.buffer_size,
@@ -121,10 +131,10 @@ class RecallTraces(BaseCallback):
                 self.model.gamma,
             )
         if self.config.diagnostics and self._diagnostics is None:
-            assert isinstance(self.backtracking_model, BacktrackingModel)
+            assert isinstance(model, BacktrackingModel)
             self._diagnostics = Diagnostics(
                 learner,
-                self.backtracking_model,
+                model,
                 self.config,
                 self._model_settings,
                 self._worth,
@@ -161,8 +171,9 @@ class RecallTraces(BaseCallback):
         self._shown = original.observations(told["new_obs"])
         next_state = original.entered(told, self._shown)
         reward, action = original.rewards(told["rewards"]), np.asarray(told["actions"])
-        over, beyond = np.asarray(told["dones"], bool), self._beyond(next_state)
-        self.buffer.add(state, action, next_state, reward, over, beyond)
+        over, cut = np.asarray(told["dones"], bool), cut_short(told)
+        beyond = self._beyond(next_state, cut)
+        self.buffer.add(state, action, next_state, reward, over, cut, beyond)
         self._spent += time.perf_counter() - began
         return True
 
@@ -187,7 +198,6 @@ class RecallTraces(BaseCallback):
         """
         config = self.config
         assert self.buffer is not None
-        assert self.backtracking_model is not None
         steps = self.buffer.best(config.trajectories)
         ranked = self._worth(steps)
         if isinstance(self.targets_from, str) and np.ptp(ranked) == 0:
@@ -217,33 +227,36 @@ class RecallTraces(BaseCallback):
         if len(losses):
             self.logger.record("recall/model_nll", float(np.mean(losses)))
 
-    def _recalled(self, steps: Steps, ranked: np.ndarray) -> tuple[np.ndarray, Traces]:
+    def _recalled(self, steps: Steps, ranked: np.ndarray) -> tuple[Ends, Traces]:
         """Where traces end, and the traces."""
         config, model, rng = self.config, self.backtracking_model, self._rng
-        assert model is not None
         if isinstance(model, ForwardModel):
             return imagine(model, self._learner, steps, config, rng)
         ends = choose(self.targets_from, steps, ranked, config.targets, config.count, rng)
-        learned = isinstance(model, LearnedBacktrackingModel)
-        how = {"mean_actions": config.mean_actions} if learned else {}
-        return ends, model.sample_traces(ends, config.length, 1, rng=rng, **how)
+        if model is None:
+            return ends, remembered_traces(steps, ends, config.length)
+        if not isinstance(model, LearnedBacktrackingModel):
+            return ends, model.sample_traces(ends.states, config.length, 1, rng=rng)
+        return ends, model.sample_traces(
+            ends.states,
+            config.length,
+            1,
+            rng=rng,
+            mean_actions=config.mean_actions,
+            mean_changes=config.mean_changes,
+        )
 
-    def _beyond(self, last: np.ndarray) -> np.ndarray:
-        """What is expected after trajectories that were cut short with this step. float64 [B]"""
-        infos = self.locals["infos"]
-        cut = [
-            row
-            for row in np.flatnonzero(self.locals["dones"]).tolist()
-            if infos[row].get("TimeLimit.truncated", False)
-        ]
+    def _beyond(self, last: np.ndarray, cut: np.ndarray) -> np.ndarray:
+        """What is expected after trajectories that were cut short. float64 [B]"""
         beyond = np.zeros(len(last))
-        if cut:
+        if cut.any():
             beyond[cut] = self._learner.value(last[cut]) * self._learner.original.unit
         return beyond
 
     def _worth(self, steps: Steps) -> np.ndarray:
         by = self.targets_from if isinstance(self.targets_from, str) else "critic"
-        return worth(by, steps, self._learner.value, self._learner.original.unit)
+        learner = self._learner
+        return worth(by, steps, learner.value, self.model.gamma, learner.original.unit)
 
     def save(self, path: str | Path) -> None:
         """Write what was remembered and learned, whole or not at all; beside `model.save`."""

@@ -3,39 +3,45 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.signal import lfilter
 
 from delegate.recall.algorithms import Learner
 from delegate.recall.imitation import RecallConfig
-from delegate.recall.targets import Value
+from delegate.recall.targets import Ends, Value, entered
 from delegate.recall.traces import Traces
 from delegate.recall.trajectories import Steps
 
+_ROWS = 2_048
+"""remembered steps, evenly spread, that rewards are learned from"""
 _SHRINKAGE = 1e-3
 """of the reward's coefficients, in units of the features' variance times their number of rows"""
 
 
 def weights(
-    config: RecallConfig, learner: Learner, steps: Steps, ends: np.ndarray, traces: Traces
+    config: RecallConfig, learner: Learner, steps: Steps, ends: Ends, traces: Traces
 ) -> tuple[np.ndarray, dict[str, float]]:
     """How much each valid step counts, trace by trace, and what to log, by name.
 
-    steps: what rewards are learned from · ends: [count, ...], where the traces end
+    steps: what rewards are learned from · ends: where the traces end, one after the other
     returns float64 [N], of mean 1, or for advantages of mean 0 and deviation 1
     """
     valid, discount, unit = traces.valid, learner.model.gamma, learner.original.unit
-    start, end = learner.value(traces.states[:, 1:][valid]), learner.value(ends)
-    told = {"end_value": float(end.mean()), "start_value": float(start.mean())}
+    start, beyond = learner.value(traces.states[:, 1:][valid]), ends.beyond(learner.value)
+    told = {"end_value": float(beyond.mean()), "start_value": float(start.mean())}
     if config.weighting == "gain":
         back = np.broadcast_to(np.arange(1, config.length + 1), valid.shape)[valid]
-        fade = discount**back
+        fade = discount ** (back - 1)
         rate = steps.reward.mean() / unit / max(1 - discount, 1e-9)
-        promised = rate * (1 - fade) + fade * np.repeat(end, valid.sum(axis=1))
+        entering = ends.entering(learner.value, discount, unit)
+        promised = rate * (1 - fade) + fade * np.repeat(entering, valid.sum(axis=1))
         gain = np.maximum(promised - start, 0)
         return gain / max(gain.mean(), 1e-9), told
     if config.weighting == "advantage":
         reward = RewardModel(steps, unit)
         told["reward_explained"] = reward.explained
-        gained = advantages(traces, reward, learner.value, discount, config.smoothing)[valid]
+        how = learner.value, discount, config.smoothing
+        after = following(steps, remembered_advantages(steps, *how, unit), ends)
+        gained = advantages(traces, ends, after, reward, *how)[valid]
         return (gained - gained.mean()) / max(gained.std(), 1e-9), told
     return np.ones(len(start)), told
 
@@ -48,16 +54,17 @@ class RewardModel:
     """
 
     def __init__(self, steps: Steps, unit: float = 1.0) -> None:
-        seen = steps.transitions
+        some = np.arange(0, len(steps), -(-len(steps) // _ROWS))
+        seen = steps.transitions.take(some)
         raw = _parts(seen.state, seen.action, seen.next_state)
         self._mean, self._scale = raw.mean(axis=0), np.maximum(raw.std(axis=0), 1e-6)
         features = self._features(raw)
         square = features.T @ features
         square[np.diag_indices_from(square)] += _SHRINKAGE * len(features)
-        self._offset, reward = float(steps.reward.mean()), steps.reward / unit
-        self._offset /= unit
+        reward = steps.reward[some] / unit
+        self._offset = float(reward.mean())
         self._weights = np.linalg.solve(square, features.T @ (reward - self._offset))
-        error = reward - self(seen.state, seen.action, seen.next_state)
+        error = reward - features @ self._weights - self._offset
         self.explained = float(1 - error.var() / max(reward.var(), 1e-12))
         """share of the variance of the rewards it learned from"""
 
@@ -76,18 +83,49 @@ def _parts(state: np.ndarray, action: np.ndarray, next_state: np.ndarray) -> np.
     return np.concatenate([state, columns, next_state - state], axis=1).astype(np.float64)
 
 
-def advantages(
-    traces: Traces, reward: RewardModel, value: Value, discount: float, smoothing: float
+def remembered_advantages(
+    steps: Steps, value: Value, discount: float, smoothing: float, unit: float = 1.0
 ) -> np.ndarray:
-    """Generalised advantages of the recalled steps, each over the rest of its trace. [N, length]
+    """Generalised advantages of the remembered steps, in the critic's unit. float64 [N]"""
+    ahead = discount * entered(steps).beyond(value)
+    error = steps.reward / unit + ahead - value(steps.transitions.state)
+    found = np.empty(len(steps))
+    for part in np.split(np.arange(len(steps)), np.flatnonzero(steps.last)[:-1] + 1):
+        newest_first = part[::-1]
+        found[newest_first] = lfilter([1.0], [1.0, -discount * smoothing], error[newest_first])
+    return found
 
+
+def following(steps: Steps, advantage: np.ndarray, ends: Ends) -> np.ndarray:
+    """What was gained after the ends, as it turned out, beyond what the critic expects there: the
+    advantage of the step that followed, 0 where none is known. float64 [count]"""
+    known = ends.place >= 0
+    known[known] = ~steps.last[ends.place[known]]
+    found = np.zeros(len(known))
+    found[known] = advantage[ends.place[known] + 1]
+    return found
+
+
+def advantages(
+    traces: Traces,
+    ends: Ends,
+    after: np.ndarray,
+    reward: RewardModel,
+    value: Value,
+    discount: float,
+    smoothing: float,
+) -> np.ndarray:
+    """Generalised advantages of the recalled steps, over the rest of the trace and on. [N, length]
+
+    ends: of the traces, one each · after: of the steps that followed them, float64 [N]
     smoothing: lambda, in [0, 1] · 0 where the trace is not valid
     Source: Schulman et al. (arXiv 1506.02438), the estimator.
     """
     rows, length = traces.valid.shape
     flat = traces.states.reshape(rows * (length + 1), -1)
     worth = value(flat.astype(traces.states.dtype)).reshape(rows, length + 1)
-    found, later = np.zeros((rows, length)), np.zeros(rows)
+    worth[ends.terminal, 0] = 0.0
+    found, later = np.zeros((rows, length)), after
     for k in range(length):
         state, entered = traces.states[:, k + 1], traces.states[:, k]
         earned = reward(state, traces.actions[:, k], entered)

@@ -22,7 +22,7 @@ from delegate.recall.forward import ForwardModel
 from delegate.recall.imitation import RecallConfig
 from delegate.recall.learning import TransitionModel
 from delegate.recall.model import BacktrackingModel
-from delegate.recall.targets import Targets, most
+from delegate.recall.targets import Ends, Targets, most
 from delegate.recall.traces import Traces
 from delegate.recall.trajectories import Steps, TrajectoryBuffer
 from delegate.recall.variational import estimated_bounds
@@ -32,11 +32,12 @@ _SAME = 1e-5
 
 
 def check_diagnosable(learner: Learner, model: Any) -> None:
-    """Raise TypeError for a policy whose actions have no density, or a model that looks forwards;
-    model: None for one still to be made."""
-    if isinstance(model, ForwardModel):
+    """Raise TypeError for a policy whose actions have no density, or what is no backtracking
+    model."""
+    if not isinstance(model, BacktrackingModel):
+        kind = "no model" if model is None else f"a {type(model).__name__}"
         raise TypeError(
-            "model is a ForwardModel, and diagnostics say how well a backtracking model explains "
+            f"traces come from {kind}, and diagnostics say how well a backtracking model explains "
             "success; give one of those, or leave diagnostics off"
         )
     space, actions = learner.original.space, learner.model.action_space
@@ -86,13 +87,13 @@ class Diagnostics:
         targets: Targets,
         best: Steps,
         ranked: np.ndarray,
-        ends: np.ndarray,
+        ends: Ends,
         traces: Traces,
     ) -> dict[str, float]:
         """Train the forward model on what is remembered; what to log, by name (nats).
 
         targets: where traces end · best, ranked: what `targets` is taken from, and its worth
-        ends: [count, ...], the targets taken · traces: those recalled from them
+        ends: the targets taken · traces: those recalled from them
         """
         told = self._learn(buffer)
         every = buffer.best()
@@ -100,7 +101,8 @@ class Diagnostics:
             top = most(ranked, self.config.targets)
             least, among = float(ranked[top].min()), best.transitions.next_state[top]
         else:
-            least, among = float(self.learner.value(ends).min()), ends
+            worth = ends.entering(self.learner.value, buffer.discount, self.learner.original.unit)
+            least, among = float(worth.min()), ends.states
         reached = self._worths(every) >= least - _SAME * max(1.0, abs(least))
         space, visited = self.forward.state_space, every.transitions.state
         scale = deviations(visited) if isinstance(space, Box) else None
@@ -108,7 +110,7 @@ class Diagnostics:
             log_evidence = float(np.log(reached.mean()))
         bounds = estimated_bounds(
             traces,
-            self._remembered(every, buffer.runs(self.config.length), reached),
+            self._remembered(every, every.runs(self.config.length), reached),
             log_policy=self._log_policy,
             log_forward=self.forward.log_prob,
             log_start=log_density(visited, space, scale),

@@ -47,10 +47,12 @@ class ForwardModel(TransitionModel):
         goal: np.ndarray | None = None,
         layout: np.ndarray | None = None,
         rng: Rng = None,
+        mean_changes: bool = False,
     ) -> Traces:
         """Imagine `count` traces of up to `length` steps of `policy` from each start state.
 
         start_state: int [E] or float [E, d] · policy: states [R, ...] -> actions [R, ...]
+        mean_changes: always the likeliest change of the state
         returns E * count traces in reversed time, as a backtracking model's are: index 0 is the
         last state reached, and the start stands at the last valid index; log_prob is that of
         `log_prob`, the policy's not among it
@@ -66,7 +68,8 @@ class ForwardModel(TransitionModel):
             chosen = policy(state.cpu().numpy())
             checked = checked_column("the policy's action", chosen, self.action_space, len(row))
             action = torch.tensor(checked, device=self.device)
-            after, log_prob = self._draw_state(state, context, action, member[row], generator)
+            by = member[row]
+            after, log_prob = self._draw_state(state, context, action, by, generator, mean_changes)
             return action, after, mean_density(log_prob) - self._log_volume
 
         return _reversed(unroll(starts, length, self.action_space, step, self._states.supported))

@@ -11,7 +11,7 @@ import torch
 from delegate.recall.algorithms import Learner
 from delegate.recall.forward import ForwardModel
 from delegate.recall.imitation import RecallConfig
-from delegate.recall.targets import most
+from delegate.recall.targets import Ends, given, most
 from delegate.recall.traces import Traces
 from delegate.recall.trajectories import Steps
 
@@ -22,19 +22,21 @@ def imagine(
     steps: Steps,
     config: RecallConfig,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, Traces]:
+) -> tuple[Ends, Traces]:
     """Of traces from remembered states, those that end where the critic expects most: the same
     share as of the remembered states in which traces may end.
 
-    returns where they end [count, ...], and the traces
+    returns where they end, as far as is known, and the traces
     """
     tries = max(1, round(config.count / config.targets))
     start = steps.transitions.state[rng.integers(len(steps), size=tries)]
     with _own_stream(rng, learner.model.device):
-        traces = model.sample_traces(start, learner.act, config.length, 1, rng=rng)
+        traces = model.sample_traces(
+            start, learner.act, config.length, 1, rng=rng, mean_changes=config.mean_changes
+        )
     ends = traces.states[:, 0]
     kept = most(learner.value(ends), config.count / len(ends))
-    return ends[kept], traces.take(kept)
+    return given(ends[kept], steps), traces.take(kept)
 
 
 @contextmanager

@@ -9,7 +9,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from delegate.recall.algorithms import Learner
+from delegate.recall.natural import natural_step
 from delegate.recall.traces import Traces
+
+_CURVED = 1_024
+"""recalled states, at most, by which the length of a natural step is measured"""
 
 
 class RecallConfig(BaseModel):
@@ -43,31 +47,50 @@ class RecallConfig(BaseModel):
     """optimiser steps of the model each time"""
     model_batch: int = Field(256, ge=1)
     """transitions of one of them"""
+    optimiser: Literal["adam", "natural"] = "adam"
+    """natural: one step along the natural gradient, of the length max_divergence; adam: steps
+    of its learning_rate"""
     imitation_updates: int = Field(1, ge=0)
     """optimiser steps of the policy each time"""
     imitation_batch: int = Field(1_280, ge=1)
     """recalled steps of one of them, at most"""
     learning_rate: float = Field(1e-4, gt=0)
-    """of the policy's optimiser for imitation, which is none of the algorithm's own"""
+    """of Adam, which is none of the algorithm's own"""
     max_divergence: float | None = Field(None, gt=0)
-    """imitation stops when the policy has moved so far (nats of KL; for TD3 and DQN half the
-    mean squared change); None for no limit"""
+    """imitation stops when the policy has moved so far where it was recalled (nats of KL; for TD3
+    and DQN half the mean squared change); None for no limit"""
     weighting: Literal["uniform", "gain", "advantage"] = "uniform"
     """gain: only steps from which the trace promises more than the critic expects, in proportion;
-    a trace of k steps promises the mean reward of what is remembered on its way, and the
-    critic's value of its end"""
+    a trace of k steps promises the mean reward of what is remembered on its way, and what the
+    critic expects of entering its end; advantage: every step, by its generalised advantage over
+    the rest of its trace, rewards by a linear model, and over what followed where it ends,
+    standardised: also away from what was worse"""
     smoothing: float = Field(0.95, ge=0, le=1)
     """lambda of weighting by advantage"""
     mean_actions: bool = False
     """recall the mean of the action distribution instead of a sample"""
+    mean_changes: bool = False
+    """recall the mean change of the state instead of a sample: where the world is deterministic,
+    what the model is unsure of is its own error, which hides what an action gained"""
     diagnostics: bool = False
     """log how well the traces explain success, as bounds on log p(R > L) (nats); costs a second
     model, and needs a policy with a density: A2C, PPO, TRPO or SAC"""
 
     @model_validator(mode="after")
     def _sampled(self) -> RecallConfig:
-        if self.diagnostics and self.mean_actions:
-            raise ValueError("diagnostics need sampled actions; drop mean_actions or diagnostics")
+        if self.diagnostics and (self.mean_actions or self.mean_changes):
+            raise ValueError(
+                "diagnostics need sampled actions and changes; drop mean_actions and mean_changes, "
+                "or diagnostics"
+            )
+        if self.optimiser == "natural":
+            if self.max_divergence is None:
+                raise ValueError("a natural step needs its length; give max_divergence, as 0.002")
+            if self.imitation_updates > 1:
+                raise ValueError(
+                    f"imitation_updates is {self.imitation_updates}, and the natural optimiser "
+                    'takes one step; give 1 and the max_divergence of it, or optimiser="adam"'
+                )
         return self
 
 
@@ -80,7 +103,10 @@ class Imitation:
         self._optimiser = torch.optim.Adam(learner.parameters(), lr=config.learning_rate)
 
     def follow(
-        self, traces: Traces, weight: np.ndarray, rng: np.random.Generator
+        self,
+        traces: Traces,
+        weight: np.ndarray,
+        rng: np.random.Generator,
     ) -> dict[str, float]:
         """Lower the weighted loss of the recalled steps; what to log, by name.
 
@@ -88,17 +114,27 @@ class Imitation:
         """
         learner, config = self._learner, self._config
         state, action = traces.states[:, 1:][traces.valid], traces.actions[traces.valid]
-        before, divergence, losses = learner.distribution(state), 0.0, []
+        moved, divergence, losses = learner.moved(state), 0.0, []
         for _ in range(config.imitation_updates):
             chosen = rng.permutation(len(weight))[: config.imitation_batch]
             loss = learner.losses(state[chosen], action[chosen])
             scale = torch.as_tensor(weight[chosen], dtype=loss.dtype, device=loss.device)
             loss = (loss * scale).mean()
+            losses.append(loss.item())
+            if config.optimiser == "natural":
+                assert config.max_divergence is not None
+                divergence = natural_step(
+                    loss,
+                    learner.moved(state[chosen[:_CURVED]]),
+                    learner.parameters(),
+                    config.max_divergence,
+                )
+                break
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()
             self._optimiser.step()
-            losses.append(loss.item())
-            divergence = learner.divergence(before, learner.distribution(state))
+            with torch.no_grad():
+                divergence = float(moved())
             if config.max_divergence is not None and divergence > config.max_divergence:
                 break
         self._optimiser.zero_grad(set_to_none=True)

@@ -52,12 +52,13 @@ class LearnedBacktrackingModel(TransitionModel, BacktrackingModel):
         layout: np.ndarray | None = None,
         rng: Rng = None,
         mean_actions: bool = False,
+        mean_changes: bool = False,
     ) -> Traces:
         """Recall `count` traces of up to `length` steps from each end state.
 
         end_state: int [E] or float [E, d] · goal, layout: float [E, ...], the same along a trace
         rng: the model's own stream where left out
-        mean_actions: always the likeliest action
+        mean_actions, mean_changes: always the likeliest action, and change of the state
         returns E * count traces, those of one end together; actions are clipped to their space,
         and a trace ends before it would leave the `support`. log_prob is that of `log_prob`
         """
@@ -71,7 +72,7 @@ class LearnedBacktrackingModel(TransitionModel, BacktrackingModel):
             context = self._seen(state, goals, layouts)
             by, volume = member[row], self._log_volume
             action, of_action = self._draw_action(context, by, generator, mean_actions)
-            before, of_state = self._draw_state(state, context, action, by, generator)
+            before, of_state = self._draw_state(state, context, action, by, generator, mean_changes)
             return action, before, mean_density(of_action + of_state) - volume
 
         return unroll(ends, length, self.action_space, step, self._states.supported)

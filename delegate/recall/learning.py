@@ -231,13 +231,14 @@ class TransitionModel:
         action: Tensor,
         member: Tensor,
         generator: torch.Generator,
+        mean: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Other states [R, ...] and their log density [M, R], normalised units."""
         code = self._states
         inputs = torch.cat([context, self._actions.features(action)], 1)
         inputs = inputs.expand(self.config.members, *inputs.shape)
         outputs = among(self._state_network.forward(inputs)[-1], code.choices(anchor))
-        drawn = code.head.draw(outputs, member, generator)
+        drawn = code.head.draw(outputs, member, generator, mean)
         return code.reach(anchor, drawn), code.head.log_prob(outputs, drawn[None])
 
     def _starts(

@@ -89,3 +89,14 @@ class Original:
 
     def _normaliser(self) -> VecNormalize | None:
         return self._model.get_vec_normalize_env()
+
+
+def cut_short(told: dict[str, Any]) -> np.ndarray:
+    """Whose trajectories were cut short with a step, not ended. bool [B]
+
+    told: what callbacks are told of the step
+    """
+    cut = np.zeros(len(told["dones"]), bool)
+    for row in np.flatnonzero(told["dones"]).tolist():
+        cut[row] = told["infos"][row].get("TimeLimit.truncated", False)
+    return cut

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -14,20 +15,60 @@ Value = Callable[[np.ndarray], np.ndarray]
 GoalSource = Callable[[int, np.random.Generator], np.ndarray]
 """(count, rng) -> states [count, ...]; a Goal GAN with its decoder is one"""
 Targets = Literal["critic", "reward", "return", "advantage"] | np.ndarray | GoalSource
-"""critic: the states the critic values most · reward: those entered with the highest reward ·
+"""critic: the states that are worth most to enter, by the reward and the critic · reward: those
+entered with the highest reward ·
 return: those after which most was earned, as it turned out · advantage: those entered by steps
 after which more was earned than the critic expected before them · an array of states, or a
 source"""
 BY_WORTH = ("critic", "reward", "return", "advantage")
 
 
-def worth(targets: str, steps: Steps, value: Value, unit: float = 1.0) -> np.ndarray:
+@dataclass(frozen=True)
+class Ends:
+    """Where N traces end.
+
+    states: [N, ...] · reward: float64 [N], for entering them; of a state that was given the mean
+    of what is remembered · terminal: bool [N], the episode ends there · place: int [N], of the
+    remembered step that entered it, −1 for none
+    """
+
+    states: np.ndarray
+    reward: np.ndarray
+    terminal: np.ndarray
+    place: np.ndarray
+
+    def beyond(self, value: Value) -> np.ndarray:
+        """What the critic expects after them. float64 [N]"""
+        return np.where(self.terminal, 0.0, value(self.states))
+
+    def entering(self, value: Value, discount: float, unit: float) -> np.ndarray:
+        """What it expects of entering them, in its unit. float64 [N]"""
+        return self.reward / unit + discount * self.beyond(value)
+
+
+def entered(steps: Steps, place: np.ndarray | None = None) -> Ends:
+    """The states that those steps, or all, entered."""
+    place = np.arange(len(steps)) if place is None else place
+    states = steps.transitions.next_state[place]
+    return Ends(states, steps.reward[place], steps.terminal[place], place)
+
+
+def given(states: np.ndarray, steps: Steps) -> Ends:
+    """States of which nothing else is known."""
+    count = len(states)
+    none = np.zeros(count, bool)
+    return Ends(states, np.full(count, steps.reward.mean()), none, np.full(count, -1))
+
+
+def worth(
+    targets: str, steps: Steps, value: Value, discount: float, unit: float = 1.0
+) -> np.ndarray:
     """How much each state entered is worth as a target. float64 [N]
 
     unit: of the critic, in rewards: another than 1 where it learned from normalised ones
     """
     if targets == "critic":
-        return value(steps.transitions.next_state)
+        return entered(steps).entering(value, discount, unit)
     if targets == "advantage":
         return steps.to_go / unit - value(steps.transitions.state)
     return steps.reward if targets == "reward" else steps.to_go
@@ -40,18 +81,18 @@ def choose(
     top: float,
     count: int,
     rng: np.random.Generator,
-) -> np.ndarray:
-    """The states that traces shall end in. [count, ...]
+) -> Ends:
+    """Where `count` traces shall end.
 
     worth: of each transition, where targets are chosen among them; top: share of the most worthy
     """
     if callable(targets):
-        return np.asarray(targets(count, rng))
+        return given(np.asarray(targets(count, rng)), steps)
     if isinstance(targets, np.ndarray):
-        return targets[rng.integers(0, len(targets), count)]
+        return given(targets[rng.integers(0, len(targets), count)], steps)
     assert worth is not None
     best = most(worth, top)
-    return steps.transitions.next_state[best[rng.integers(0, len(best), count)]]
+    return entered(steps, best[rng.integers(0, len(best), count)])
 
 
 def most(worth: np.ndarray, share: float) -> np.ndarray:

@@ -12,18 +12,30 @@ from delegate.recall.transitions import Transitions
 
 @dataclass(frozen=True)
 class Steps:
-    """N steps of trajectories.
+    """N steps, one trajectory after the other, the oldest step of each first.
 
     reward, to_go: float64 [N], of the step, and discounted from it on to the end (and what was
     expected beyond the end of a trajectory that was cut short)
+    terminal: bool [N], the state entered ends the episode
+    last: bool [N], of its trajectory
     """
 
     transitions: Transitions
     reward: np.ndarray
     to_go: np.ndarray
+    terminal: np.ndarray
+    last: np.ndarray
 
     def __len__(self) -> int:
         return len(self.reward)
+
+    def runs(self, length: int) -> np.ndarray:
+        """Every `length` steps in a row of one trajectory, by their places. int [n, length],
+        oldest step first"""
+        number = np.cumsum(self.last) - self.last
+        first = np.arange(max(0, len(self) - length + 1))
+        first = first[number[first] == number[first + length - 1]]
+        return first[:, None] + np.arange(length)
 
 
 class TrajectoryBuffer:
@@ -49,6 +61,7 @@ class TrajectoryBuffer:
             "action": np.zeros((size, *action.shape), action.dtype),
             "next_state": np.zeros((size, *state.shape), state.dtype),
             "reward": np.zeros(size),
+            "terminal": np.zeros(size, bool),
             "trajectory": np.full(size, -1, np.int64),
             "to_go": np.full(size, np.nan),
         }
@@ -71,12 +84,14 @@ class TrajectoryBuffer:
         next_state: np.ndarray,
         reward: np.ndarray,
         over: np.ndarray,
+        cut: np.ndarray | None = None,
         beyond: np.ndarray | None = None,
     ) -> None:
         """One step of every environment. All [B, ...]; over: bool, the trajectory ends with it.
 
-        beyond: float, what a trajectory that is cut short would still have earned (discounted
-        from its last state on); counts in `to_go` and not in its return
+        cut: bool, it was cut short, and its last state is not terminal (False)
+        beyond: float, what it would then still have earned (discounted from its last state on);
+        counts in `to_go` and not in its return
         """
         first = int(self._counts[0]) * self.rows % self.capacity
         slots = np.arange(first, first + self.rows)
@@ -85,6 +100,7 @@ class TrajectoryBuffer:
             "action": action,
             "next_state": next_state,
             "reward": reward,
+            "terminal": over if cut is None else over & ~cut,
             "trajectory": self._open["number"],
             "to_go": np.nan,
         }
@@ -117,22 +133,12 @@ class TrajectoryBuffer:
         count = max(1, round(trajectories * len(done)))
         chosen = np.array(done)[np.argsort(-returns, kind="stable")[:count]]
         index = np.flatnonzero(np.isin(owner, chosen))
-        return Steps(
-            self._transitions(index), self._arrays["reward"][index], self._arrays["to_go"][index]
+        index = index[np.lexsort((-self._age(index), owner[index]))]
+        reward, to_go, terminal = (
+            self._arrays[name][index] for name in ("reward", "to_go", "terminal")
         )
-
-    def runs(self, length: int) -> np.ndarray:
-        """Every `length` steps in a row of one finished trajectory, as places in `best()`.
-
-        int [N, length], oldest step first
-        """
-        owner, done = self._owners()
-        index = np.flatnonzero(np.isin(owner, done))
-        order = np.lexsort((-self._age(index), owner[index]))
-        first = np.arange(max(0, len(order) - length + 1))
-        mine = owner[index][order]
-        first = first[mine[first] == mine[first + length - 1]]
-        return order[first[:, None] + np.arange(length)]
+        last = np.append(np.diff(owner[index]) != 0, True)
+        return Steps(self._transitions(index), reward, to_go, terminal, last)
 
     def latest(self, count: int) -> Transitions:
         """The last so many transitions that are kept, finished trajectory or not."""
