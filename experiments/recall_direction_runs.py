@@ -74,7 +74,7 @@ def play(run: Run, folder: Path) -> Path:
         steps=MOMENTS[-1] + 4_096,
     )
     model, venv = learner(training)
-    callback = recalled(training, model)
+    callback = recalled(training)
     directions = Directions(run, callback)
     callbacks = CallbackList([callback, directions])
     model.learn(training.steps, callback=callbacks, log_interval=10**9)

@@ -5,8 +5,6 @@ Every environment step is counted. Recall takes no step of its own.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +13,7 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 from pydantic import BaseModel, ConfigDict
+from running import record_path, source_digest
 from sb3_contrib import TRPO
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
@@ -22,8 +21,6 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 import envs
 from delegate import RecallTraces, StableVecEnv, store
-from delegate.recall import ForwardModel, RandomBacktrackingModel
-from delegate.recall.learning import TransitionModel
 
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ("gymnasium", "mujoco", "stable-baselines3", "sb3-contrib", "torch")
@@ -56,7 +53,7 @@ TASK_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
 class Arm(BaseModel):
     """What a learner has beside its algorithm.
 
-    {name: recall, recall: {length: 20, count: 64}, model: learned, networks: {members: 1}}
+    {name: recall, recall: {length: 20, count: 64, model: learned}, networks: {members: 1}}
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,7 +61,6 @@ class Arm(BaseModel):
     name: str
     recall: dict[str, Any] | None = None
     """settings of RecallTraces; None for the algorithm alone"""
-    model: Literal["learned", "random", "forward"] = "learned"
     networks: dict[str, Any] = {}
     """settings of the model, see RecallModelConfig"""
 
@@ -82,24 +78,14 @@ class Run(BaseModel):
 
     def path(self, folder: Path) -> Path:
         """Where its record is kept; another for any other setting, code or version."""
-        text = self.model_dump_json() + source(self.arm)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        return folder / self.algorithm / self.task / self.arm.name / f"{self.seed}_{digest}.json"
-
-
-def source_digest(folders: tuple[str, ...]) -> str:
-    """Of the code and the versions that decide what a run gives (hexadecimal)."""
-    files = [Path(__file__)]
-    files += [path for folder in folders for path in sorted((ROOT / folder).glob("*.py"))]
-    digest = hashlib.sha256(json.dumps(store.versions(LIBRARIES), sort_keys=True).encode())
-    for path in files:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+        names = self.algorithm, self.task, self.arm.name, str(self.seed)
+        return record_path(folder, self, source(self.arm), *names)
 
 
 COMMIT = store.commit()
-BASELINE_SOURCE = source_digest(("envs/mujoco",))
-RECALL_SOURCE = source_digest(("envs/mujoco", "delegate/recall"))
+_FILES = (Path(__file__), ROOT / "envs/mujoco")
+BASELINE_SOURCE = source_digest(_FILES, LIBRARIES)
+RECALL_SOURCE = source_digest((*_FILES, ROOT / "delegate/recall"), LIBRARIES)
 """once, when the code is loaded: a file that changes later is not what has run"""
 
 
@@ -116,7 +102,7 @@ def play(run: Run, folder: Path) -> Path:
     torch.set_num_threads(1)
     model, venv = learner(run)
     watch = Watch(run)
-    callbacks = [watch] if run.arm.recall is None else [recalled(run, model), watch]
+    callbacks = [watch] if run.arm.recall is None else [recalled(run), watch]
     began = time.perf_counter()
     model.learn(run.steps, callback=CallbackList(callbacks), log_interval=10**9)
     seconds = time.perf_counter() - began
@@ -158,17 +144,10 @@ def world(task: str, rows: int) -> StableVecEnv:
     return StableVecEnv(env)
 
 
-def recalled(run: Run, model: Any) -> RecallTraces:
+def recalled(run: Run) -> RecallTraces:
     """The callback of an arm."""
-    kinds: dict[str, type[TransitionModel]] = {
-        "random": RandomBacktrackingModel,
-        "forward": ForwardModel,
-    }
-    given: Any = {"model_settings": run.arm.networks}
-    if run.arm.model in kinds:
-        spaces = model.observation_space, model.action_space
-        given = {"model": kinds[run.arm.model](*spaces, seed=run.seed, **run.arm.networks)}
-    return RecallTraces(seed=run.seed, **given, **(run.arm.recall or {}))
+    arm = run.arm
+    return RecallTraces(seed=run.seed, model_settings=arm.networks, **(arm.recall or {}))
 
 
 class Watch(BaseCallback):

@@ -123,8 +123,9 @@ def test_a_run_on_mujoco_follows_from_its_seed(
     steps, told = {"trpo": 4_096, "sac": 1_300}[algorithm], {}
     for name, given in {
         "none": {},
-        "random": {"recall": {"start": 600, "every": 300}, "model": "random"},
-        "forward": {"recall": {"start": 600, "every": 300}, "model": "forward"},
+        "random": {"recall": {"start": 600, "every": 300, "model": "random"}},
+        "forward": {"recall": {"start": 600, "every": 300, "model": "forward"}},
+        "remembered": {"recall": {"start": 600, "every": 300, "model": "remembered"}},
         "learned": {"recall": {"start": 600, "every": 300}},
     }.items():
         arm = Arm(name=name, **given)
