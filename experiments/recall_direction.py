@@ -26,9 +26,9 @@ from recall_direction_runs import DIVERGENCE, MOMENTS, Run, play
 from running import finish, write_results
 
 HERE = Path(__file__).parent
-TASKS = ("Hopper-v5", "HalfCheetah-v5")
+TASKS = ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5")
 SEEDS = (100, 101, 102, 103, 104)
-REMEMBERED = (20_480,)
+REMEMBERED = (10_240,)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,29 +58,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Per task and way, over the seeds: the gain, averaged over the moments."""
+    """Per task and way, over the seeds: what was gained and returned, averaged over the moments."""
     found: dict[str, Any] = {}
     for task in dict.fromkeys(record["run"]["task"] for record in records):
         of_task = [record for record in records if record["run"]["task"] == task]
         found[task] = {
-            way: interval(
-                [
-                    float(np.mean([row["gain"] for row in record["rows"] if row["way"] == way]))
-                    for record in of_task
-                ]
-            )
+            way: {name: interval(_means(of_task, way, name)) for name in ("gain", "returned")}
             for way in dict.fromkeys(row["way"] for row in of_task[0]["rows"])
         }
     return found
 
 
+def _means(records: Sequence[dict[str, Any]], way: str, name: str) -> list[float]:
+    return [
+        float(np.mean([row[name] for row in record["rows"] if row["way"] == way]))
+        for record in records
+    ]
+
+
 def table(found: dict[str, Any]) -> str:
-    """Gains x 1000, in Markdown."""
-    lines = [f"| imitated | {' | '.join(found)} |", "|---" * (len(found) + 1) + "|"]
+    """Gains x 1000, and what the return rose by in percent, in Markdown."""
+    heads = [f"{task}, {name}" for task in found for name in ("gain", "return")]
+    lines = [f"| imitated | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    scales = {"gain": 1_000, "returned": 100}
     for way in next(iter(found.values())):
         cells = (
-            shown({name: 1_000 * arms[way][name] for name in ("value", "low", "high")}, 2)
+            shown({end: scale * arms[way][name][end] for end in ("value", "low", "high")}, 1)
             for arms in found.values()
+            for name, scale in scales.items()
         )
         lines.append(f"| {way} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -1,9 +1,10 @@
-"""Which way imitation of recalled traces pushes a policy, measured without following it.
+"""Which way imitation of recalled traces pushes a policy, and what that is worth.
 
 TRPO trains and nothing is imitated. At some moments each kind of trace is imitated from the policy
-of that moment until it has moved by the same divergence on the states it visits. The gain is the
-mean of (ratio - 1) x advantage over fresh steps of that policy, advantages in their standard
-deviations: what TRPO itself raises. Then the policy is put back.
+of that moment, by one step of the same divergence along the natural gradient. Two things are
+measured: `gain`, the mean of (ratio - 1) x advantage over fresh steps of the policy, advantages in
+their standard deviations, which is what TRPO raises and trusts the critic; and `returned`, by how
+much the mean return rose, as a share of it, which trusts nothing. Then the policy is put back.
 """
 
 from __future__ import annotations
@@ -23,18 +24,20 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 from delegate import RecallTraces, store
 from delegate.recall.credit import RewardModel, advantages, following, remembered_advantages
-from delegate.recall.targets import Ends, entered, most
+from delegate.recall.natural import natural_step
+from delegate.recall.remembered import remembered_traces
+from delegate.recall.targets import entered, most
 from delegate.recall.traces import Traces
-from delegate.recall.trajectories import Steps
 
-MOMENTS = (30_000, 60_000, 100_000, 150_000, 200_000)
+MOMENTS = (40_000, 80_000, 130_000)
 """environment steps"""
-DIVERGENCE = 0.002
-"""nats"""
-ROWS, STEPS = 64, 600
-"""of the fresh steps"""
-TRACES, LENGTHS = 512, (5, 20)
-RATE, UPDATES, BATCH = 1e-4, 400, 2_048
+DIVERGENCE = 0.01
+"""nats, of a step along the natural gradient"""
+ROWS, STEPS = 128, 512
+"""of the fresh steps: half of the rows are followed, the other half judge"""
+EPISODES = 256
+"""that say what the policy returns; they begin alike and draw alike before and after"""
+RECALLED, SMOOTHING = 10_240, 0.95
 SOURCE = source_digest([Path(__file__)], LIBRARIES) + RECALL_SOURCE
 Way = tuple[np.ndarray, np.ndarray, np.ndarray]
 """states, actions, weights"""
@@ -64,6 +67,7 @@ def play(run: Run, folder: Path) -> Path:
         "imitation_updates": 0,
         "trajectories": 1.0,
         "states": 1.0,
+        "model_updates": 20,
         "buffer_size": run.remembered,
     }
     training = Training(
@@ -100,17 +104,9 @@ class Directions(BaseCallback):
         self.found: list[dict[str, Any]] = []
         self._rng = np.random.default_rng([run.seed, 3])
         self._moments = list(MOMENTS)
-        self._last: Way | None = None
 
     def _on_step(self) -> bool:
         return True
-
-    def _on_rollout_end(self) -> None:
-        kept = self.model.rollout_buffer
-        rows = kept.buffer_size * kept.n_envs
-        seen, action = (part.reshape(rows, -1) for part in (kept.observations, kept.actions))
-        state = self.training_env.unnormalize_obs(seen)
-        self._last = state, action.copy(), _standard(kept.advantages.ravel())
 
     def _on_rollout_start(self) -> None:
         if self._moments and self.num_timesteps >= self._moments[0]:
@@ -122,49 +118,76 @@ class Directions(BaseCallback):
     def measure(self) -> None:
         """One row for each way."""
         before = copy.deepcopy(self.model.policy.state_dict())
-        fresh = self._visit()
-        for name, way in self._ways().items():
-            told = self._follow(way, fresh)
+        seed = int(self._rng.integers(2**31))
+        fresh, base = self._visit(), self._returns(seed)
+        half = np.arange(STEPS * ROWS).reshape(STEPS, ROWS)
+        judges: Way = _part(fresh, half[:, ROWS // 2 :].ravel())
+        for name, way in (self._ways() | self._own(fresh, half)).items():
+            gain = self._follow(way, judges)
+            after = self._returns(seed)
             self.model.policy.load_state_dict(before)
-            self.found.append({"steps": int(self.num_timesteps), "way": name, **told})
+            returned = float((after.mean() - base.mean()) / abs(base.mean()))
+            row = {"steps": int(self.num_timesteps), "way": name, "gain": gain}
+            self.found.append(row | {"base": float(base.mean()), "returned": returned})
 
     def _ways(self) -> dict[str, Way]:
         """What to imitate, by name."""
         recall, rng, face = self.recall, self._rng, self.recall._learner
         assert recall.buffer is not None
-        assert self._last is not None
         every, best = recall.buffer.best(1.0), recall.buffer.best(0.2)
         unit, discount = face.original.unit, self.model.gamma
         reward = RewardModel(every, unit)
-        earned = every.to_go / unit - face.value(every.transitions.state)
+        how = face.value, discount, SMOOTHING
+        known = remembered_advantages(every, *how, unit)
 
-        def traces(steps: Steps, places: np.ndarray, length: int) -> tuple[Ends, Traces]:
-            ends = entered(steps, places[rng.integers(len(places), size=TRACES)])
-            return ends, recall.backtracking_model.sample_traces(ends.states, length, 1, rng=rng)
+        def credited(length: int, followed: bool = True, mean: bool = False) -> Way:
+            ends = entered(every, rng.integers(len(every), size=RECALLED // length))
+            traces = recall.backtracking_model.sample_traces(
+                ends.states, length, 1, rng=rng, mean_changes=mean
+            )
+            after = following(every, known, ends) * followed
+            return _weighted(traces, advantages(traces, ends, after, reward, *how))
 
-        known = remembered_advantages(every, face.value, discount, 0.95, unit)
-        valued = most(face.value(best.transitions.next_state), 0.1)
-        found: dict[str, Way] = {}
-        for length in LENGTHS:
-            good = _flat(traces(best, valued, length)[1])
-            lucky = _flat(traces(every, most(earned, 0.3), length)[1])
-            ends, anywhere = traces(every, np.arange(len(every)), length)
-            plain = _flat(anywhere)
-            after = following(every, known, ends)
-            worth = advantages(anywhere, ends, after, reward, face.value, discount, 0.95)
-            worth = worth[anywhere.valid]
-            found[f"to states of value, {length}"] = good
-            found[f"to states of advantage, {length}"] = lucky
-            found[f"to any state, {length}"] = plain
-            found[f"to states of value less any, {length}"] = _less(good, plain)
-            found[f"to states of advantage less any, {length}"] = _less(lucky, plain)
-            found[f"to any state, by advantage, {length}"] = (*plain[:2], _standard(worth))
-        of_best, of_all = best.transitions, every.transitions
-        found["best remembered"] = of_best.state, of_best.action, np.ones(len(best))
-        found["remembered, by advantage"] = of_all.state, of_all.action, _standard(earned)
-        found["last rollout, by advantage"] = self._last
-        found["last rollout, shuffled"] = (*self._last[:2], rng.permutation(self._last[2]))
-        return found
+        valued = entered(best, most(face.value(best.transitions.next_state), 0.1))
+        some = valued.states[rng.integers(len(valued.states), size=RECALLED // 20)]
+        uniform = recall.backtracking_model.sample_traces(some, 20, 1, rng=rng)
+        ends = entered(every, rng.integers(len(every), size=RECALLED // 5))
+        real = remembered_traces(every, ends, 5)
+        worth = advantages(real, ends, following(every, known, ends), reward, *how)
+        return {
+            "to states of value, all alike, 20": _flat(uniform),
+            "by the critic at the end, 1": credited(1, followed=False),
+            "by the critic at the end, 5": credited(5, followed=False),
+            "credited, 1": credited(1),
+            "credited, 5": credited(5),
+            "credited, 20": credited(20),
+            "credited, 5, mean changes": credited(5, mean=True),
+            "remembered, credited, 5": _weighted(real, worth),
+        }
+
+    def _own(self, fresh: Way, half: np.ndarray) -> dict[str, Way]:
+        """What TRPO has: one rollout; for comparison sixteen, and one whose credit is shuffled."""
+        one = _part(fresh, half[: 2_048 // 8, :8].ravel())
+        return {
+            "a fresh rollout": one,
+            "sixteen fresh rollouts": _part(fresh, half[:, : ROWS // 2].ravel()),
+            "a fresh rollout, shuffled": (*one[:2], self._rng.permutation(one[2])),
+        }
+
+    def _returns(self, seed: int) -> np.ndarray:
+        """Of EPISODES episodes of the policy, undiscounted. float64 [EPISODES]"""
+        face, venv = self.recall._learner, world(self.run.task, EPISODES)
+        venv.seed(seed)
+        torch.manual_seed(seed)
+        state, running, total = venv.reset(), np.ones(EPISODES, bool), np.zeros(EPISODES)
+        space = venv.action_space
+        while running.any():
+            action = np.clip(face.act(state), space.low, space.high)
+            state, reward, done, _ = venv.step(action)
+            total += reward * running
+            running &= ~done
+        venv.close()
+        return total
 
     def _visit(self) -> Way:
         """Fresh steps of the policy, weighted by their advantages."""
@@ -194,26 +217,22 @@ class Directions(BaseCallback):
         states, actions = (np.concatenate(kept[name]) for name in ("state", "action"))
         return states, actions, _standard(advantage.ravel())
 
-    def _follow(self, way: Way, fresh: Way) -> dict[str, float]:
-        """Imitate until the divergence is reached: what that gained."""
+    def _follow(self, way: Way, judges: Way) -> float:
+        """Imitate by one step; what that gained on the steps that judge."""
         face = self.recall._learner
-        optimiser = torch.optim.Adam(face.parameters(), lr=RATE)
         state, action, weight = way
-        moved, log_prob = face.moved(fresh[0]), face.log_prob(*fresh[:2])
-        divergence, updates = 0.0, 0
-        while divergence < DIVERGENCE and updates < UPDATES:
-            chosen = self._rng.permutation(len(weight))[:BATCH]
-            loss = face.losses(state[chosen], action[chosen])
-            loss = (loss * torch.as_tensor(weight[chosen], dtype=loss.dtype)).mean()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            updates += 1
-            with torch.no_grad():
-                divergence = float(moved())
-        ratio = np.exp(face.log_prob(*fresh[:2]) - log_prob)
-        gain = float(((ratio - 1) * fresh[2]).mean())
-        return {"gain": gain, "divergence": divergence, "updates": updates}
+        before = face.log_prob(*judges[:2])
+        loss = face.losses(state, action)
+        loss = (loss * torch.as_tensor(weight, dtype=loss.dtype)).mean()
+        some = self._rng.permutation(len(weight))[:2_048]
+        natural_step(loss, face.moved(state[some]), face.parameters(), DIVERGENCE)
+        ratio = np.exp(face.log_prob(*judges[:2]) - before)
+        return float(((ratio - 1) * judges[2]).mean())
+
+
+def _part(way: Way, places: np.ndarray) -> Way:
+    state, action, weight = (part[places] for part in way)
+    return state, action, weight
 
 
 def _flat(found: Traces) -> Way:
@@ -221,12 +240,9 @@ def _flat(found: Traces) -> Way:
     return found.states[:, 1:][valid], found.actions[valid], np.ones(valid.sum())
 
 
+def _weighted(found: Traces, advantage: np.ndarray) -> Way:
+    return (*_flat(found)[:2], _standard(advantage[found.valid]))
+
+
 def _standard(values: np.ndarray) -> np.ndarray:
     return (values - values.mean()) / max(float(values.std()), 1e-9)
-
-
-def _less(good: Way, plain: Way) -> Way:
-    """Towards the first and away from the second, on the whole nowhere."""
-    n, m = len(good[2]), len(plain[2])
-    weight = np.concatenate([np.full(n, 1.0), np.full(m, -n / m)])
-    return np.concatenate([good[0], plain[0]]), np.concatenate([good[1], plain[1]]), weight

@@ -8,17 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import recall_direction
+import recall_direction_runs
 import recall_four_rooms
 import recall_four_rooms_plan as rooms
 import recall_her
 import recall_mujoco
 import recall_mujoco_summary as mujoco
+import torch
 from recall_four_rooms_plan import SEEDS, TUNING_SEEDS, arms, recall, reported, tuning
 from recall_four_rooms_runs import EARLY, Run, play, recalled
 from recall_four_rooms_summary import scores, success, summary, table
 from recall_mujoco_runs import SETTINGS, Arm, Watch, learner
 from recall_mujoco_runs import Run as MujocoRun
 from recall_mujoco_runs import play as play_mujoco
+from recall_mujoco_runs import recalled as recalled_mujoco
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 import envs
 
@@ -212,3 +217,32 @@ def test_a_part_of_the_mujoco_study_writes_beside_its_runs(tmp_path: Path) -> No
     document = json.loads((tmp_path / "results/recall_mujoco_trpo.json").read_text())
     assert document["summary"]["trpo Hopper-v5"]["arms"]["none"]["seeds"] == [0]
     assert (tmp_path / "figures/recall_mujoco_trpo.svg").exists()
+
+
+def test_directions_are_measured_and_the_policy_is_put_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = {"MOMENTS": (2_048,), "ROWS": 16, "STEPS": 256, "EPISODES": 4, "RECALLED": 200}
+    for name, value in small.items():
+        monkeypatch.setattr(recall_direction_runs, name, value)
+    arm = Arm(name="none", recall={"imitation_updates": 0, "model_updates": 1})
+    run = MujocoRun(algorithm="trpo", task="Hopper-v5", arm=arm, seed=0, steps=4_096)
+    ends = []
+    for measured in (True, False):
+        model, venv = learner(run)
+        beside = recalled_mujoco(run)
+        callbacks: list[BaseCallback] = [beside]
+        if measured:
+            asked = recall_direction_runs.Run(task="Hopper-v5", seed=0, remembered=2_048)
+            directions = recall_direction_runs.Directions(asked, beside)
+            callbacks.append(directions)
+        model.learn(run.steps, callback=CallbackList(callbacks))
+        ends.append(torch.nn.utils.parameters_to_vector(model.policy.parameters()))
+        venv.close()
+    assert torch.equal(*ends), "measuring changed the training"
+    rows = {row["way"]: row for row in directions.found}
+    assert len(rows) == 11
+    assert all(row["returned"] != 0 for row in rows.values())
+    records = [{"run": {"task": "Hopper-v5"}, "rows": directions.found}]
+    said = recall_direction.table(recall_direction.summary(records))
+    assert said.count("\n") == 12
