@@ -20,6 +20,8 @@ LENGTHS = (10, 20, 50)
 OF_LENGTHS = "Hopper-v5"
 TUNING_SEEDS = (1000, 1001, 1002)
 TUNING_STEPS = 200_000
+PAPER: dict[str, object] = {"length": 20, "count": 64, "model_updates": 20}
+"""traces to the best states of the best trajectories, imitated all alike by one small step"""
 RECALLED = 5_120
 """steps, each time"""
 NETWORKS = {"learn_action_variance": True, "state_variance_from_input": True}
@@ -85,7 +87,8 @@ def tuning() -> list[Run]:
     good = {"targets_from": "advantage", "trajectories": 1.0, "targets": 0.5}
     arms = (
         PLAIN,
-        recall("paper"),
+        recall("paper", **PAPER),
+        recall("paper, gain", **PAPER, weighting="gain"),
         recall("advantage, Adam 2", **good, **stepped, max_divergence=0.002),
         recall("gain, Adam 2", weighting="gain", **stepped, max_divergence=0.002),
         recall("credited", **credited()),
