@@ -77,15 +77,14 @@ def _means(records: Sequence[dict[str, Any]], way: str, name: str) -> list[float
 
 
 def table(found: dict[str, Any]) -> str:
-    """Gains x 1000, and what the return rose by in percent, in Markdown."""
+    """Both x 1000, in Markdown."""
     heads = [f"{task}, {name}" for task in found for name in ("gain", "return")]
     lines = [f"| imitated | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    scales = {"gain": 1_000, "returned": 100}
     for way in next(iter(found.values())):
         cells = (
-            shown({end: scale * arms[way][name][end] for end in ("value", "low", "high")}, 1)
+            shown({end: 1_000 * arms[way][name][end] for end in ("value", "low", "high")}, 1)
             for arms in found.values()
-            for name, scale in scales.items()
+            for name in ("gain", "returned")
         )
         lines.append(f"| {way} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -4,7 +4,8 @@ TRPO trains and nothing is imitated. At some moments each kind of trace is imita
 of that moment, by one step of the same divergence along the natural gradient. Two things are
 measured: `gain`, the mean of (ratio - 1) x advantage over fresh steps of the policy, advantages in
 their standard deviations, which is what TRPO raises and trusts the critic; and `returned`, by how
-much the mean return rose, as a share of it, which trusts nothing. Then the policy is put back.
+much the mean return rose, in standard deviations of an episode's, which trusts nothing. Then the
+policy is put back.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ from running import record_path, source_digest
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 from delegate import RecallTraces, store
-from delegate.recall.credit import RewardModel, advantages, following, remembered_advantages
+from delegate.recall.credit import RewardModel, advantages, next_advantages, remembered_advantages
 from delegate.recall.natural import natural_step
+from delegate.recall.original import cut_short
 from delegate.recall.remembered import remembered_traces
-from delegate.recall.targets import entered, most
+from delegate.recall.targets import entered, most, worth
 from delegate.recall.traces import Traces
+from delegate.recall.trajectories import Steps
+from delegate.recall.transitions import Transitions
 
 MOMENTS = (40_000, 80_000, 130_000)
 """environment steps"""
@@ -37,20 +41,24 @@ ROWS, STEPS = 128, 512
 """of the fresh steps: half of the rows are followed, the other half judge"""
 EPISODES = 256
 """that say what the policy returns; they begin alike and draw alike before and after"""
-RECALLED, SMOOTHING = 10_240, 0.95
+BURN_IN = 500
+"""steps before those, so that they are of all parts of an episode"""
+RECALLED, GAE_LAMBDA = 10_240, 0.95
 SOURCE = source_digest([Path(__file__)], LIBRARIES) + RECALL_SOURCE
+_COLUMNS = ("state", "action", "next_state", "reward", "terminal", "last")
 Way = tuple[np.ndarray, np.ndarray, np.ndarray]
 """states, actions, weights"""
 
 
 class Run(BaseModel):
-    """What a run is. remembered: transitions of the buffer"""
+    """What a run is. remembered: transitions of the buffer · networks: settings of the model"""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: str
     seed: int
     remembered: int
+    networks: dict[str, Any] = NETWORKS
 
     def path(self, folder: Path) -> Path:
         """Where its record is kept; another for any other setting, code or version."""
@@ -73,7 +81,7 @@ def play(run: Run, folder: Path) -> Path:
     training = Training(
         algorithm="trpo",
         task=run.task,
-        arm=Arm(name="none", recall=recall, networks=NETWORKS),
+        arm=Arm(name="none", recall=recall, networks=run.networks),
         seed=run.seed,
         steps=MOMENTS[-1] + 4_096,
     )
@@ -119,16 +127,16 @@ class Directions(BaseCallback):
         """One row for each way."""
         before = copy.deepcopy(self.model.policy.state_dict())
         seed = int(self._rng.integers(2**31))
-        fresh, base = self._visit(), self._returns(seed)
-        half = np.arange(STEPS * ROWS).reshape(STEPS, ROWS)
-        judges: Way = _part(fresh, half[:, ROWS // 2 :].ravel())
+        fresh, base = self._judged(self._visit()), self._returns(seed)
+        half = np.arange(ROWS * STEPS).reshape(ROWS, STEPS)
+        judges = _part(fresh, half[ROWS // 2 :].ravel())
         for name, way in (self._ways() | self._own(fresh, half)).items():
-            gain = self._follow(way, judges)
+            told = self._follow(way, judges)
             after = self._returns(seed)
             self.model.policy.load_state_dict(before)
-            returned = float((after.mean() - base.mean()) / abs(base.mean()))
-            row = {"steps": int(self.num_timesteps), "way": name, "gain": gain}
-            self.found.append(row | {"base": float(base.mean()), "returned": returned})
+            told |= {"returned": float((after - base).mean() / base.std())}
+            told |= {"base": float(base.mean()), "base_std": float(base.std())}
+            self.found.append({"steps": int(self.num_timesteps), "way": name, **told})
 
     def _ways(self) -> dict[str, Way]:
         """What to imitate, by name."""
@@ -137,7 +145,7 @@ class Directions(BaseCallback):
         every, best = recall.buffer.best(1.0), recall.buffer.best(0.2)
         unit, discount = face.original.unit, self.model.gamma
         reward = RewardModel(every, unit)
-        how = face.value, discount, SMOOTHING
+        how = face.value, discount, GAE_LAMBDA
         known = remembered_advantages(every, *how, unit)
 
         def credited(length: int, followed: bool = True, mean: bool = False) -> Way:
@@ -145,15 +153,15 @@ class Directions(BaseCallback):
             traces = recall.backtracking_model.sample_traces(
                 ends.states, length, 1, rng=rng, mean_changes=mean
             )
-            after = following(every, known, ends) * followed
+            after = next_advantages(every, known, ends) * followed
             return _weighted(traces, advantages(traces, ends, after, reward, *how))
 
-        valued = entered(best, most(face.value(best.transitions.next_state), 0.1))
+        valued = entered(best, most(worth("critic", best, face.value, discount, unit), 0.1))
         some = valued.states[rng.integers(len(valued.states), size=RECALLED // 20)]
         uniform = recall.backtracking_model.sample_traces(some, 20, 1, rng=rng)
         ends = entered(every, rng.integers(len(every), size=RECALLED // 5))
         real = remembered_traces(every, ends, 5)
-        worth = advantages(real, ends, following(every, known, ends), reward, *how)
+        earned = advantages(real, ends, next_advantages(every, known, ends), reward, *how)
         return {
             "to states of value, all alike, 20": _flat(uniform),
             "by the critic at the end, 1": credited(1, followed=False),
@@ -162,15 +170,15 @@ class Directions(BaseCallback):
             "credited, 5": credited(5),
             "credited, 20": credited(20),
             "credited, 5, mean changes": credited(5, mean=True),
-            "remembered, credited, 5": _weighted(real, worth),
+            "remembered, credited, 5": _weighted(real, earned),
         }
 
     def _own(self, fresh: Way, half: np.ndarray) -> dict[str, Way]:
         """What TRPO has: one rollout; for comparison sixteen, and one whose credit is shuffled."""
-        one = _part(fresh, half[: 2_048 // 8, :8].ravel())
+        one = _part(fresh, half[:8, : 2_048 // 8].ravel())
         return {
             "a fresh rollout": one,
-            "sixteen fresh rollouts": _part(fresh, half[:, : ROWS // 2].ravel()),
+            "sixteen fresh rollouts": _part(fresh, half[: ROWS // 2].ravel()),
             "a fresh rollout, shuffled": (*one[:2], self._rng.permutation(one[2])),
         }
 
@@ -189,50 +197,60 @@ class Directions(BaseCallback):
         venv.close()
         return total
 
-    def _visit(self) -> Way:
-        """Fresh steps of the policy, weighted by their advantages."""
-        face, discount = self.recall._learner, self.model.gamma
+    def _visit(self) -> Steps:
+        """Fresh steps of the policy, row by row, of episodes in full run."""
+        face = self.recall._learner
         venv = world(self.run.task, ROWS)
         venv.seed(int(self._rng.integers(2**31)))
-        state = venv.reset()
-        kept: dict[str, list[np.ndarray]] = {n: [] for n in ("state", "action", "error", "on")}
-        for _ in range(STEPS):
+        state, space = venv.reset(), venv.action_space
+        kept: dict[str, list[np.ndarray]] = {name: [] for name in _COLUMNS}
+        for t in range(BURN_IN + STEPS):
             action = face.act(state)
-            space = venv.action_space
-            following, reward, done, infos = venv.step(np.clip(action, space.low, space.high))
-            after = following.copy()
+            after, reward, done, infos = venv.step(np.clip(action, space.low, space.high))
+            entered = after.copy()
             for row in np.flatnonzero(done):
-                after[row] = infos[row]["terminal_observation"]
-            cut = np.array([info.get("TimeLimit.truncated", False) for info in infos])
-            ahead = np.where(done & ~cut, 0.0, face.value(after))
-            error = reward / face.original.unit + discount * ahead - face.value(state)
-            for name, value in zip(kept, (state, action, error, ~done), strict=True):
-                kept[name].append(value)
-            state = following
+                entered[row] = infos[row]["terminal_observation"]
+            terminal = done & ~cut_short({"dones": done, "infos": infos})
+            last = done | (t == BURN_IN + STEPS - 1)
+            if t >= BURN_IN:
+                values = state, action, entered, reward, terminal, last
+                for name, value in zip(_COLUMNS, values, strict=True):
+                    kept[name].append(value)
+            state = after
         venv.close()
-        advantage, later = np.zeros((STEPS, ROWS)), np.zeros(ROWS)
-        for t in reversed(range(STEPS)):
-            later = kept["error"][t] + discount * 0.95 * later * kept["on"][t]
-            advantage[t] = later
-        states, actions = (np.concatenate(kept[name]) for name in ("state", "action"))
-        return states, actions, _standard(advantage.ravel())
+        flat = {name: np.stack(found, 1) for name, found in kept.items()}
+        flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in flat.items()}
+        seen = Transitions(flat["state"], flat["action"], flat["next_state"])
+        reward = flat["reward"].astype(np.float64)
+        return Steps(seen, reward, np.zeros(len(reward)), flat["terminal"], flat["last"])
 
-    def _follow(self, way: Way, judges: Way) -> float:
-        """Imitate by one step; what that gained on the steps that judge."""
+    def _judged(self, steps: Steps) -> Way:
+        """Their advantages, as TRPO sees them."""
+        face = self.recall._learner
+        how = face.value, self.model.gamma, GAE_LAMBDA, face.original.unit
+        seen = steps.transitions
+        return seen.state, seen.action, remembered_advantages(steps, *how)
+
+    def _follow(self, way: Way, judges: Way) -> dict[str, float]:
+        """Imitate by one step; how far that went and what it gained on the steps that judge."""
         face = self.recall._learner
         state, action, weight = way
-        before = face.log_prob(*judges[:2])
+        before, moved = face.log_prob(*judges[:2]), face.moved(judges[0])
         loss = face.losses(state, action)
-        loss = (loss * torch.as_tensor(weight, dtype=loss.dtype)).mean()
-        some = self._rng.permutation(len(weight))[:2_048]
-        natural_step(loss, face.moved(state[some]), face.parameters(), DIVERGENCE)
+        loss = (loss * torch.as_tensor(weight, dtype=loss.dtype, device=loss.device)).mean()
+        some = self._rng.permutation(len(judges[0]))[:2_048]
+        natural_step(loss, face.moved(judges[0][some]), face.parameters(), DIVERGENCE)
+        assert before is not None
         ratio = np.exp(face.log_prob(*judges[:2]) - before)
-        return float(((ratio - 1) * judges[2]).mean())
+        with torch.no_grad():
+            reached = float(moved())
+        return {"divergence": reached, "gain": float(((ratio - 1) * judges[2]).mean())}
 
 
 def _part(way: Way, places: np.ndarray) -> Way:
-    state, action, weight = (part[places] for part in way)
-    return state, action, weight
+    """Those, with standardised advantages."""
+    state, action, advantage = (part[places] for part in way)
+    return state, action, _standard(advantage)
 
 
 def _flat(found: Traces) -> Way:

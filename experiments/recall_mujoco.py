@@ -4,8 +4,8 @@
     python experiments/recall_mujoco.py sac --workers 2           # hours
     python experiments/recall_mujoco.py tune --workers 2          # the search for settings
 
-For rows 4 to 9 of the table of Recall Traces (arXiv 1804.00379); the plans of trpo and sac hold
-the algorithms alone so far, since the search has not found what to set beside them.
+For rows 4 to 9 of the table of Recall Traces (arXiv 1804.00379); the plan of sac holds the
+algorithm alone so far.
 
 A finished run is a JSON file under runs/recall_mujoco and is not done again; a killed one is done
 anew, from its seed. A whole plan writes experiments/results/recall_mujoco_<plan>.json and a figure

@@ -103,9 +103,9 @@ def play(run: Run, folder: Path) -> Path:
     model, venv = learner(run)
     watch = Watch(run)
     callbacks = [watch] if run.arm.recall is None else [recalled(run), watch]
-    began = time.perf_counter()
+    began = time.process_time()
     model.learn(run.steps, callback=CallbackList(callbacks), log_interval=10**9)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     record = {
         "run": run.model_dump(mode="json"),
         "commit": COMMIT,
@@ -161,7 +161,7 @@ class Watch(BaseCallback):
         self._told: list[tuple[int, dict[str, float]]] = []
 
     def _on_training_start(self) -> None:
-        self._began = time.perf_counter()
+        self._began = time.process_time()
 
     def _bin(self, step: int) -> int:
         return min((step - 1) * BINS // self.run.steps, BINS - 1)
@@ -173,7 +173,7 @@ class Watch(BaseCallback):
             self._told.append((self.num_timesteps, told))
 
     def _on_step(self) -> bool:
-        self._seconds[self._bin(self.num_timesteps)] = time.perf_counter() - self._began
+        self._seconds[self._bin(self.num_timesteps)] = time.process_time() - self._began
         for row in np.flatnonzero(self.locals["dones"]):
             returned = self.locals["infos"][row]["episode"]["r"]
             self._ended.append((self.num_timesteps, float(returned)))
@@ -181,7 +181,8 @@ class Watch(BaseCallback):
 
     def curve(self) -> dict[str, Any]:
         """For each bin of steps: mean return of the episodes that ended in it (None for none),
-        and the seconds of training at its end."""
+        and the processor seconds of training at its end: those of the clock while nothing else
+        runs, since a run has one thread."""
         when = np.array([self._bin(step) for step, _ in self._ended], int)
         returned = np.array([value for _, value in self._ended])
         means = [

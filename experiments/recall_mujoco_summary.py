@@ -29,7 +29,7 @@ def scores(record: Record) -> dict[str, float]:
     """What is measured of a run.
 
     area: mean of the curve · end: mean of its last tenth · mean, sampled: returns of the trained
-    policy's mean action and of samples · seconds: of training · added: share of time that recall
+    policy's mean action and of samples · seconds: of training (of the processor) · added: share of time that recall
     added to the rest
     """
     curve = returns(record)

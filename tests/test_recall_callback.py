@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import envs
 from delegate import RecallTraces, StableVecEnv
-from delegate.recall import ExactBacktrackingModel
+from delegate.recall import ExactBacktrackingModel, LearnedBacktrackingModel
 from delegate.recall.algorithms import learner_of
 
 SMALL = {"net_arch": [16]}
@@ -194,6 +194,38 @@ def test_a_natural_step_is_as_long_as_allowed(name: str, task: str) -> None:
         assert 0.3 * size < found["recall/divergence"] <= size
 
 
+@pytest.mark.parametrize(("task", "falls"), [(CONTINUOUS, False), (DISCRETE, True)])
+def test_an_episode_that_was_cut_short_did_not_end_there(task: str, falls: bool) -> None:
+    model, recall = made("PPO", task), RecallTraces(**FEW)
+    model.learn(STEPS, callback=recall)
+    assert recall.buffer is not None
+    steps = recall.buffer.best()
+    np.testing.assert_array_equal(steps.terminal, steps.last & falls)
+    to_go, last = steps.to_go[steps.last], steps.reward[steps.last]
+    assert np.array_equal(to_go, last) == falls, "what the critic expects beyond, or nothing"
+
+
+def test_means_of_the_model_are_recalled_where_asked() -> None:
+    recall = RecallTraces(**FEW, mean_changes=True, mean_actions=True)
+    made("PPO", CONTINUOUS).learn(STEPS, callback=recall)
+    assert recall.buffer is not None
+    steps = recall.buffer.best()
+    ranked = (np.arange(len(steps)) == 0).astype(float)  # one target, so only chance differs
+    for means, alike in ((True, True), (False, False)):
+        update = {"mean_changes": means, "mean_actions": means, "targets": 1e-9}
+        recall.config = recall.config.model_copy(update=update)
+        _, traces = recall._recalled(steps, ranked)
+        assert (traces.states[:, 1].std(axis=0).max() < 1e-6) == alike
+
+
+def test_a_buffer_shorter_than_an_episode_waits() -> None:
+    model = made("PPO", CONTINUOUS)  # episodes of 40 steps, of which at most 32 are kept
+    recall = RecallTraces(**{**FEW, "start": 64}, buffer_size=64)
+    model.learn(STEPS, callback=recall)
+    assert recall.buffer is not None
+    assert recall.buffer.finished <= 2
+
+
 @pytest.mark.parametrize("targets", ["critic", "reward", "return", "advantage"])
 def test_traces_end_where_asked(targets: Any) -> None:
     model = made("PPO", CONTINUOUS)
@@ -327,3 +359,23 @@ def test_an_empty_buffer_says_so_and_a_wrong_file_changes_nothing(tmp_path: Path
     with pytest.raises(ValueError, match="the saved policy optimiser: parameter"):
         RecallTraces(**FEW).load(tmp_path / "narrow.pt").init_callback(wider)
     assert same(before, weights(model))
+
+
+def test_what_was_saved_with_another_model_is_refused(tmp_path: Path) -> None:
+    kept = RecallTraces(**FEW)
+    made("PPO", CONTINUOUS).learn(STEPS, callback=kept)
+    kept.save(tmp_path / "learned.pt")
+    model = made("PPO", CONTINUOUS)
+    with pytest.raises(ValueError, match="recalled by LearnedBacktrackingModel, and this by None"):
+        RecallTraces(**FEW, model="remembered").load(tmp_path / "learned.pt").init_callback(model)
+    small = RecallTraces(**FEW, buffer_size=64).load(tmp_path / "learned.pt")
+    with pytest.raises(ValueError, match=r"saved buffer: .* does not fit"):
+        small.init_callback(model)
+    learned = small.backtracking_model
+    assert isinstance(learned, LearnedBacktrackingModel)
+    fresh = LearnedBacktrackingModel(
+        learned.state_space, learned.action_space, **FEW["model_settings"]
+    )
+    learned.save(tmp_path / "a.pt")
+    fresh.save(tmp_path / "b.pt")
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes(), "it was unpacked"

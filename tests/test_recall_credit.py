@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -15,8 +16,9 @@ from stable_baselines3 import A2C, PPO, SAC
 
 import envs
 from delegate import RecallTraces, StableVecEnv
-from delegate.recall import ForwardModel, Traces, Transitions
-from delegate.recall.credit import RewardModel, advantages, following, remembered_advantages
+from delegate.recall import ForwardModel, Traces, Transitions, credit
+from delegate.recall.credit import RewardModel, advantages, next_advantages, remembered_advantages
+from delegate.recall.imitation import RecallConfig
 from delegate.recall.targets import Ends, entered
 from delegate.recall.targets import given as as_given
 from delegate.recall.trajectories import Steps, TrajectoryBuffer
@@ -98,6 +100,77 @@ def test_advantages_are_those_of_a_sum_by_hand(
             assert found[row, k] == pytest.approx(wanted, rel=1e-6, abs=1e-6)
 
 
+def test_gain_is_a_sum_by_hand() -> None:
+    """Traces of two steps back from three ends, the last of them terminal."""
+
+    class Critic:
+        model = SimpleNamespace(gamma=0.5)
+        original = SimpleNamespace(unit=2.0)
+
+        @staticmethod
+        def value(state: np.ndarray) -> np.ndarray:
+            return state[:, 0].astype(np.float64)
+
+    steps = steps_of(np.random.default_rng(0), 3)
+    steps = replace(steps, reward=np.array([2.0, 4.0, 6.0]))
+    states = np.array([[[8.0], [1], [2]], [[4.0], [9], [0]], [[7.0], [0], [1]]], np.float32)
+    valid = np.array([[True, True], [True, False], [True, True]])
+    traces = Traces(states, np.zeros((3, 2, 1), np.float32), np.zeros((3, 2)), valid)
+    terminal = np.array([False, False, True])
+    ends = Ends(states[:, 0], np.array([2.0, 4.0, 6.0]), terminal, np.arange(3))
+    config = RecallConfig(length=2, weighting="gain")
+    found, _ = credit.weights(config, Critic(), steps, ends, traces)  # type: ignore[arg-type]
+    rate = 4.0 / 2 / (1 - 0.5)  # of the mean reward for ever, in the critic's unit
+    entering = [2 / 2 + 0.5 * 8, 4 / 2 + 0.5 * 4, 6 / 2]
+    promised = [
+        entering[0],
+        rate * 0.5 + 0.5 * entering[0],
+        entering[1],
+        entering[2],
+        rate * 0.5 + 0.5 * entering[2],
+    ]
+    gain = np.maximum(np.array(promised) - [1, 2, 9, 0, 1], 0)
+    assert (gain == 0).sum() == 1
+    np.testing.assert_allclose(found, gain / gain.mean())
+
+
+def test_where_no_step_is_better_none_counts() -> None:
+    steps = steps_of(np.random.default_rng(0), 50)
+    steps = replace(steps, reward=np.ones(50))
+    critic: Any = SimpleNamespace(
+        model=SimpleNamespace(gamma=0.9),
+        original=SimpleNamespace(unit=1.0),
+        value=lambda state: np.full(len(state), 10.0),
+    )
+    ends = entered(steps, np.arange(10))
+    traces = Traces(
+        np.zeros((10, 3, 3), np.float32),
+        np.zeros((10, 2, 2), np.float32),
+        np.zeros((10, 2)),
+        np.ones((10, 2), bool),
+    )
+    config = RecallConfig(length=2, weighting="advantage")
+    found, _ = credit.weights(config, critic, steps, ends, traces)
+    assert not found.any()
+
+
+def test_a_given_cell_is_known_by_the_step_that_entered_it() -> None:
+    cell, none = np.array([3, 5, 3, 7]), np.zeros(4)
+    reward, terminal = np.array([1.0, 2.0, 4.0, 8.0]), np.array([False, True, False, False])
+    steps = Steps(Transitions(cell, cell, cell), reward, none, terminal, terminal)
+    ends = as_given(np.array([3, 5, 6, 8, 0]), steps)
+    assert ends.place.tolist() == [2, 1, -1, -1, -1]
+    assert ends.reward.tolist() == [4, 2, 3.75, 3.75, 3.75]
+    assert ends.terminal.tolist() == [False, True, False, False, False]
+    vectors = as_given(np.ones((2, 3), np.int64), steps_of(np.random.default_rng(0), 9))
+    assert vectors.states.dtype == np.float64
+    assert vectors.place.tolist() == [-1, -1]
+    with pytest.raises(
+        ValueError, match=r"targets_from: states have shape \(2,\); give \[count, 3"
+    ):
+        as_given(np.ones(2), steps_of(np.random.default_rng(0), 9))
+
+
 @given(seed=st.integers(0, 2**16), smoothing=st.floats(0.0, 1.0))
 def test_what_followed_is_a_sum_by_hand(seed: int, smoothing: float) -> None:
     rng = np.random.default_rng(seed)
@@ -121,10 +194,10 @@ def test_what_followed_is_a_sum_by_hand(seed: int, smoothing: float) -> None:
                 break
         assert found[i] == pytest.approx(expected, rel=1e-9, abs=1e-9)
     ends = entered(steps, np.arange(30))
-    after = following(steps, found, ends)
+    after = next_advantages(steps, found, ends)
     np.testing.assert_array_equal(after[last], 0)
     np.testing.assert_array_equal(after[~last], found[1:][~last[:-1]])
-    np.testing.assert_array_equal(following(steps, found, as_given(seen.state, steps)), 0)
+    np.testing.assert_array_equal(next_advantages(steps, found, as_given(seen.state, steps)), 0)
 
 
 def test_a_trajectory_cut_short_counts_what_was_expected_beyond() -> None:

@@ -88,6 +88,46 @@ def test_nothing_moves_without_a_gradient() -> None:
     assert other.tolist() == [1, 1]
 
 
+def test_frozen_parameters_stay_and_others_move() -> None:
+    state, action, mean = problem()
+    frozen = nn.Parameter(torch.ones(1), requires_grad=False)
+    unused = nn.Parameter(torch.ones(1))
+    loss = (squared(state, action, mean) * frozen).sum()
+    assert natural_step(loss, divergence(state, mean), [mean, frozen, unused], 1e-3) > 0
+    assert frozen.item() == unused.item() == 1
+    assert mean.detach().abs().max() > 0
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf")])
+def test_a_gradient_that_is_no_direction_moves_nothing(scale: float) -> None:
+    state, action, mean = problem()
+    loss = squared(state, action, mean) * scale
+    assert natural_step(loss, divergence(state, mean), [mean], 1e-3) == 0
+    assert mean.detach().tolist() == [0, 0, 0]
+
+
+def test_how_steep_the_loss_is_does_not_matter() -> None:
+    state, action, _ = problem()
+    ends = []
+    for scale in (1.0, 1e-30):
+        mean = nn.Parameter(torch.zeros(3))
+        loss = squared(state, action, mean) * scale
+        assert natural_step(loss, divergence(state, mean), [mean], 1e-3) > 0
+        ends.append(mean.detach().numpy())
+    assert ends[1] == pytest.approx(ends[0], rel=1e-3)
+
+
+def test_a_divergence_that_stays_too_large_moves_nothing() -> None:
+    state, action, mean = problem()
+    there = divergence(state, mean)
+
+    def moved() -> Tensor:
+        return there() + (mean.detach() != 0).any()
+
+    assert natural_step(squared(state, action, mean), moved, [mean], 1e-3) == 0
+    assert mean.detach().tolist() == [0, 0, 0]
+
+
 def test_its_settings_are_asked_for() -> None:
     with pytest.raises(ValueError, match=r"needs its length; give max_divergence"):
         RecallConfig(optimiser="natural")

@@ -92,6 +92,8 @@ def test_every_kind_is_made_runs_and_repeats(kind: Any, weighting: str) -> None:
 def test_a_kind_that_is_not_known_or_cannot_do_what_is_asked() -> None:
     with pytest.raises(ValueError, match=r'model is "magic"; give one of learned, random'):
         RecallTraces(model="magic")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="model is None; give one of learned, random, forward"):
+        RecallTraces(model=None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r'model is "remembered", which knows .*; give targets_f'):
         RecallTraces(model="remembered", targets_from=np.zeros((1, 3)))
     recall = RecallTraces(**FEW, model="remembered", diagnostics=True)

@@ -69,7 +69,8 @@ class Learner(ABC):
 
     def moved(self, state: np.ndarray) -> Callable[[], Tensor]:
         """Asked later, the divergence there from what the policy is now. []"""
-        before = self.distribution(state).detach()
+        with torch.no_grad():
+            before = self.distribution(state)
         return lambda: self.divergence(before, self.distribution(state))
 
     def log_prob(self, state: np.ndarray, action: np.ndarray) -> np.ndarray | None:

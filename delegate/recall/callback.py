@@ -24,7 +24,7 @@ from delegate.recall.diagnostics import Diagnostics, check_diagnosable
 from delegate.recall.forward import ForwardModel
 from delegate.recall.imagining import imagine
 from delegate.recall.imitation import Imitation, RecallConfig
-from delegate.recall.kinds import Kind, Model, check_kind, new_model
+from delegate.recall.kinds import Kind, Model, check_model, new_model
 from delegate.recall.learned import LearnedBacktrackingModel
 from delegate.recall.learning import TransitionModel
 from delegate.recall.model import BacktrackingModel
@@ -52,8 +52,9 @@ class RecallTraces(BaseCallback):
     of vectors, or integers.
     What was remembered and learned is `save`d beside the algorithm's own `model.save`.
     Logs recall/model_nll (nats a transition), recall/end_value and recall/start_value (the critic
-    at both ends of the traces), recall/steps (recalled), recall/imitation_loss, recall/divergence,
-    recall/best_return and recall/time_share (of all wall-clock since training began).
+    at both ends of the traces, 0 where an episode ended), recall/steps (recalled),
+    recall/imitation_loss, recall/divergence, recall/best_return and recall/time_share (of all
+    wall-clock since training began).
     With diagnostics also recall/bound and recall/bound_upper, between which recall/log_evidence,
     log p(R > L), should lie, and recall/forward_nll: see `delegate.recall.diagnostics`.
     Raises TypeError for an algorithm or spaces that it does not know, ValueError naming the
@@ -85,18 +86,14 @@ class RecallTraces(BaseCallback):
                 f'targets_from is "{targets_from}"; give one of {", ".join(BY_WORTH)}, states or '
                 "a function (count, rng) -> states"
             )
-        self.backtracking_model: Model | None = None
-        self._kind: Kind | None = None
-        if isinstance(model, str):
-            check_kind(model)
-            self._kind = model
-            if model == "remembered" and not isinstance(targets_from, str):
-                raise ValueError(
-                    'model is "remembered", which knows what led to remembered states alone; give '
-                    f"targets_from as one of {', '.join(BY_WORTH)}"
-                )
-        else:
-            self.backtracking_model = model
+        check_model(model)
+        if model == "remembered" and not isinstance(targets_from, str):
+            raise ValueError(
+                'model is "remembered", which knows what led to remembered states alone; give '
+                f"targets_from as one of {', '.join(BY_WORTH)}"
+            )
+        self._kind = model if isinstance(model, str) else None
+        self.backtracking_model = None if isinstance(model, str) else model
         self.buffer: TrajectoryBuffer | None = None
         self._model_settings = dict(model_settings or {})
         self._seed = seed
@@ -233,7 +230,7 @@ class RecallTraces(BaseCallback):
         if isinstance(model, ForwardModel):
             return imagine(model, self._learner, steps, config, rng)
         ends = choose(self.targets_from, steps, ranked, config.targets, config.count, rng)
-        if model is None:
+        if model is None:  # "remembered"
             return ends, remembered_traces(steps, ends, config.length)
         if not isinstance(model, LearnedBacktrackingModel):
             return ends, model.sample_traces(ends.states, config.length, 1, rng=rng)
@@ -269,6 +266,7 @@ class RecallTraces(BaseCallback):
             "rng": self._rng.bit_generator.state,
             "due": self._due,
             "observed": self._observed,
+            "kind": type(model).__name__,
             "model": checkpoint.packed(model) if isinstance(model, TransitionModel) else None,
             "diagnostics": self._diagnostics.state() if self._diagnostics else None,
         }
@@ -287,7 +285,14 @@ class RecallTraces(BaseCallback):
         assert self.buffer is not None
         arrays = {name: tensor.numpy() for name, tensor in saved["buffer"].items()}
         self._imitation.check(saved["optimiser"])
-        if isinstance(self.backtracking_model, TransitionModel) and saved["model"] is not None:
+        self.buffer.check(arrays)
+        kind = type(self.backtracking_model).__name__
+        if saved["kind"] != kind:
+            raise ValueError(
+                f"what was saved recalled by {saved['kind']}, and this by {kind} (NoneType: what "
+                "was remembered); resume with the model it was saved with"
+            )
+        if isinstance(self.backtracking_model, TransitionModel):
             checkpoint.unpack(self.backtracking_model, saved["model"])
         if self._diagnostics is not None and saved["diagnostics"] is not None:
             self._diagnostics.load(saved["diagnostics"])

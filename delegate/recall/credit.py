@@ -39,10 +39,13 @@ def weights(
     if config.weighting == "advantage":
         reward = RewardModel(steps, unit)
         told["reward_explained"] = reward.explained
-        how = learner.value, discount, config.smoothing
-        after = following(steps, remembered_advantages(steps, *how, unit), ends)
+        how = learner.value, discount, config.gae_lambda
+        after = next_advantages(steps, remembered_advantages(steps, *how, unit), ends)
         gained = advantages(traces, ends, after, reward, *how)[valid]
-        return (gained - gained.mean()) / max(gained.std(), 1e-9), told
+        spread = gained.std() if len(gained) else 0.0
+        if spread <= 1e-6 * np.abs(gained).max(initial=1e-3):
+            return np.zeros(len(gained)), told  # no step is better than another
+        return (gained - gained.mean()) / spread, told
     return np.ones(len(start)), told
 
 
@@ -84,7 +87,7 @@ def _parts(state: np.ndarray, action: np.ndarray, next_state: np.ndarray) -> np.
 
 
 def remembered_advantages(
-    steps: Steps, value: Value, discount: float, smoothing: float, unit: float = 1.0
+    steps: Steps, value: Value, discount: float, gae_lambda: float, unit: float = 1.0
 ) -> np.ndarray:
     """Generalised advantages of the remembered steps, in the critic's unit. float64 [N]"""
     ahead = discount * entered(steps).beyond(value)
@@ -92,11 +95,11 @@ def remembered_advantages(
     found = np.empty(len(steps))
     for part in np.split(np.arange(len(steps)), np.flatnonzero(steps.last)[:-1] + 1):
         newest_first = part[::-1]
-        found[newest_first] = lfilter([1.0], [1.0, -discount * smoothing], error[newest_first])
+        found[newest_first] = lfilter([1.0], [1.0, -discount * gae_lambda], error[newest_first])
     return found
 
 
-def following(steps: Steps, advantage: np.ndarray, ends: Ends) -> np.ndarray:
+def next_advantages(steps: Steps, advantage: np.ndarray, ends: Ends) -> np.ndarray:
     """What was gained after the ends, as it turned out, beyond what the critic expects there: the
     advantage of the step that followed, 0 where none is known. float64 [count]"""
     known = ends.place >= 0
@@ -109,27 +112,27 @@ def following(steps: Steps, advantage: np.ndarray, ends: Ends) -> np.ndarray:
 def advantages(
     traces: Traces,
     ends: Ends,
-    after: np.ndarray,
+    next_advantage: np.ndarray,
     reward: RewardModel,
     value: Value,
     discount: float,
-    smoothing: float,
+    gae_lambda: float,
 ) -> np.ndarray:
     """Generalised advantages of the recalled steps, over the rest of the trace and on. [N, length]
 
-    ends: of the traces, one each · after: of the steps that followed them, float64 [N]
-    smoothing: lambda, in [0, 1] · 0 where the trace is not valid
+    ends: of the traces, one each · next_advantage: of the steps that followed them, float64 [N]
+    gae_lambda: lambda, in [0, 1] · 0 where the trace is not valid
     Source: Schulman et al. (arXiv 1506.02438), the estimator.
     """
     rows, length = traces.valid.shape
     flat = traces.states.reshape(rows * (length + 1), -1)
     worth = value(flat.astype(traces.states.dtype)).reshape(rows, length + 1)
     worth[ends.terminal, 0] = 0.0
-    found, later = np.zeros((rows, length)), after
+    found, later = np.zeros((rows, length)), next_advantage
     for k in range(length):
         state, entered = traces.states[:, k + 1], traces.states[:, k]
         earned = reward(state, traces.actions[:, k], entered)
         error = earned + discount * worth[:, k] - worth[:, k + 1]
-        later = error + discount * smoothing * later
+        later = error + discount * gae_lambda * later
         found[:, k] = later
     return np.where(traces.valid, found, 0.0)

@@ -22,7 +22,7 @@ from delegate.recall.forward import ForwardModel
 from delegate.recall.imitation import RecallConfig
 from delegate.recall.learning import TransitionModel
 from delegate.recall.model import BacktrackingModel
-from delegate.recall.targets import Ends, Targets, most
+from delegate.recall.targets import Ends, Targets, entered, most
 from delegate.recall.traces import Traces
 from delegate.recall.trajectories import Steps, TrajectoryBuffer
 from delegate.recall.variational import estimated_bounds
@@ -98,12 +98,17 @@ class Diagnostics:
         told = self._learn(buffer)
         every = buffer.best()
         if isinstance(targets, str):
+            worths = self._worths(every)
             top = most(ranked, self.config.targets)
             least, among = float(ranked[top].min()), best.transitions.next_state[top]
-        else:
-            worth = ends.entering(self.learner.value, buffer.discount, self.learner.original.unit)
-            least, among = float(worth.min()), ends.states
-        reached = self._worths(every) >= least - _SAME * max(1.0, abs(least))
+        elif (ends.place >= 0).all():
+            of_critic = self.learner.value, buffer.discount, self.learner.original.unit
+            worths, among = self._worths(every), ends.states
+            least = float(ends.entering(*of_critic).min())
+        else:  # what entering them gives is not known
+            worths, among = entered(every).beyond(self.learner.value), ends.states
+            least = float(ends.beyond(self.learner.value).min())
+        reached = worths >= least - _SAME * max(1.0, abs(least))
         space, visited = self.forward.state_space, every.transitions.state
         scale = deviations(visited) if isinstance(space, Box) else None
         with np.errstate(divide="ignore"):

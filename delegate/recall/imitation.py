@@ -48,8 +48,8 @@ class RecallConfig(BaseModel):
     model_batch: int = Field(256, ge=1)
     """transitions of one of them"""
     optimiser: Literal["adam", "natural"] = "adam"
-    """natural: one step along the natural gradient, of the length max_divergence; adam: steps
-    of its learning_rate"""
+    """natural: one step along the natural gradient, until max_divergence or somewhat less; adam:
+    steps of its learning_rate"""
     imitation_updates: int = Field(1, ge=0)
     """optimiser steps of the policy each time"""
     imitation_batch: int = Field(1_280, ge=1)
@@ -57,27 +57,27 @@ class RecallConfig(BaseModel):
     learning_rate: float = Field(1e-4, gt=0)
     """of Adam, which is none of the algorithm's own"""
     max_divergence: float | None = Field(None, gt=0)
-    """imitation stops when the policy has moved so far where it was recalled (nats of KL; for TD3
-    and DQN half the mean squared change); None for no limit"""
+    """how far the policy may move where it was recalled (nats of KL; for TD3 and DQN half the
+    mean squared change): a natural step goes no further, and after Adam's that did no other
+    follows; None for no limit"""
     weighting: Literal["uniform", "gain", "advantage"] = "uniform"
     """gain: only steps from which the trace promises more than the critic expects, in proportion;
     a trace of k steps promises the mean reward of what is remembered on its way, and what the
     critic expects of entering its end; advantage: every step, by its generalised advantage over
     the rest of its trace, rewards by a linear model, and over what followed where it ends,
     standardised: also away from what was worse"""
-    smoothing: float = Field(0.95, ge=0, le=1)
-    """lambda of weighting by advantage"""
+    gae_lambda: float = Field(0.95, ge=0, le=1)
+    """of weighting by advantage"""
     mean_actions: bool = False
     """recall the mean of the action distribution instead of a sample"""
     mean_changes: bool = False
-    """recall the mean change of the state instead of a sample: where the world is deterministic,
-    what the model is unsure of is its own error, which hides what an action gained"""
+    """recall the mean change of the state instead of a sample"""
     diagnostics: bool = False
     """log how well the traces explain success, as bounds on log p(R > L) (nats); costs a second
     model, and needs a policy with a density: A2C, PPO, TRPO or SAC"""
 
     @model_validator(mode="after")
-    def _sampled(self) -> RecallConfig:
+    def _together(self) -> RecallConfig:
         if self.diagnostics and (self.mean_actions or self.mean_changes):
             raise ValueError(
                 "diagnostics need sampled actions and changes; drop mean_actions and mean_changes, "
@@ -114,21 +114,19 @@ class Imitation:
         """
         learner, config = self._learner, self._config
         state, action = traces.states[:, 1:][traces.valid], traces.actions[traces.valid]
-        moved, divergence, losses = learner.moved(state), 0.0, []
+        natural, divergence, losses = config.optimiser == "natural", 0.0, []
+        moved = None if natural else learner.moved(state)
         for _ in range(config.imitation_updates):
             chosen = rng.permutation(len(weight))[: config.imitation_batch]
             loss = learner.losses(state[chosen], action[chosen])
             scale = torch.as_tensor(weight[chosen], dtype=loss.dtype, device=loss.device)
             loss = (loss * scale).mean()
             losses.append(loss.item())
-            if config.optimiser == "natural":
+            if moved is None:
                 assert config.max_divergence is not None
-                divergence = natural_step(
-                    loss,
-                    learner.moved(state[chosen[:_CURVED]]),
-                    learner.parameters(),
-                    config.max_divergence,
-                )
+                where = learner.moved(state[chosen[:_CURVED]])
+                parameters = learner.parameters()
+                divergence = natural_step(loss, where, parameters, config.max_divergence)
                 break
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()

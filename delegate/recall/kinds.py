@@ -15,12 +15,14 @@ which imagines traces forwards, as Dyna does · remembered: none, but what truly
 Model = BacktrackingModel | ForwardModel
 
 
-def check_kind(kind: str) -> None:
-    """Raise ValueError for another name."""
-    if kind not in get_args(Kind):
-        raise ValueError(
-            f'model is "{kind}"; give one of {", ".join(get_args(Kind))}, or a BacktrackingModel'
-        )
+def check_model(model: object) -> None:
+    """Raise ValueError for another name, TypeError for what is no model."""
+    names = f"{', '.join(get_args(Kind))}, a BacktrackingModel or a ForwardModel"
+    if isinstance(model, str):
+        if model not in get_args(Kind):
+            raise ValueError(f'model is "{model}"; give one of {names}')
+    elif not isinstance(model, Model):
+        raise TypeError(f"model is {model!r}; give one of {names}")
 
 
 def new_model(kind: Kind, learner: Learner, settings: dict[str, Any], seed: int) -> Model | None:

@@ -1,4 +1,7 @@
-"""The control of recall: what truly came before, instead of what a model says could have."""
+"""The control of recall: what truly came before, instead of what a model says could have.
+
+All else is alike; their steps are also credited as recalled ones are, rewards by a linear model.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ def remembered_traces(steps: Steps, ends: Ends, length: int) -> Traces:
 
     ends: all entered by one of the steps
     """
-    number = np.cumsum(steps.last) - steps.last
+    number = steps.trajectory
     place = ends.place[:, None] - np.arange(length)
     valid, place = place >= 0, np.maximum(place, 0)
     valid &= number[place] == number[ends.place][:, None]

@@ -27,9 +27,8 @@ BY_WORTH = ("critic", "reward", "return", "advantage")
 class Ends:
     """Where N traces end.
 
-    states: [N, ...] · reward: float64 [N], for entering them; of a state that was given the mean
-    of what is remembered · terminal: bool [N], the episode ends there · place: int [N], of the
-    remembered step that entered it, −1 for none
+    states: [N, ...] · reward: float64 [N], for entering them · terminal: bool [N], the episode
+    ends there · place: int [N], of the remembered step that entered it, −1 for none
     """
 
     states: np.ndarray
@@ -54,10 +53,25 @@ def entered(steps: Steps, place: np.ndarray | None = None) -> Ends:
 
 
 def given(states: np.ndarray, steps: Steps) -> Ends:
-    """States of which nothing else is known."""
-    count = len(states)
-    none = np.zeros(count, bool)
-    return Ends(states, np.full(count, steps.reward.mean()), none, np.full(count, -1))
+    """States that were given. A Discrete one counts as entered by the last step that did enter it;
+    of others the reward is the mean of what is remembered, and they are not terminal.
+
+    Raises ValueError for other shapes than those remembered.
+    """
+    seen = steps.transitions.next_state
+    if states.ndim != seen.ndim or states.shape[1:] != seen.shape[1:]:
+        raise ValueError(
+            f"targets_from: states have shape {states.shape}; give [count, "
+            f"{', '.join(map(str, seen.shape[1:]))}], as observations are"
+        )
+    states, place = states.astype(seen.dtype), np.full(len(states), -1)
+    if seen.dtype.kind == "i":
+        known, last = np.unique(seen[::-1], return_index=True)
+        at = np.minimum(np.searchsorted(known, states), len(known) - 1)
+        place = np.where(known[at] == states, len(seen) - 1 - last[at], -1)
+    found = place >= 0
+    reward = np.where(found, steps.reward[place], steps.reward.mean())
+    return Ends(states, reward, found & steps.terminal[place], place)
 
 
 def worth(

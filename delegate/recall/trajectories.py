@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.signal import lfilter
@@ -32,10 +33,14 @@ class Steps:
     def runs(self, length: int) -> np.ndarray:
         """Every `length` steps in a row of one trajectory, by their places. int [n, length],
         oldest step first"""
-        number = np.cumsum(self.last) - self.last
         first = np.arange(max(0, len(self) - length + 1))
-        first = first[number[first] == number[first + length - 1]]
+        first = first[self.trajectory[first] == self.trajectory[first + length - 1]]
         return first[:, None] + np.arange(length)
+
+    @cached_property
+    def trajectory(self) -> np.ndarray:
+        """Its number, from 0. int [N]"""
+        return np.cumsum(self.last) - self.last
 
 
 class TrajectoryBuffer:
@@ -157,8 +162,8 @@ class TrajectoryBuffer:
 
     @property
     def finished(self) -> int:
-        """Trajectories that are over, at least all of which some step is still kept (count)."""
-        return len(self._returns)
+        """Trajectories that are over and of which some step is still kept (count)."""
+        return len(self._owners()[1])
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         """All that can change, as arrays; see `load`."""
@@ -170,12 +175,14 @@ class TrajectoryBuffer:
             "returns": np.array(list(self._returns.values())),
         }
 
-    def load(self, arrays: dict[str, np.ndarray]) -> None:
-        """Go on from what `state_arrays` gave. Raises ValueError, changing nothing, if it does
-        not fit."""
+    def check(self, arrays: dict[str, np.ndarray]) -> None:
+        """Raise ValueError for what `state_arrays` of such a buffer cannot have given."""
         mine = self.state_arrays()
         if differing := mine.keys() ^ arrays.keys():
-            raise ValueError(f"saved buffer differs in {', '.join(sorted(differing))}")
+            raise ValueError(
+                f"saved buffer differs in {', '.join(sorted(differing))}: it is of another "
+                "version; start anew"
+            )
         count = len(arrays["reward"])
         for name in mine:
             fixed = name in self._open or name == "counts"
@@ -186,6 +193,11 @@ class TrajectoryBuffer:
                     f"saved buffer: {name} has shape {arrays[name].shape}, which does not fit; "
                     "resume with the environment and the buffer_size it was saved under"
                 )
+
+    def load(self, arrays: dict[str, np.ndarray]) -> None:
+        """Go on from what `state_arrays` gave; raises what `check` raises, changing nothing."""
+        self.check(arrays)
+        count = len(arrays["reward"])
         for name in self._arrays:
             self._arrays[name][:count] = arrays[name]
         for name in self._open:
