@@ -71,6 +71,7 @@ def trpo() -> list[Run]:
     ablations = (recall(kind, **credited(model=kind)) for kind in ("random", "forward"))
     return [
         *of("trpo", PLAIN, recall("recall", **credited())),
+        *of("trpo", recall("paper", **PAPER)),
         *of("trpo", *ablations, tasks=ABLATED),
         *of(
             "trpo",

@@ -29,8 +29,8 @@ def scores(record: Record) -> dict[str, float]:
     """What is measured of a run.
 
     area: mean of the curve · end: mean of its last tenth · mean, sampled: returns of the trained
-    policy's mean action and of samples · seconds: of training (of the processor) · added: share of time that recall
-    added to the rest
+    policy's mean action and of samples · seconds: of training, the processor's · added: share of
+    time that recall added to the rest
     """
     curve = returns(record)
     share = record["recall"].get("time_share_at_end", [0.0])[0]
