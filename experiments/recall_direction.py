@@ -28,7 +28,6 @@ from running import finish, write_results
 HERE = Path(__file__).parent
 TASKS = ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5")
 SEEDS = (100, 101, 102, 103, 104)
-REMEMBERED = (10_240,)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -39,12 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--out", type=Path, default=Path("runs/recall_direction"))
     given = parser.parse_args(arguments)
-    plan = [
-        Run(task=task, seed=seed, remembered=size)
-        for seed in SEEDS
-        for task in TASKS
-        for size in REMEMBERED
-    ]
+    plan = [Run(task=task, seed=seed) for seed in SEEDS for task in TASKS]
     runs = [run for run in plan if run.task in given.tasks and run.seed in given.seeds]
     if not runs:
         parser.error(f"no run of the plan has those seeds; give some of {SEEDS}")

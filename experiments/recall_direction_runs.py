@@ -57,7 +57,7 @@ class Run(BaseModel):
 
     task: str
     seed: int
-    remembered: int
+    remembered: int = 10_240
     networks: dict[str, Any] = NETWORKS
 
     def path(self, folder: Path) -> Path:

@@ -66,6 +66,10 @@ def credited(length: int = 5, **changes: object) -> dict[str, object]:
     }
 
 
+REMEMBERED = Arm(name="remembered", recall=credited(model="remembered"))
+"""what truly led there instead of what a model recalls"""
+
+
 def trpo() -> list[Run]:
     """With and without recall; then what other models and lengths give."""
     ablations = (recall(kind, **credited(model=kind)) for kind in ("random", "forward"))
@@ -78,7 +82,7 @@ def trpo() -> list[Run]:
             *(recall(f"length {length}", **credited(length)) for length in LENGTHS),
             tasks=(OF_LENGTHS,),
         ),
-        *of("trpo", recall("remembered", **credited(model="remembered"))),
+        *of("trpo", REMEMBERED),
     ]
 
 
@@ -98,7 +102,7 @@ def tuning() -> list[Run]:
         recall("credited, length 1", **credited(1)),
         recall("credited, length 20", **credited(20)),
         recall("credited, mean changes", **credited(mean_changes=True)),
-        recall("remembered", **credited(model="remembered")),
+        REMEMBERED,
     )
     return [
         Run(algorithm="trpo", task=task, arm=arm, seed=seed, steps=TUNING_STEPS)

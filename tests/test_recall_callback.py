@@ -11,6 +11,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from sb3_contrib import QRDQN, TRPO
+from small_recall import SMALL_RECALL
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -36,14 +37,7 @@ PAIRS = [
     *((name, DISCRETE) for name in ("A2C", "PPO", "TRPO", "DQN")),
     *((name, CONTINUOUS) for name in ("A2C", "PPO", "TRPO", "SAC", "TD3")),
 ]
-FEW: dict[str, Any] = {
-    "length": 4,
-    "count": 8,
-    "start": 128,
-    "every": 64,
-    "model_updates": 3,
-    "model_settings": {"hidden": (16,)},
-}
+FEW: dict[str, Any] = {**SMALL_RECALL, "model_settings": {"hidden": (16,)}}
 STEPS = 640
 
 
@@ -366,8 +360,9 @@ def test_what_was_saved_with_another_model_is_refused(tmp_path: Path) -> None:
     made("PPO", CONTINUOUS).learn(STEPS, callback=kept)
     kept.save(tmp_path / "learned.pt")
     model = made("PPO", CONTINUOUS)
+    other = RecallTraces(**SMALL_RECALL, model="remembered").load(tmp_path / "learned.pt")
     with pytest.raises(ValueError, match="recalled by LearnedBacktrackingModel, and this by None"):
-        RecallTraces(**FEW, model="remembered").load(tmp_path / "learned.pt").init_callback(model)
+        other.init_callback(model)
     small = RecallTraces(**FEW, buffer_size=64).load(tmp_path / "learned.pt")
     with pytest.raises(ValueError, match=r"saved buffer: .* does not fit"):
         small.init_callback(model)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small_recall import SMALL_RECALL as SETTINGS
 from stable_baselines3 import A2C, PPO, SAC
 
 import envs
@@ -22,14 +23,6 @@ from delegate.recall.imitation import RecallConfig
 from delegate.recall.targets import Ends, entered
 from delegate.recall.targets import given as as_given
 from delegate.recall.trajectories import Steps, TrajectoryBuffer
-
-SETTINGS: dict[str, Any] = {
-    "length": 4,
-    "count": 8,
-    "start": 128,
-    "every": 64,
-    "model_updates": 3,
-}
 
 
 def small() -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small_recall import SMALL_RECALL as FEW
 from stable_baselines3 import A2C, PPO
 
 from delegate import RecallTraces
@@ -17,14 +18,6 @@ from delegate.recall import ForwardModel, RandomBacktrackingModel, Transitions
 from delegate.recall.remembered import remembered_traces
 from delegate.recall.targets import entered
 from delegate.recall.trajectories import Steps
-
-FEW: dict[str, Any] = {
-    "length": 4,
-    "count": 8,
-    "start": 128,
-    "every": 64,
-    "model_updates": 3,
-}
 
 
 def walk(last: np.ndarray) -> Steps:
@@ -96,6 +89,8 @@ def test_a_kind_that_is_not_known_or_cannot_do_what_is_asked() -> None:
         RecallTraces(model=None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r'model is "remembered", which knows .*; give targets_f'):
         RecallTraces(model="remembered", targets_from=np.zeros((1, 3)))
+    with pytest.raises(ValueError, match='"remembered", which has no settings; drop model_s'):
+        RecallTraces(model="remembered", model_settings={"hidden": (16,)})
     recall = RecallTraces(**FEW, model="remembered", diagnostics=True)
     model = A2C("MlpPolicy", "Pendulum-v1", device="cpu")
     with pytest.raises(TypeError, match="traces come from no model, and diagnostics say"):

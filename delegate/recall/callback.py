@@ -92,6 +92,8 @@ class RecallTraces(BaseCallback):
                 'model is "remembered", which knows what led to remembered states alone; give '
                 f"targets_from as one of {', '.join(BY_WORTH)}"
             )
+        if model == "remembered" and model_settings:
+            raise ValueError('model is "remembered", which has no settings; drop model_settings')
         self._kind = model if isinstance(model, str) else None
         self.backtracking_model = None if isinstance(model, str) else model
         self.buffer: TrajectoryBuffer | None = None

@@ -103,10 +103,7 @@ class Imitation:
         self._optimiser = torch.optim.Adam(learner.parameters(), lr=config.learning_rate)
 
     def follow(
-        self,
-        traces: Traces,
-        weight: np.ndarray,
-        rng: np.random.Generator,
+        self, traces: Traces, weight: np.ndarray, rng: np.random.Generator
     ) -> dict[str, float]:
         """Lower the weighted loss of the recalled steps; what to log, by name.
 
@@ -114,8 +111,8 @@ class Imitation:
         """
         learner, config = self._learner, self._config
         state, action = traces.states[:, 1:][traces.valid], traces.actions[traces.valid]
-        natural, divergence, losses = config.optimiser == "natural", 0.0, []
-        moved = None if natural else learner.moved(state)
+        limit, divergence, losses = config.max_divergence, 0.0, []
+        moved = None if config.optimiser == "natural" else learner.moved(state)
         for _ in range(config.imitation_updates):
             chosen = rng.permutation(len(weight))[: config.imitation_batch]
             loss = learner.losses(state[chosen], action[chosen])
@@ -123,17 +120,16 @@ class Imitation:
             loss = (loss * scale).mean()
             losses.append(loss.item())
             if moved is None:
-                assert config.max_divergence is not None
+                assert limit is not None
                 where = learner.moved(state[chosen[:_CURVED]])
-                parameters = learner.parameters()
-                divergence = natural_step(loss, where, parameters, config.max_divergence)
+                divergence = natural_step(loss, where, learner.parameters(), limit)
                 break
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()
             self._optimiser.step()
             with torch.no_grad():
                 divergence = float(moved())
-            if config.max_divergence is not None and divergence > config.max_divergence:
+            if limit is not None and divergence > limit:
                 break
         self._optimiser.zero_grad(set_to_none=True)
         if not losses:
