@@ -18,7 +18,7 @@ ABLATED = ("Walker2d-v5", "Ant-v5")
 LENGTHS = (10, 20, 50)
 """of traces, beside that of `recall`"""
 OF_LENGTHS = "Hopper-v5"
-TUNING_SEEDS = (1000, 1001, 1002)
+TUNING_SEEDS = (1000, 1001, 1002, 1003, 1004, 1005)
 TUNING_STEPS = 200_000
 PAPER: dict[str, object] = {"length": 20, "count": 64, "model_updates": 20}
 """traces to the best states of the best trajectories, imitated all alike by one small step"""
@@ -66,12 +66,14 @@ def credited(length: int = 5, **changes: object) -> dict[str, object]:
     }
 
 
+SHUFFLED = recall("shuffled", **credited(weighting="shuffled"))
+"""as far a step, in a direction of chance"""
 REMEMBERED = Arm(name="remembered", recall=credited(model="remembered"))
 """what truly led there instead of what a model recalls"""
 
 
 def trpo() -> list[Run]:
-    """With and without recall; then what other models and lengths give."""
+    """With and without recall; then what other models, weights and lengths give."""
     ablations = (recall(kind, **credited(model=kind)) for kind in ("random", "forward"))
     return [
         *of("trpo", PLAIN, recall("recall", **credited())),
@@ -82,7 +84,7 @@ def trpo() -> list[Run]:
             *(recall(f"length {length}", **credited(length)) for length in LENGTHS),
             tasks=(OF_LENGTHS,),
         ),
-        *of("trpo", REMEMBERED),
+        *of("trpo", SHUFFLED, REMEMBERED),
     ]
 
 
@@ -101,7 +103,9 @@ def tuning() -> list[Run]:
         recall("credited 10", **credited(max_divergence=0.01)),
         recall("credited, length 1", **credited(1)),
         recall("credited, length 20", **credited(20)),
+        recall("credited, short memory", **credited(buffer_size=4_096)),
         recall("credited, mean changes", **credited(mean_changes=True)),
+        SHUFFLED,
         REMEMBERED,
     )
     return [

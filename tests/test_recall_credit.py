@@ -24,6 +24,9 @@ from delegate.recall.targets import Ends, entered
 from delegate.recall.targets import given as as_given
 from delegate.recall.trajectories import Steps, TrajectoryBuffer
 
+RNG = np.random.default_rng(0)
+"""of what no assertion depends on"""
+
 
 def small() -> dict[str, Any]:
     """Anew each time: the algorithms write into it."""
@@ -112,7 +115,7 @@ def test_gain_is_a_sum_by_hand() -> None:
     terminal = np.array([False, False, True])
     ends = Ends(states[:, 0], np.array([2.0, 4.0, 6.0]), terminal, np.arange(3))
     config = RecallConfig(length=2, weighting="gain")
-    found, _ = credit.weights(config, Critic(), steps, ends, traces)  # type: ignore[arg-type]
+    found, _ = credit.weights(config, Critic(), steps, ends, traces, RNG)  # type: ignore[arg-type]
     rate = 4.0 / 2 / (1 - 0.5)  # of the mean reward for ever, in the critic's unit
     entering = [2 / 2 + 0.5 * 8, 4 / 2 + 0.5 * 4, 6 / 2]
     promised = [
@@ -142,9 +145,35 @@ def test_where_no_step_is_better_none_counts() -> None:
         np.zeros((10, 2)),
         np.ones((10, 2), bool),
     )
-    config = RecallConfig(length=2, weighting="advantage")
-    found, _ = credit.weights(config, critic, steps, ends, traces)
-    assert not found.any()
+    for weighting in ("advantage", "shuffled"):
+        config = RecallConfig(length=2, weighting=weighting)
+        found, _ = credit.weights(config, critic, steps, ends, traces, RNG)
+        assert not found.any()
+
+
+def test_shuffled_weights_are_the_same_numbers_elsewhere() -> None:
+    rng = np.random.default_rng(3)
+    steps = steps_of(rng, 60)
+    critic: Any = SimpleNamespace(
+        model=SimpleNamespace(gamma=0.9),
+        original=SimpleNamespace(unit=1.0),
+        value=lambda state: state[:, 0].astype(np.float64),
+    )
+    ends = entered(steps, np.arange(10))
+    traces = Traces(
+        rng.normal(size=(10, 3, 3)).astype(np.float32),
+        rng.normal(size=(10, 2, 2)).astype(np.float32),
+        np.zeros((10, 2)),
+        np.ones((10, 2), bool),
+    )
+    found = {
+        name: credit.weights(
+            RecallConfig(length=2, weighting=name), critic, steps, ends, traces, RNG
+        )[0]
+        for name in ("advantage", "shuffled")
+    }
+    assert not np.array_equal(found["advantage"], found["shuffled"])
+    np.testing.assert_array_equal(np.sort(found["advantage"]), np.sort(found["shuffled"]))
 
 
 def test_a_given_cell_is_known_by_the_step_that_entered_it() -> None:

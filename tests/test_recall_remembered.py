@@ -13,8 +13,14 @@ from hypothesis import strategies as st
 from small_recall import SMALL_RECALL as FEW
 from stable_baselines3 import A2C, PPO
 
+import envs
 from delegate import RecallTraces
-from delegate.recall import ForwardModel, RandomBacktrackingModel, Transitions
+from delegate.recall import (
+    ExactBacktrackingModel,
+    ForwardModel,
+    RandomBacktrackingModel,
+    Transitions,
+)
 from delegate.recall.remembered import remembered_traces
 from delegate.recall.targets import entered
 from delegate.recall.trajectories import Steps
@@ -91,6 +97,12 @@ def test_a_kind_that_is_not_known_or_cannot_do_what_is_asked() -> None:
         RecallTraces(model="remembered", targets_from=np.zeros((1, 3)))
     with pytest.raises(ValueError, match='"remembered", which has no settings; drop model_s'):
         RecallTraces(model="remembered", model_settings={"hidden": (16,)})
+    table = envs.make("FourRooms", 1, size=7, num_levels=1).transition_table()
+    for kind in ("forward", "remembered"):
+        with pytest.raises(ValueError, match=f"and model is {kind}; drop them"):
+            RecallTraces(model=kind, mean_changes=True)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="and model is ExactBacktrackingModel; drop them"):
+        RecallTraces(model=ExactBacktrackingModel(table), mean_actions=True)
     recall = RecallTraces(**FEW, model="remembered", diagnostics=True)
     model = A2C("MlpPolicy", "Pendulum-v1", device="cpu")
     with pytest.raises(TypeError, match="traces come from no model, and diagnostics say"):

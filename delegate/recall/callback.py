@@ -19,12 +19,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from delegate.recall import checkpoint
 from delegate.recall.algorithms import Learner, learner_of
-from delegate.recall.credit import weights
+from delegate.recall.credit import CREDITED, weights
 from delegate.recall.diagnostics import Diagnostics, check_diagnosable
 from delegate.recall.forward import ForwardModel
 from delegate.recall.imagining import imagine
 from delegate.recall.imitation import Imitation, RecallConfig
-from delegate.recall.kinds import Kind, Model, check_model, new_model
+from delegate.recall.kinds import Kind, Model, check_model, new_model, takes_means
 from delegate.recall.learned import LearnedBacktrackingModel
 from delegate.recall.learning import TransitionModel
 from delegate.recall.model import BacktrackingModel
@@ -87,6 +87,11 @@ class RecallTraces(BaseCallback):
                 "a function (count, rng) -> states"
             )
         check_model(model)
+        if (self.config.mean_actions or self.config.mean_changes) and not takes_means(model):
+            raise ValueError(
+                f"mean_actions and mean_changes are of learned backtracking models, and model is "
+                f"{model if isinstance(model, str) else type(model).__name__}; drop them"
+            )
         if model == "remembered" and not isinstance(targets_from, str):
             raise ValueError(
                 'model is "remembered", which knows what led to remembered states alone; give '
@@ -115,7 +120,7 @@ class RecallTraces(BaseCallback):
         if self.config.diagnostics:
             check_diagnosable(learner, model)
         observation, action = learner.original.space, learner.action_space
-        if self.config.weighting == "advantage" and isinstance(observation, Discrete):
+        if self.config.weighting in CREDITED and isinstance(observation, Discrete):
             raise TypeError(
                 f"weighting by advantage learns rewards of vectors, and observations are "
                 f'{observation}; give weighting="gain" or "uniform"'
@@ -210,7 +215,7 @@ class RecallTraces(BaseCallback):
                 self.buffer, self.targets_from, steps, ranked, ends, traces
             )
         if told["steps"]:
-            weight, more = weights(config, self._learner, steps, ends, traces)
+            weight, more = weights(config, self._learner, steps, ends, traces, self._rng)
             told |= more | self._imitation.follow(traces, weight, self._rng)
         for name, value in told.items():
             self.logger.record(f"recall/{name}", value)

@@ -11,6 +11,8 @@ from delegate.recall.targets import Ends, Value, entered
 from delegate.recall.traces import Traces
 from delegate.recall.trajectories import Steps
 
+CREDITED = ("advantage", "shuffled")
+"""weightings that need to know what was earned"""
 _ROWS = 2_048
 """remembered steps, evenly spread, that rewards are learned from"""
 _SHRINKAGE = 1e-3
@@ -18,11 +20,17 @@ _SHRINKAGE = 1e-3
 
 
 def weights(
-    config: RecallConfig, learner: Learner, steps: Steps, ends: Ends, traces: Traces
+    config: RecallConfig,
+    learner: Learner,
+    steps: Steps,
+    ends: Ends,
+    traces: Traces,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, dict[str, float]]:
     """How much each valid step counts, trace by trace, and what to log, by name.
 
     steps: what rewards are learned from · ends: where the traces end, one after the other
+    rng: of the order, where they are shuffled
     returns float64 [N], of mean 1, or for advantages of mean 0 and deviation 1
     """
     valid, discount, unit = traces.valid, learner.model.gamma, learner.original.unit
@@ -36,7 +44,7 @@ def weights(
         promised = rate * (1 - fade) + fade * np.repeat(entering, valid.sum(axis=1))
         gain = np.maximum(promised - start, 0)
         return gain / max(gain.mean(), 1e-9), told
-    if config.weighting == "advantage":
+    if config.weighting in CREDITED:
         reward = RewardModel(steps, unit)
         told["reward_explained"] = reward.explained
         how = learner.value, discount, config.gae_lambda
@@ -45,7 +53,8 @@ def weights(
         spread = gained.std() if len(gained) else 0.0
         if spread <= 1e-6 * np.abs(gained).max(initial=1e-3):
             return np.zeros(len(gained)), told  # no step is better than another
-        return (gained - gained.mean()) / spread, told
+        standard = (gained - gained.mean()) / spread
+        return rng.permutation(standard) if config.weighting == "shuffled" else standard, told
     return np.ones(len(start)), told
 
 

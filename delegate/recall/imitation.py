@@ -60,14 +60,15 @@ class RecallConfig(BaseModel):
     """how far the policy may move where it was recalled (nats of KL; for TD3 and DQN half the
     mean squared change): a natural step goes no further, and after Adam's that did no other
     follows; None for no limit"""
-    weighting: Literal["uniform", "gain", "advantage"] = "uniform"
+    weighting: Literal["uniform", "gain", "advantage", "shuffled"] = "uniform"
     """gain: only steps from which the trace promises more than the critic expects, in proportion;
     a trace of k steps promises the mean reward of what is remembered on its way, and what the
     critic expects of entering its end; advantage: every step, by its generalised advantage over
     the rest of its trace, rewards by a linear model, and over what followed where it ends,
-    standardised: also away from what was worse"""
+    standardised: also away from what was worse; shuffled: the same numbers, but in an order of
+    chance, a control: as far a step, in no direction in particular"""
     gae_lambda: float = Field(0.95, ge=0, le=1)
-    """of weighting by advantage"""
+    """of weighting by advantage, or shuffled"""
     mean_actions: bool = False
     """recall the mean of the action distribution instead of a sample"""
     mean_changes: bool = False

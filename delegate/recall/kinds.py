@@ -25,6 +25,11 @@ def check_model(model: object) -> None:
         raise TypeError(f"model is {model!r}; give one of {names}")
 
 
+def takes_means(model: Kind | Model) -> bool:
+    """Whether it can recall means instead of samples."""
+    return model in ("learned", "random") or isinstance(model, LearnedBacktrackingModel)
+
+
 def new_model(kind: Kind, learner: Learner, settings: dict[str, Any], seed: int) -> Model | None:
     """Of the learner's spaces and on its device; settings: see RecallModelConfig."""
     space, given = learner.original.space, {"device": learner.model.device, "seed": seed}
