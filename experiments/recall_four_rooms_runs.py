@@ -14,7 +14,7 @@ import torch
 from cpprb import PrioritizedReplayBuffer
 from gymnasium.vector import AutoresetMode
 from pydantic import BaseModel, ConfigDict
-from running import record_path, source_digest
+from running import record_path, source_digest, success_rates
 from stable_baselines3 import A2C
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
@@ -153,20 +153,23 @@ class Watch(BaseCallback):
 
     def _on_step(self) -> bool:
         if self.num_timesteps <= EARLY:
-            np.add.at(self.visits, self.locals["new_obs"], 1)
+            np.add.at(self.visits, entered(self.locals), 1)
         for row in np.flatnonzero(self.locals["dones"]).tolist():
             reached = not self.locals["infos"][row]["TimeLimit.truncated"]
             self._ended.append((self.num_timesteps, reached))
         return True
 
     def success(self) -> list[float | None]:
-        """Share of the episodes that ended in each bin and reached the goal; None for no end."""
-        when = np.array([step for step, _ in self._ended])
-        reached = np.array([each for _, each in self._ended], float)
-        bins = np.minimum((when - 1) * BINS // self.run.steps, BINS - 1)
-        return [
-            float(reached[bins == n].mean()) if (bins == n).any() else None for n in range(BINS)
-        ]
+        """See `success_rates`."""
+        return success_rates(self._ended, self.run.steps, BINS)
+
+
+def entered(told: dict[str, Any]) -> np.ndarray:
+    """The state that each row's step entered, also where a new episode has begun since."""
+    states: np.ndarray = told["new_obs"].copy()
+    for row in np.flatnonzero(told["dones"]).tolist():
+        states[row] = told["infos"][row]["terminal_observation"]
+    return states
 
 
 class PrioritizedUpdates(BaseCallback):
@@ -186,9 +189,7 @@ class PrioritizedUpdates(BaseCallback):
         self._replay = PrioritizedReplayBuffer(settings.capacity, fields, alpha=settings.alpha)
 
     def _on_step(self) -> bool:
-        told, entered = self.locals, self.locals["new_obs"].copy()
-        for row in np.flatnonzero(told["dones"]).tolist():
-            entered[row] = told["infos"][row]["terminal_observation"]
+        told = self.locals
         ended = [
             bool(done) and not info.get("TimeLimit.truncated", False)
             for done, info in zip(told["dones"], told["infos"], strict=True)
@@ -197,7 +198,7 @@ class PrioritizedUpdates(BaseCallback):
             obs=self.model._last_obs,
             act=told["actions"],
             rew=told["rewards"],
-            next_obs=entered,
+            next_obs=entered(told),
             done=np.array(ended, float),
         )
         return True

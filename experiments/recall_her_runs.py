@@ -12,10 +12,9 @@ from typing import Any
 
 import gymnasium
 import gymnasium_robotics
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
-from running import record_path, source_digest
+from running import record_path, source_digest, success_rates
 from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
@@ -114,11 +113,5 @@ class Watch(BaseCallback):
         return True
 
     def success(self) -> list[float | None]:
-        """Share of the episodes ended in each bin of steps that came to their goal; None for no
-        end."""
-        when = np.array([step for step, _ in self._ended])
-        reached = np.array([each for _, each in self._ended], float)
-        bins = np.minimum((when - 1) * BINS // self.run.steps, BINS - 1)
-        return [
-            float(reached[bins == n].mean()) if (bins == n).any() else None for n in range(BINS)
-        ]
+        """See `success_rates`."""
+        return success_rates(self._ended, self.run.steps, BINS)

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -60,6 +61,20 @@ def write_results(
     for folder in ("results", "figures"):
         (home / folder).mkdir(parents=True, exist_ok=True)
     store.write_file(home / "results" / f"{name}.json", store.as_json(document))
+
+
+def success_rates(ended: Sequence[tuple[int, bool]], steps: int, bins: int) -> list[float | None]:
+    """Share of the episodes that ended in each bin of steps and came to their goal; None for no
+    end.
+
+    ended: the environment step at which each episode ended, and whether it came to its goal
+    """
+    when = np.array([step for step, _ in ended], int)
+    reached = np.array([each for _, each in ended], float)
+    places = np.minimum((when - 1) * bins // steps, bins - 1)
+    return [
+        float(reached[places == n].mean()) if (places == n).any() else None for n in range(bins)
+    ]
 
 
 def source_digest(files: Sequence[Path], libraries: Sequence[str]) -> str:
