@@ -217,7 +217,7 @@ def test_a_buffer_shorter_than_an_episode_waits() -> None:
     recall = RecallTraces(**{**FEW, "start": 64}, buffer_size=64)
     model.learn(STEPS, callback=recall)
     assert recall.buffer is not None
-    assert recall.buffer.finished <= 2
+    assert recall.buffer.counted() <= 2
 
 
 @pytest.mark.parametrize("targets", ["critic", "reward", "return", "advantage"])

@@ -16,7 +16,7 @@ class Steps:
     """N steps, one trajectory after the other, the oldest step of each first.
 
     reward, to_go: float64 [N], of the step, and discounted from it on to the end (and what was
-    expected beyond the end of a trajectory that was cut short)
+    expected beyond the end of a trajectory that was cut short); NaN while that is not known
     terminal: bool [N], the state entered ends the episode
     last: bool [N], of its trajectory
     """
@@ -46,8 +46,8 @@ class Steps:
 class TrajectoryBuffer:
     """The last `capacity` transitions of B environments, and what their trajectories returned.
 
-    A trajectory counts once it is over; its return is the undiscounted sum of all its rewards,
-    also of those that are no longer kept. Memory is taken at once and does not grow.
+    A trajectory counts once it is over, or at once where asked for; its return is the undiscounted
+    sum of all its rewards, also of those that are no longer kept. Memory is taken at once and does not grow.
     """
 
     def __init__(
@@ -122,22 +122,23 @@ class TrajectoryBuffer:
         for row in range(self.rows):
             self._next_trajectory(row)
 
-    def best(self, trajectories: float = 1.0) -> Steps:
+    def best(self, trajectories: float = 1.0, running: bool = False) -> Steps:
         """The steps of the best share of the finished trajectories.
 
         trajectories: share by return, in (0, 1], at least one
-        Raises ValueError when no trajectory is over yet.
+        running: and those of all that are not over
+        Raises ValueError when there are none.
         """
-        owner, done = self._owners()
-        if not done:
+        owner, done, open_ = self._owners()
+        if not done and not (running and open_):
             raise ValueError(
                 "no trajectory of the buffer is over; wait for one, or raise buffer_size above "
                 "the length of an episode times the number of environments"
             )
         returns = np.array([self._returns[number] for number in done])
         count = max(1, round(trajectories * len(done)))
-        chosen = np.array(done)[np.argsort(-returns, kind="stable")[:count]]
-        index = np.flatnonzero(np.isin(owner, chosen))
+        chosen = np.array(done, int)[np.argsort(-returns, kind="stable")[:count]].tolist()
+        index = np.flatnonzero(np.isin(owner, chosen + open_ * running))
         index = index[np.lexsort((-self._age(index), owner[index]))]
         reward, to_go, terminal = (
             self._arrays[name][index] for name in ("reward", "to_go", "terminal")
@@ -160,10 +161,10 @@ class TrajectoryBuffer:
         """The highest return among those, NaN for none."""
         return max(self._returns.values(), default=float("nan"))
 
-    @property
-    def finished(self) -> int:
-        """Trajectories that are over and of which some step is still kept (count)."""
-        return len(self._owners()[1])
+    def counted(self, running: bool = False) -> int:
+        """Trajectories that `best` chooses from: some step is still kept (count)."""
+        _, done, open_ = self._owners()
+        return len(done) + len(open_) * running
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         """All that can change, as arrays; see `load`."""
@@ -206,11 +207,15 @@ class TrajectoryBuffer:
         pairs = zip(arrays["finished"].tolist(), arrays["returns"].tolist(), strict=True)
         self._returns = dict(pairs)
 
-    def _owners(self) -> tuple[np.ndarray, list[int]]:
-        """The trajectory of each step that is kept, and those that are over."""
+    def _owners(self) -> tuple[np.ndarray, list[int], list[int]]:
+        """The trajectory of each step that is kept; those that are over, and those that run."""
         owner = self._arrays["trajectory"][: len(self)]
-        there = np.unique(owner).tolist()
-        return owner, [number for number in there if number in self._returns]
+        there, running = np.unique(owner).tolist(), self._open["number"].tolist()
+        return (
+            owner,
+            [number for number in there if number in self._returns],
+            [number for number in there if number in running],
+        )
 
     def _transitions(self, index: np.ndarray) -> Transitions:
         return Transitions(*(self._arrays[name][index] for name in _STEP))
