@@ -47,7 +47,8 @@ class TrajectoryBuffer:
     """The last `capacity` transitions of B environments, and what their trajectories returned.
 
     A trajectory counts once it is over, or at once where asked for; its return is the undiscounted
-    sum of all its rewards, also of those that are no longer kept. Memory is taken at once and does not grow.
+    sum of all its rewards, also of those that are no longer kept. Memory is taken at once and does
+    not grow.
     """
 
     def __init__(
