@@ -104,6 +104,8 @@ def tuning() -> list[Run]:
         recall("credited, length 1", **credited(1)),
         recall("credited, length 20", **credited(20)),
         recall("credited, short memory", **credited(buffer_size=4_096)),
+        recall("credited, long memory", **credited(buffer_size=20_480)),
+        recall("credited, longest memory", **credited(buffer_size=51_200)),
         recall("credited, running", **credited(running=True)),
         recall("credited, running, short memory", **credited(running=True, buffer_size=4_096)),
         recall("credited, running, shortest", **credited(running=True, buffer_size=2_048)),
