@@ -18,13 +18,13 @@ ABLATED = ("Walker2d-v5", "Ant-v5")
 LENGTHS = (10, 20, 50)
 """of traces, beside that of `recall`"""
 OF_LENGTHS = "Hopper-v5"
-TUNING_SEEDS = (1000, 1001, 1002, 1003, 1004, 1005)
+TUNING_SEEDS = tuple(range(1000, 1010))
 TUNING_STEPS = 200_000
 PAPER: dict[str, object] = {"length": 20, "count": 64, "model_updates": 20}
 """traces to the best states of the best trajectories, imitated all alike by one small step"""
 RECALLED = 5_120
 """steps, each time"""
-NETWORKS = {"learn_action_variance": True, "state_variance_from_input": True}
+NETWORKS: dict[str, object] = {"learn_action_variance": True, "state_variance_from_input": True}
 
 
 def plain(algorithm: str) -> list[Run]:
@@ -42,9 +42,9 @@ def of(algorithm: str, *arms: Arm, tasks: tuple[str, ...] = ()) -> list[Run]:
     ]
 
 
-def recall(name: str, **settings: object) -> Arm:
+def recall(name: str, networks: dict[str, object] = NETWORKS, **settings: object) -> Arm:
     """Recalled traces from a learned model with those settings."""
-    return Arm(name=name, recall=settings, networks=NETWORKS)
+    return Arm(name=name, recall=settings, networks=networks)
 
 
 def credited(length: int = 5, **changes: object) -> dict[str, object]:
@@ -68,6 +68,9 @@ def credited(length: int = 5, **changes: object) -> dict[str, object]:
 
 SHUFFLED = recall("shuffled", **credited(weighting="shuffled"))
 """as far a step, in a direction of chance"""
+EXACTER = credited(mean_changes=True, gae_lambda=0.9, model_updates=20)
+FAST = NETWORKS | {"learning_rate": 3e-3}
+"""sampled changes drown what an action did in the noise of the model"""
 REMEMBERED = Arm(name="remembered", recall=credited(model="remembered"))
 """what truly led there instead of what a model recalls"""
 
@@ -110,6 +113,10 @@ def tuning() -> list[Run]:
         recall("credited, running, short memory", **credited(running=True, buffer_size=4_096)),
         recall("credited, running, shortest", **credited(running=True, buffer_size=2_048)),
         recall("credited, mean changes", **credited(mean_changes=True)),
+        *(
+            recall(f"exacter, {nats} nats", FAST, **(EXACTER | {"max_divergence": nats}))
+            for nats in (0.002, 0.005)
+        ),
         SHUFFLED,
         REMEMBERED,
     )
