@@ -293,6 +293,28 @@ def test_mean_changes_follow_from_the_action_alone() -> None:
     ).all()
 
 
+@EVERY_CASE
+def test_the_state_before_a_given_action_is_the_one_recalled(case: str) -> None:
+    model, seen = made(case)
+    model.fit(seen, 20, rng=0)
+    some = seen.take(np.arange(20))
+    given = {"goal": some.goal, "layout": some.layout}
+    traces = model.sample_traces(some.next_state, 1, 1, **given, rng=0, mean_changes=True)
+    valid = traces.valid[:, 0]
+    assert valid.any()
+    found = model.state_before(some.next_state, traces.actions[:, 0], **given, rng=0)
+    if model.config.members == 1:  # otherwise another network may say it
+        np.testing.assert_array_equal(found[valid], traces.states[valid, 1])
+    else:
+        assert found.dtype.kind == seen.state.dtype.kind
+        assert found.shape == some.state.shape
+    if isinstance(model.state_space, Box):  # the corridor is hardly known after 20 updates
+        other = model.state_before(some.next_state, np.roll(some.action, 1, 0), **given, rng=0)
+        assert not np.array_equal(found, other)
+    with pytest.raises(ValueError, match="action has shape"):
+        model.state_before(some.next_state, some.action[:3], **given)
+
+
 def test_imagined_mean_changes_do_not_depend_on_chance() -> None:
     _, seen = made("vectors")
     model = ForwardModel(

@@ -14,7 +14,7 @@ from delegate.recall.encoding import mean_density
 from delegate.recall.learning import Rng, TransitionModel
 from delegate.recall.model import BacktrackingModel
 from delegate.recall.traces import Traces
-from delegate.recall.transitions import Transitions
+from delegate.recall.transitions import Transitions, checked_column
 from delegate.recall.unrolling import unroll
 
 
@@ -76,6 +76,31 @@ class LearnedBacktrackingModel(TransitionModel, BacktrackingModel):
             return action, before, mean_density(of_action + of_state) - volume
 
         return unroll(ends, length, self.action_space, step, self._states.supported)
+
+    @torch.no_grad()
+    def state_before(
+        self,
+        next_state: np.ndarray,
+        action: np.ndarray,
+        goal: np.ndarray | None = None,
+        layout: np.ndarray | None = None,
+        rng: Rng = None,
+    ) -> np.ndarray:
+        """The likeliest state before each, given what was done there; int [B] or float32 [B, d].
+
+        Arrays as in Transitions; of an ensemble, for each row one network drawn at random says it.
+        """
+        action = checked_column("action", action, self.action_space, len(next_state))
+        after, given = self._starts("next_state", next_state, 1, goal, layout)
+        generator = self._generator(rng)
+        member = torch.randint(
+            self.config.members, (len(after),), generator=generator, device=self.device
+        )
+        done = torch.tensor(action, device=self.device)
+        done = done.float() if done.is_floating_point() else done
+        context = self._seen(after, *given)
+        before, _ = self._draw_state(after, context, done, member, generator, mean=True)
+        return before.cpu().numpy()
 
     def _draw_action(
         self, context: Tensor, member: Tensor, generator: torch.Generator, mean: bool
