@@ -27,6 +27,7 @@ from running import finish, write_results
 
 HERE = Path(__file__).parent
 TASKS = ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5")
+_ENDS = ("value", "low", "high")
 SEEDS = (100, 101, 102, 103, 104)
 
 
@@ -52,13 +53,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Per task and way, over the seeds: what was gained and returned, averaged over the moments."""
+    """Per task, over the seeds and averaged over the moments: what each way gained and returned,
+    and how far off the model and who stays are after each step back."""
     found: dict[str, Any] = {}
     for task in dict.fromkeys(record["run"]["task"] for record in records):
         of_task = [record for record in records if record["run"]["task"] == task]
+        walks = {
+            name: np.array([[row[name] for row in record["depth"]] for record in of_task])
+            for name in ("model", "stay")
+        }
         found[task] = {
-            way: {name: interval(_means(of_task, way, name)) for name in ("gain", "returned")}
-            for way in dict.fromkeys(row["way"] for row in of_task[0]["rows"])
+            "ways": {
+                way: {name: interval(_means(of_task, way, name)) for name in ("gain", "returned")}
+                for way in dict.fromkeys(row["way"] for row in of_task[0]["rows"])
+            },
+            "depth": {
+                name: [interval(off) for off in values.mean(axis=1).T.tolist()]
+                for name, values in walks.items()
+            },
         }
     return found
 
@@ -71,16 +83,21 @@ def _means(records: Sequence[dict[str, Any]], way: str, name: str) -> list[float
 
 
 def table(found: dict[str, Any]) -> str:
-    """Both x 1000, in Markdown."""
+    """Both x 1000, and the errors after 1, 5 and 20 steps back, in Markdown."""
     heads = [f"{task}, {name}" for task in found for name in ("gain", "return")]
     lines = [f"| imitated | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    for way in next(iter(found.values())):
+    for way in next(iter(found.values()))["ways"]:
         cells = (
-            shown({end: 1_000 * arms[way][name][end] for end in ("value", "low", "high")}, 1)
-            for arms in found.values()
+            shown({end: 1_000 * told["ways"][way][name][end] for end in _ENDS}, 1)
+            for told in found.values()
             for name in ("gain", "returned")
         )
         lines.append(f"| {way} | {' | '.join(cells)} |")
+    lines += ["", "| task | steps back | the model is off by | who stays by |", "|---|---|---|---|"]
+    for task, told in found.items():
+        for back in (1, 5, 20):
+            both = (shown(told["depth"][name][back - 1], 2) for name in ("model", "stay"))
+            lines.append(f"| {task} | {back} | {' | '.join(both)} |")
     return "\n".join(lines)
 
 

@@ -5,30 +5,33 @@ of that moment, by one step of the same divergence along the natural gradient. T
 measured: `gain`, the mean of (ratio - 1) x advantage over fresh steps of the policy, advantages in
 their standard deviations, which is what TRPO raises and trusts the critic; and `returned`, by how
 much the mean return rose, in standard deviations of an episode's, which trusts nothing. Then the
-policy is put back.
+policy is put back. At the same moments the model walks back along what truly happened, given what
+was done: `depth`, how far from the true states it is after each step.
 """
 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
-from recall_mujoco_plan import NETWORKS
+from recall_mujoco_plan import EXACTER, FAST
 from recall_mujoco_runs import COMMIT, LIBRARIES, RECALL_SOURCE, Arm, learner, recalled, world
 from recall_mujoco_runs import Run as Training
 from running import record_path, source_digest
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 from delegate import RecallTraces, store
+from delegate.recall import LearnedBacktrackingModel
 from delegate.recall.credit import RewardModel, advantages, next_advantages, remembered_advantages
 from delegate.recall.natural import natural_step
 from delegate.recall.original import cut_short
 from delegate.recall.remembered import remembered_traces
-from delegate.recall.targets import entered, most, worth
+from delegate.recall.targets import Ends, entered, most, worth
 from delegate.recall.traces import Traces
 from delegate.recall.trajectories import Steps
 from delegate.recall.transitions import Transitions
@@ -43,7 +46,8 @@ EPISODES = 256
 """that say what the policy returns; they begin alike and draw alike before and after"""
 BURN_IN = 500
 """steps before those, so that they are of all parts of an episode"""
-RECALLED, GAE_LAMBDA = 10_240, 0.95
+RECALLED, DEPTH, WALKS = 10_240, 20, 2_000
+"""steps imitated at once; steps walked back, and how many walks"""
 SOURCE = source_digest([Path(__file__)], LIBRARIES) + RECALL_SOURCE
 _COLUMNS = ("state", "action", "next_state", "reward", "terminal", "last")
 Way = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -58,7 +62,7 @@ class Run(BaseModel):
     task: str
     seed: int
     remembered: int = 10_240
-    networks: dict[str, Any] = NETWORKS
+    networks: dict[str, Any] = FAST
 
     def path(self, folder: Path) -> Path:
         """Where its record is kept; another for any other setting, code or version."""
@@ -71,11 +75,10 @@ def play(run: Run, folder: Path) -> Path:
     if path.exists():
         return path
     torch.set_num_threads(1)
-    recall: dict[str, Any] = {
+    recall = EXACTER | {
+        "optimiser": "adam",
+        "max_divergence": None,
         "imitation_updates": 0,
-        "trajectories": 1.0,
-        "states": 1.0,
-        "model_updates": 20,
         "buffer_size": run.remembered,
     }
     training = Training(
@@ -97,6 +100,7 @@ def play(run: Run, folder: Path) -> Path:
         "source": SOURCE,
         "versions": store.versions(LIBRARIES),
         "rows": directions.found,
+        "depth": directions.depth,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     store.write_file(path, store.as_json(record))
@@ -110,11 +114,20 @@ class Directions(BaseCallback):
         super().__init__()
         self.run, self.recall = run, recall
         self.found: list[dict[str, Any]] = []
+        self.depth: list[dict[str, Any]] = []
+        self._last: Way
         self._rng = np.random.default_rng([run.seed, 3])
         self._moments = list(MOMENTS)
 
     def _on_step(self) -> bool:
         return True
+
+    def _on_rollout_end(self) -> None:
+        seen, normalised = self.model.rollout_buffer, self.model.get_vec_normalize_env()
+        size = len(seen.advantages) * seen.n_envs
+        state = normalised.unnormalize_obs(seen.observations.reshape(size, -1))
+        action, advantage = seen.actions.reshape(size, -1), seen.advantages.ravel()
+        self._last = state.astype(np.float32), action.copy(), _standard(advantage)
 
     def _on_rollout_start(self) -> None:
         if self._moments and self.num_timesteps >= self._moments[0]:
@@ -122,6 +135,7 @@ class Directions(BaseCallback):
             with torch.random.fork_rng():
                 torch.manual_seed(int(self._rng.integers(2**31)))
                 self.measure()
+                self.depth.append({"steps": int(self.num_timesteps), **self.walk_back()})
 
     def measure(self) -> None:
         """One row for each way."""
@@ -144,40 +158,68 @@ class Directions(BaseCallback):
         assert recall.buffer is not None
         every, best = recall.buffer.best(1.0), recall.buffer.best(0.2)
         unit, discount = face.original.unit, self.model.gamma
-        reward = RewardModel(every, unit)
-        how = face.value, discount, GAE_LAMBDA
+        reward, seen = RewardModel(every, unit), every.transitions
+        how = face.value, discount, recall.config.gae_lambda
         known = remembered_advantages(every, *how, unit)
+        model = recall.backtracking_model
+        assert isinstance(model, LearnedBacktrackingModel)
 
-        def credited(length: int, followed: bool = True, mean: bool = False) -> Way:
-            ends = entered(every, rng.integers(len(every), size=RECALLED // length))
-            traces = recall.backtracking_model.sample_traces(
-                ends.states, length, 1, rng=rng, mean_changes=mean
-            )
-            after = next_advantages(every, known, ends) * followed
+        def credited(traces: Traces, ends: Ends) -> Way:
+            after = next_advantages(every, known, ends)
             return _weighted(traces, advantages(traces, ends, after, reward, *how))
+
+        def recalled(length: int, mean: bool) -> Way:
+            ends = entered(every, rng.integers(len(every), size=RECALLED // length))
+            traces = model.sample_traces(ends.states, length, 1, rng=rng, mean_changes=mean)
+            return credited(traces, ends)
 
         valued = entered(best, most(worth("critic", best, face.value, discount, unit), 0.1))
         some = valued.states[rng.integers(len(valued.states), size=RECALLED // 20)]
-        uniform = recall.backtracking_model.sample_traces(some, 20, 1, rng=rng)
-        ends = entered(every, rng.integers(len(every), size=RECALLED // 5))
-        real = remembered_traces(every, ends, 5)
-        earned = advantages(real, ends, next_advantages(every, known, ends), reward, *how)
+        uniform = model.sample_traces(some, 20, 1, rng=rng)
+        ends = entered(every, np.arange(len(every)))
+        real = remembered_traces(every, ends, 1)
+        states = real.states.copy()
+        states[:, 1] = model.state_before(seen.next_state, seen.action, rng=rng)
         return {
+            "remembered": (seen.state, seen.action, _standard(known)),
+            "remembered, rewards learned": credited(real, ends),
+            "remembered, rewards learned, states recalled": credited(
+                replace(real, states=states), ends
+            ),
+            **{
+                f"recalled, {'mean' if mean else 'drawn'} changes, {length}": recalled(length, mean)
+                for mean in (True, False)
+                for length in (1, 5, 20)
+            },
             "to states of value, all alike, 20": _flat(uniform),
-            "by the critic at the end, 1": credited(1, followed=False),
-            "by the critic at the end, 5": credited(5, followed=False),
-            "credited, 1": credited(1),
-            "credited, 5": credited(5),
-            "credited, 20": credited(20),
-            "credited, 5, mean changes": credited(5, mean=True),
-            "remembered, credited, 5": _weighted(real, earned),
         }
 
+    def walk_back(self) -> dict[str, list[float]]:
+        """How far from the true states the model is after 1 to DEPTH steps back along what was
+        done, and how far it is to stay where one is: the root of the mean square, in standard
+        deviations of the states remembered."""
+        assert self.recall.buffer is not None
+        model, steps = self.recall.backtracking_model, self.recall.buffer.best(1.0)
+        assert isinstance(model, LearnedBacktrackingModel)
+        seen, walks = steps.transitions, steps.runs(DEPTH)
+        walks = walks[self._rng.permutation(len(walks))[:WALKS]]
+        spread = np.maximum(seen.state.std(axis=0), 1e-6)
+        start = state = seen.next_state[walks[:, -1]]
+        found: dict[str, list[float]] = {"model": [], "stay": []}
+        for place in walks.T[::-1]:
+            state = model.state_before(state, seen.action[place], rng=self._rng)
+            for name, guess in (("model", state), ("stay", start)):
+                off = (guess - seen.state[place]) / spread
+                found[name].append(round(float(np.sqrt(np.square(off).mean())), 4))
+        return found
+
     def _own(self, fresh: Way, half: np.ndarray) -> dict[str, Way]:
-        """What TRPO has: one rollout; for comparison sixteen, and one whose credit is shuffled."""
+        """What TRPO has: one rollout, and again the one it has used; for comparison sixteen, and
+        one whose credit is shuffled."""
         one = _part(fresh, half[:8, : 2_048 // 8].ravel())
         return {
             "a fresh rollout": one,
+            "the last rollout again": self._last,
             "sixteen fresh rollouts": _part(fresh, half[: ROWS // 2].ravel()),
             "a fresh rollout, shuffled": (*one[:2], self._rng.permutation(one[2])),
         }
@@ -227,7 +269,7 @@ class Directions(BaseCallback):
     def _judged(self, steps: Steps) -> Way:
         """Their advantages, as TRPO sees them."""
         face = self.recall._learner
-        how = face.value, self.model.gamma, GAE_LAMBDA, face.original.unit
+        how = face.value, self.model.gamma, self.model.gae_lambda, face.original.unit
         seen = steps.transitions
         return seen.state, seen.action, remembered_advantages(steps, *how)
 
