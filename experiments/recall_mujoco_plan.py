@@ -115,7 +115,7 @@ def tuning() -> list[Run]:
         recall("credited, mean changes", **credited(mean_changes=True)),
         *(
             recall(f"exacter, {nats} nats", FAST, **(EXACTER | {"max_divergence": nats}))
-            for nats in (0.002, 0.005)
+            for nats in (0.001, 0.002, 0.005)
         ),
         SHUFFLED,
         REMEMBERED,
