@@ -98,11 +98,20 @@ def test_a_kind_that_is_not_known_or_cannot_do_what_is_asked() -> None:
     with pytest.raises(ValueError, match='"remembered", which has no settings; drop model_s'):
         RecallTraces(model="remembered", model_settings={"hidden": (16,)})
     table = envs.make("FourRooms", 1, size=7, num_levels=1).transition_table()
-    for kind in ("forward", "remembered"):
-        with pytest.raises(ValueError, match=f"and model is {kind}; drop them"):
-            RecallTraces(model=kind, mean_changes=True)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="and model is ExactBacktrackingModel; drop them"):
-        RecallTraces(model=ExactBacktrackingModel(table), mean_actions=True)
+    for kind, mean in (
+        ("forward", "actions"),
+        ("random", "actions"),
+        ("remembered", "actions"),
+        ("remembered", "changes"),
+    ):
+        with pytest.raises(ValueError, match=f"model is {kind}, which has no mean_{mean}; drop"):
+            RecallTraces(model=kind, **{f"mean_{mean}": True})  # type: ignore[arg-type]
+    for mean in ("actions", "changes"):
+        with pytest.raises(ValueError, match=f"ExactBacktrackingModel, which has no mean_{mean}"):
+            RecallTraces(model=ExactBacktrackingModel(table), **{f"mean_{mean}": True})
+    for kind in ("learned", "random", "forward"):
+        RecallTraces(model=kind, mean_changes=True)  # type: ignore[arg-type]
+    RecallTraces(mean_actions=True)
     recall = RecallTraces(**FEW, model="remembered", diagnostics=True)
     model = A2C("MlpPolicy", "Pendulum-v1", device="cpu")
     with pytest.raises(TypeError, match="traces come from no model, and diagnostics say"):

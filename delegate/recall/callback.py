@@ -24,7 +24,7 @@ from delegate.recall.diagnostics import Diagnostics, check_diagnosable
 from delegate.recall.forward import ForwardModel
 from delegate.recall.imagining import imagine
 from delegate.recall.imitation import Imitation, RecallConfig
-from delegate.recall.kinds import Kind, Model, check_model, new_model, takes_means
+from delegate.recall.kinds import Kind, Model, check_means, check_model, new_model
 from delegate.recall.learned import LearnedBacktrackingModel
 from delegate.recall.learning import TransitionModel
 from delegate.recall.model import BacktrackingModel
@@ -93,11 +93,7 @@ class RecallTraces(BaseCallback):
                 "running=False, or targets by critic or reward"
             )
         check_model(model)
-        if (self.config.mean_actions or self.config.mean_changes) and not takes_means(model):
-            raise ValueError(
-                f"mean_actions and mean_changes are of learned backtracking models, and model is "
-                f"{model if isinstance(model, str) else type(model).__name__}; drop them"
-            )
+        check_means(model, self.config.mean_actions, self.config.mean_changes)
         if model == "remembered" and not isinstance(targets_from, str):
             raise ValueError(
                 'model is "remembered", which knows what led to remembered states alone; give '

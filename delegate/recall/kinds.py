@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from delegate.recall.algorithms import Learner
 from delegate.recall.forward import ForwardModel
 from delegate.recall.learned import LearnedBacktrackingModel, RandomBacktrackingModel
+from delegate.recall.learning import TransitionModel
 from delegate.recall.model import BacktrackingModel
 
 Kind = Literal["learned", "random", "forward", "remembered"]
@@ -25,9 +26,18 @@ def check_model(model: object) -> None:
         raise TypeError(f"model is {model!r}; give one of {names}")
 
 
-def takes_means(model: Kind | Model) -> bool:
-    """Whether it can recall means instead of samples."""
-    return model in ("learned", "random") or isinstance(model, LearnedBacktrackingModel)
+def check_means(model: Kind | Model, actions: bool, changes: bool) -> None:
+    """Raise ValueError where mean actions, or mean changes, are asked of a model without any."""
+    has_changes = model in ("learned", "random", "forward") or isinstance(model, TransitionModel)
+    drawn = model == "random" or isinstance(model, RandomBacktrackingModel)
+    has_actions = model == "learned" or (isinstance(model, LearnedBacktrackingModel) and not drawn)
+    for name, asked, known in (
+        ("mean_actions", actions, has_actions),
+        ("mean_changes", changes, has_changes),
+    ):
+        if asked and not known:
+            called = model if isinstance(model, str) else type(model).__name__
+            raise ValueError(f"model is {called}, which has no {name}; drop them")
 
 
 def new_model(kind: Kind, learner: Learner, settings: dict[str, Any], seed: int) -> Model | None:
