@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
-from recall_mujoco_plan import EXACTER, FAST
+from recall_mujoco_plan import FAST, RECALL
 from recall_mujoco_runs import COMMIT, LIBRARIES, RECALL_SOURCE, Arm, learner, recalled, world
 from recall_mujoco_runs import Run as Training
 from running import record_path, source_digest
@@ -75,7 +75,8 @@ def play(run: Run, folder: Path) -> Path:
     if path.exists():
         return path
     torch.set_num_threads(1)
-    recall = EXACTER | {
+    assert RECALL.recall is not None
+    recall = RECALL.recall | {
         "optimiser": "adam",
         "max_divergence": None,
         "imitation_updates": 0,

@@ -2,7 +2,8 @@
 
     python experiments/recall_mujoco.py trpo --workers 2          # hours; killed, it goes on
     python experiments/recall_mujoco.py sac --workers 2           # hours
-    python experiments/recall_mujoco.py tune --workers 2          # the search for settings
+    python experiments/recall_mujoco.py tune --workers 2 --seeds 1000    # the search for settings
+    python experiments/recall_mujoco.py tune_sac --workers 2 --seeds 1000
 
 For rows 4 to 9 of the table of Recall Traces (arXiv 1804.00379); the plan of sac holds the
 algorithm alone so far.

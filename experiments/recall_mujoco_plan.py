@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from recall_mujoco_runs import Arm, Run
 
@@ -14,17 +15,20 @@ TASKS = {
 SEEDS = {"trpo": (0, 1, 2, 3, 4), "sac": (0, 1, 2)}
 PLAIN = Arm(name="none")
 ABLATED = ("Walker2d-v5", "Ant-v5")
-"""tasks of the random and the forward model"""
+"""tasks of the random and the forward model, and of the paper's strength"""
+CONTROLLED = ("HalfCheetah-v5", "Walker2d-v5", "Hopper-v5")
+"""tasks of the shuffled weights, and of what is remembered"""
 LENGTHS = (10, 20, 50)
 """of traces, beside that of `recall`"""
 OF_LENGTHS = "Hopper-v5"
 TUNING_SEEDS = tuple(range(1000, 1010))
-TUNING_STEPS = 200_000
-PAPER: dict[str, object] = {"length": 20, "count": 64, "model_updates": 20}
+TUNING_STEPS, SHORT_STEPS = 200_000, 30_000
+"""of TRPO and of SAC"""
+PAPER: dict[str, Any] = {"length": 20, "count": 64, "model_updates": 20}
 """traces to the best states of the best trajectories, imitated all alike by one small step"""
 RECALLED = 5_120
 """steps, each time"""
-NETWORKS: dict[str, object] = {"learn_action_variance": True, "state_variance_from_input": True}
+NETWORKS: dict[str, Any] = {"learn_action_variance": True, "state_variance_from_input": True}
 
 
 def plain(algorithm: str) -> list[Run]:
@@ -42,12 +46,12 @@ def of(algorithm: str, *arms: Arm, tasks: tuple[str, ...] = ()) -> list[Run]:
     ]
 
 
-def recall(name: str, networks: dict[str, object] = NETWORKS, **settings: object) -> Arm:
+def recall(name: str, networks: dict[str, Any] = NETWORKS, **settings: Any) -> Arm:
     """Recalled traces from a learned model with those settings."""
     return Arm(name=name, recall=settings, networks=networks)
 
 
-def credited(length: int = 5, **changes: object) -> dict[str, object]:
+def credited(length: int = 5, **changes: Any) -> dict[str, Any]:
     """Settings for traces to any recent state, each step weighted by what it gained, and a step
     of the policy of half the divergence of TRPO's own (on HalfCheetah an eighth)."""
     return {
@@ -66,33 +70,39 @@ def credited(length: int = 5, **changes: object) -> dict[str, object]:
     }
 
 
-SHUFFLED = recall("shuffled", **credited(weighting="shuffled"))
-"""as far a step, in a direction of chance"""
-EXACTER = credited(mean_changes=True, gae_lambda=0.9, model_updates=20)
 FAST = NETWORKS | {"learning_rate": 3e-3}
-"""sampled changes drown what an action did in the noise of the model"""
-REMEMBERED = Arm(name="remembered", recall=credited(model="remembered"))
+
+
+def exacter(name: str, nats: float = 0.002, **changes: Any) -> Arm:
+    """What `credited` says with a model that learns faster, and its mean changes: in drawn ones
+    what an action did drowns. nats: of the policy's step"""
+    better = {"mean_changes": True, "gae_lambda": 0.9, "model_updates": 20, "max_divergence": nats}
+    return recall(name, FAST, **credited(**(better | changes)))
+
+
+RECALL = exacter("recall")
+REMEMBERED = Arm(
+    name="remembered",
+    recall=credited(model="remembered", gae_lambda=0.9, max_divergence=0.002),
+)
 """what truly led there instead of what a model recalls"""
 
 
 def trpo() -> list[Run]:
     """With and without recall; then what other models, weights and lengths give."""
-    ablations = (recall(kind, **credited(model=kind)) for kind in ("random", "forward"))
+    ablations = (exacter(kind, model=kind) for kind in ("random", "forward"))
+    lengths = (exacter(f"length {length}", length=length) for length in LENGTHS)
     return [
-        *of("trpo", PLAIN, recall("recall", **credited())),
-        *of("trpo", recall("paper", **PAPER)),
-        *of("trpo", *ablations, tasks=ABLATED),
-        *of(
-            "trpo",
-            *(recall(f"length {length}", **credited(length)) for length in LENGTHS),
-            tasks=(OF_LENGTHS,),
-        ),
-        *of("trpo", SHUFFLED, REMEMBERED),
+        *of("trpo", PLAIN, RECALL),
+        *of("trpo", *ablations, recall("paper", **PAPER), tasks=ABLATED),
+        *of("trpo", *lengths, tasks=(OF_LENGTHS,)),
+        *of("trpo", exacter("shuffled", weighting="shuffled"), REMEMBERED, tasks=CONTROLLED),
     ]
 
 
 def tuning() -> list[Run]:
-    """The search for TRPO: which targets, how weighted, how far back, how strongly."""
+    """The search for TRPO: which targets, how weighted, how far back, how strongly. Far more than
+    was run: ask for arms, tasks and seeds."""
     stepped = {"imitation_updates": 30, "learning_rate": 3e-4}
     good = {"targets_from": "advantage", "trajectories": 1.0, "targets": 0.5}
     arms = (
@@ -113,12 +123,9 @@ def tuning() -> list[Run]:
         recall("credited, running, short memory", **credited(running=True, buffer_size=4_096)),
         recall("credited, running, shortest", **credited(running=True, buffer_size=2_048)),
         recall("credited, mean changes", **credited(mean_changes=True)),
-        *(
-            recall(f"exacter, {nats} nats", FAST, **(EXACTER | {"max_divergence": nats}))
-            for nats in (0.001, 0.002, 0.005)
-        ),
-        SHUFFLED,
-        REMEMBERED,
+        *(exacter(f"exacter, {nats} nats", nats) for nats in (0.001, 0.002, 0.005)),
+        recall("shuffled", **credited(weighting="shuffled")),
+        Arm(name="remembered", recall=credited(model="remembered")),
     )
     return [
         Run(algorithm="trpo", task=task, arm=arm, seed=seed, steps=TUNING_STEPS)
@@ -128,4 +135,38 @@ def tuning() -> list[Run]:
     ]
 
 
-PLANS = {"trpo": trpo, "sac": partial(plain, "sac"), "tune": tuning}
+def tuning_sac() -> list[Run]:
+    """The search for SAC, whose own updates are a thousand between two recalls of `exacter`."""
+    often: dict[str, Any] = {
+        "every": 500,
+        "length": 20,
+        "count": 256,
+        "buffer_size": 20_000,
+        "model_updates": 50,
+        "imitation_updates": 100,
+        "imitation_batch": 256,
+        "learning_rate": 3e-4,
+        "mean_changes": True,
+    }
+    arms = (
+        PLAIN,
+        recall("paper", **PAPER),
+        recall("often, alike", FAST, **often),
+        recall("often, gain", FAST, **often, weighting="gain"),
+        exacter("exacter"),
+        exacter("exacter, 0.02 nats", 0.02),
+    )
+    return [
+        Run(algorithm="sac", task=task, arm=arm, seed=seed, steps=SHORT_STEPS)
+        for seed in TUNING_SEEDS
+        for task in TASKS["sac"]
+        for arm in arms
+    ]
+
+
+PLANS = {
+    "trpo": trpo,
+    "sac": partial(plain, "sac"),
+    "tune": tuning,
+    "tune_sac": tuning_sac,
+}
