@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
-from recall_mujoco_plan import FAST, RECALL
+from recall_mujoco_plan import exacter
 from recall_mujoco_runs import COMMIT, LIBRARIES, RECALL_SOURCE, Arm, learner, recalled, world
 from recall_mujoco_runs import Run as Training
 from running import record_path, source_digest
@@ -50,23 +50,24 @@ RECALLED, DEPTH, WALKS = 10_240, 20, 2_000
 """steps imitated at once; steps walked back, and how many walks"""
 SOURCE = source_digest([Path(__file__)], LIBRARIES) + RECALL_SOURCE
 _COLUMNS = ("state", "action", "next_state", "reward", "terminal", "last")
+LEARNING = exacter("learning", optimiser="adam", max_divergence=None, imitation_updates=0)
+"""the model of `recall`, and no imitation"""
 Way = tuple[np.ndarray, np.ndarray, np.ndarray]
 """states, actions, weights"""
 
 
 class Run(BaseModel):
-    """What a run is. remembered: transitions of the buffer · networks: settings of the model"""
+    """What a run is. recall: settings of the model that learns meanwhile"""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: str
     seed: int
-    remembered: int = 10_240
-    networks: dict[str, Any] = FAST
+    recall: Arm = LEARNING
 
     def path(self, folder: Path) -> Path:
         """Where its record is kept; another for any other setting, code or version."""
-        return record_path(folder, self, SOURCE, self.task, str(self.remembered), str(self.seed))
+        return record_path(folder, self, SOURCE, self.task, str(self.seed))
 
 
 def play(run: Run, folder: Path) -> Path:
@@ -75,17 +76,10 @@ def play(run: Run, folder: Path) -> Path:
     if path.exists():
         return path
     torch.set_num_threads(1)
-    assert RECALL.recall is not None
-    recall = RECALL.recall | {
-        "optimiser": "adam",
-        "max_divergence": None,
-        "imitation_updates": 0,
-        "buffer_size": run.remembered,
-    }
     training = Training(
         algorithm="trpo",
         task=run.task,
-        arm=Arm(name="none", recall=recall, networks=run.networks),
+        arm=run.recall,
         seed=run.seed,
         steps=MOMENTS[-1] + 4_096,
     )

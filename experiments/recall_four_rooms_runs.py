@@ -21,6 +21,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 import envs
 from delegate import RecallTraces, StableVecEnv, store
 from delegate.recall import ExactBacktrackingModel, RandomBacktrackingModel
+from delegate.recall.original import Original, cut_short
 
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ("gymnasium", "stable-baselines3", "cpprb", "torch")
@@ -153,10 +154,10 @@ class Watch(BaseCallback):
 
     def _on_step(self) -> bool:
         if self.num_timesteps <= EARLY:
-            np.add.at(self.visits, entered(self.locals), 1)
+            np.add.at(self.visits, entered(self), 1)
+        cut = cut_short(self.locals)
         for row in np.flatnonzero(self.locals["dones"]).tolist():
-            reached = not self.locals["infos"][row]["TimeLimit.truncated"]
-            self._ended.append((self.num_timesteps, reached))
+            self._ended.append((self.num_timesteps, not cut[row]))
         return True
 
     def success(self) -> list[float | None]:
@@ -164,12 +165,10 @@ class Watch(BaseCallback):
         return success_rates(self._ended, self.run.steps, BINS)
 
 
-def entered(told: dict[str, Any]) -> np.ndarray:
-    """The state that each row's step entered, also where a new episode has begun since."""
-    states: np.ndarray = told["new_obs"].copy()
-    for row in np.flatnonzero(told["dones"]).tolist():
-        states[row] = told["infos"][row]["terminal_observation"]
-    return states
+def entered(callback: BaseCallback) -> np.ndarray:
+    """The state that each row's step entered, also where a new episode has begun since. int [B]"""
+    told = callback.locals
+    return Original(callback.model).entered(told, told["new_obs"])
 
 
 class PrioritizedUpdates(BaseCallback):
@@ -190,16 +189,12 @@ class PrioritizedUpdates(BaseCallback):
 
     def _on_step(self) -> bool:
         told = self.locals
-        ended = [
-            bool(done) and not info.get("TimeLimit.truncated", False)
-            for done, info in zip(told["dones"], told["infos"], strict=True)
-        ]
         self._replay.add(
             obs=self.model._last_obs,
             act=told["actions"],
             rew=told["rewards"],
-            next_obs=entered(told),
-            done=np.array(ended, float),
+            next_obs=entered(self),
+            done=(told["dones"] & ~cut_short(told)).astype(float),
         )
         return True
 

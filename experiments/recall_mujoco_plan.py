@@ -70,20 +70,18 @@ def credited(length: int = 5, **changes: Any) -> dict[str, Any]:
 
 
 FAST = NETWORKS | {"learning_rate": 3e-3}
+GENTLE: dict[str, Any] = {"gae_lambda": 0.9, "max_divergence": 0.002}
 
 
-def exacter(name: str, nats: float = 0.002, **changes: Any) -> Arm:
-    """What `credited` says with a model that learns faster, and its mean changes: in drawn ones
-    what an action did drowns. nats: of the policy's step"""
-    better = {"mean_changes": True, "gae_lambda": 0.9, "model_updates": 20, "max_divergence": nats}
-    return recall(name, FAST, **credited(**(better | changes)))
+def exacter(name: str, **changes: Any) -> Arm:
+    """What `credited` says but in smaller steps, with a model that learns faster, and its mean
+    changes: in drawn ones what an action did drowns."""
+    settings = GENTLE | {"mean_changes": True, "model_updates": 20} | changes
+    return recall(name, FAST, **credited(**settings))
 
 
 RECALL = exacter("recall")
-REMEMBERED = Arm(
-    name="remembered",
-    recall=credited(model="remembered", gae_lambda=0.9, max_divergence=0.002),
-)
+REMEMBERED = Arm(name="remembered", recall=credited(model="remembered", **GENTLE))
 """what truly led there instead of what a model recalls"""
 
 
@@ -124,11 +122,8 @@ def tuning() -> list[Run]:
         recall("credited, short memory", **credited(buffer_size=4_096)),
         recall("credited, long memory", **credited(buffer_size=20_480)),
         recall("credited, longest memory", **credited(buffer_size=51_200)),
-        recall("credited, running", **credited(running=True)),
-        recall("credited, running, short memory", **credited(running=True, buffer_size=4_096)),
-        recall("credited, running, shortest", **credited(running=True, buffer_size=2_048)),
         recall("credited, mean changes", **credited(mean_changes=True)),
-        *(exacter(f"exacter, {nats} nats", nats) for nats in (0.001, 0.002, 0.005)),
+        *(exacter(f"exacter, {nats} nats", max_divergence=nats) for nats in (0.001, 0.002, 0.005)),
         recall("shuffled", **credited(weighting="shuffled")),
         Arm(name="remembered", recall=credited(model="remembered")),
     )
@@ -159,7 +154,7 @@ def tuning_sac() -> list[Run]:
         recall("often, alike", FAST, **often),
         recall("often, gain", FAST, **often, weighting="gain"),
         exacter("exacter"),
-        exacter("exacter, 0.02 nats", 0.02),
+        exacter("exacter, 0.02 nats", max_divergence=0.02),
     )
     return [
         Run(algorithm="sac", task=task, arm=arm, seed=seed, steps=SHORT_STEPS)

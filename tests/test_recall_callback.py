@@ -217,23 +217,7 @@ def test_a_buffer_shorter_than_an_episode_waits() -> None:
     recall = RecallTraces(**{**FEW, "start": 64}, buffer_size=64)
     model.learn(STEPS, callback=recall)
     assert recall.buffer is not None
-    assert recall.buffer.counted() <= 2
-
-
-def test_what_runs_counts_where_asked() -> None:
-    env = gymnasium.make(CONTINUOUS, max_episode_steps=100_000)
-    ends = []
-    for running in (False, True):
-        small = {"policy_kwargs": dict(SMALL), "n_steps": 64, "batch_size": 64, "device": "cpu"}
-        model = PPO("MlpPolicy", env, seed=0, **small)
-        told = logged(model)
-        model.learn(STEPS, callback=RecallTraces(**FEW, running=running, weighting="advantage"))
-        ends.append((weights(model), "recall/steps" in told))
-    assert [recalled for _, recalled in ends] == [False, True], "no episode is ever over"
-    assert not same(ends[0][0], ends[1][0])
-    for targets in ("return", "advantage"):
-        with pytest.raises(ValueError, match=f'"{targets}", which only finished .* running=False'):
-            RecallTraces(running=True, targets_from=targets)  # type: ignore[arg-type]
+    assert recall.buffer.finished <= 2
 
 
 @pytest.mark.parametrize("targets", ["critic", "reward", "return", "advantage"])

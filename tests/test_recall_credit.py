@@ -42,6 +42,15 @@ def steps_of(rng: np.random.Generator, count: int, noise: float = 0.0) -> Steps:
     return Steps(Transitions(state, action, next_state), reward, none, none > 0, last)
 
 
+def critic(discount: float, unit: float = 1.0) -> Any:
+    """What weights ask of a learner; a state is worth its first coordinate."""
+    return SimpleNamespace(
+        model=SimpleNamespace(gamma=discount),
+        original=SimpleNamespace(unit=unit),
+        value=lambda state: state[:, 0].astype(np.float64),
+    )
+
+
 def earned(state: np.ndarray, action: np.ndarray, next_state: np.ndarray) -> np.ndarray:
     return 5 * (next_state - state)[:, 0] - 0.5 * (action**2).sum(axis=1) + state[:, 1]
 
@@ -98,15 +107,6 @@ def test_advantages_are_those_of_a_sum_by_hand(
 
 def test_gain_is_a_sum_by_hand() -> None:
     """Traces of two steps back from three ends, the last of them terminal."""
-
-    class Critic:
-        model = SimpleNamespace(gamma=0.5)
-        original = SimpleNamespace(unit=2.0)
-
-        @staticmethod
-        def value(state: np.ndarray) -> np.ndarray:
-            return state[:, 0].astype(np.float64)
-
     steps = steps_of(np.random.default_rng(0), 3)
     steps = replace(steps, reward=np.array([2.0, 4.0, 6.0]))
     states = np.array([[[8.0], [1], [2]], [[4.0], [9], [0]], [[7.0], [0], [1]]], np.float32)
@@ -115,7 +115,7 @@ def test_gain_is_a_sum_by_hand() -> None:
     terminal = np.array([False, False, True])
     ends = Ends(states[:, 0], np.array([2.0, 4.0, 6.0]), terminal, np.arange(3))
     config = RecallConfig(length=2, weighting="gain")
-    found, _ = credit.weights(config, Critic(), steps, ends, traces, RNG)  # type: ignore[arg-type]
+    found, _ = credit.weights(config, critic(0.5, unit=2.0), steps, ends, traces, RNG)
     rate = 4.0 / 2 / (1 - 0.5)  # of the mean reward for ever, in the critic's unit
     entering = [2 / 2 + 0.5 * 8, 4 / 2 + 0.5 * 4, 6 / 2]
     promised = [
@@ -133,11 +133,8 @@ def test_gain_is_a_sum_by_hand() -> None:
 def test_where_no_step_is_better_none_counts() -> None:
     steps = steps_of(np.random.default_rng(0), 50)
     steps = replace(steps, reward=np.ones(50))
-    critic: Any = SimpleNamespace(
-        model=SimpleNamespace(gamma=0.9),
-        original=SimpleNamespace(unit=1.0),
-        value=lambda state: np.full(len(state), 10.0),
-    )
+    even = critic(0.9)
+    even.value = lambda state: np.full(len(state), 10.0)
     ends = entered(steps, np.arange(10))
     traces = Traces(
         np.zeros((10, 3, 3), np.float32),
@@ -147,18 +144,13 @@ def test_where_no_step_is_better_none_counts() -> None:
     )
     for weighting in ("advantage", "shuffled"):
         config = RecallConfig(length=2, weighting=weighting)
-        found, _ = credit.weights(config, critic, steps, ends, traces, RNG)
+        found, _ = credit.weights(config, even, steps, ends, traces, RNG)
         assert not found.any()
 
 
 def test_shuffled_weights_are_the_same_numbers_elsewhere() -> None:
     rng = np.random.default_rng(3)
     steps = steps_of(rng, 60)
-    critic: Any = SimpleNamespace(
-        model=SimpleNamespace(gamma=0.9),
-        original=SimpleNamespace(unit=1.0),
-        value=lambda state: state[:, 0].astype(np.float64),
-    )
     ends = entered(steps, np.arange(10))
     traces = Traces(
         rng.normal(size=(10, 3, 3)).astype(np.float32),
@@ -168,7 +160,7 @@ def test_shuffled_weights_are_the_same_numbers_elsewhere() -> None:
     )
     found = {
         name: credit.weights(
-            RecallConfig(length=2, weighting=name), critic, steps, ends, traces, RNG
+            RecallConfig(length=2, weighting=name), critic(0.9), steps, ends, traces, RNG
         )[0]
         for name in ("advantage", "shuffled")
     }

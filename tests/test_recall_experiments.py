@@ -233,7 +233,7 @@ def test_directions_are_measured_and_the_policy_is_put_back(
         beside = recalled_mujoco(run)
         callbacks: list[BaseCallback] = [beside]
         if measured:
-            asked = recall_direction_runs.Run(task="Hopper-v5", seed=0, remembered=2_048)
+            asked = recall_direction_runs.Run(task="Hopper-v5", seed=0)
             directions = recall_direction_runs.Directions(asked, beside)
             callbacks.append(directions)
         model.learn(run.steps, callback=CallbackList(callbacks))

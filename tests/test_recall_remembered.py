@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 from hypothesis import given
 from hypothesis import strategies as st
 from small_recall import SMALL_RECALL as FEW
@@ -18,6 +19,7 @@ from delegate import RecallTraces
 from delegate.recall import (
     ExactBacktrackingModel,
     ForwardModel,
+    LearnedBacktrackingModel,
     RandomBacktrackingModel,
     Transitions,
 )
@@ -91,28 +93,42 @@ def test_every_kind_is_made_runs_and_repeats(kind: Any, weighting: str) -> None:
 def test_a_kind_that_is_not_known_or_cannot_do_what_is_asked() -> None:
     with pytest.raises(ValueError, match=r'model is "magic"; give one of learned, random'):
         RecallTraces(model="magic")  # type: ignore[arg-type]
+    nothing: Any = None
     with pytest.raises(TypeError, match="model is None; give one of learned, random, forward"):
-        RecallTraces(model=None)  # type: ignore[arg-type]
+        RecallTraces(model=nothing)
     with pytest.raises(ValueError, match=r'model is "remembered", which knows .*; give targets_f'):
         RecallTraces(model="remembered", targets_from=np.zeros((1, 3)))
     with pytest.raises(ValueError, match='"remembered", which has no settings; drop model_s'):
         RecallTraces(model="remembered", model_settings={"hidden": (16,)})
-    table = envs.make("FourRooms", 1, size=7, num_levels=1).transition_table()
-    for kind, mean in (
-        ("forward", "actions"),
-        ("random", "actions"),
-        ("remembered", "actions"),
-        ("remembered", "changes"),
-    ):
-        with pytest.raises(ValueError, match=f"model is {kind}, which has no mean_{mean}; drop"):
-            RecallTraces(model=kind, **{f"mean_{mean}": True})  # type: ignore[arg-type]
-    for mean in ("actions", "changes"):
-        with pytest.raises(ValueError, match=f"ExactBacktrackingModel, which has no mean_{mean}"):
-            RecallTraces(model=ExactBacktrackingModel(table), **{f"mean_{mean}": True})
-    for kind in ("learned", "random", "forward"):
-        RecallTraces(model=kind, mean_changes=True)  # type: ignore[arg-type]
-    RecallTraces(mean_actions=True)
     recall = RecallTraces(**FEW, model="remembered", diagnostics=True)
     model = A2C("MlpPolicy", "Pendulum-v1", device="cpu")
     with pytest.raises(TypeError, match="traces come from no model, and diagnostics say"):
         model.learn(10, callback=recall)
+
+
+WORLD = envs.make("FourRooms", 1, size=7, num_levels=1)
+SPACES = Box(-np.inf, np.inf, (3,)), Box(-1, 1, (2,))
+
+
+@pytest.mark.parametrize(
+    ("model", "means"),
+    [
+        ("learned", ("actions", "changes")),
+        ("random", ("changes",)),
+        ("forward", ("changes",)),
+        ("remembered", ()),
+        (LearnedBacktrackingModel(*SPACES), ("actions", "changes")),
+        (RandomBacktrackingModel(*SPACES), ("changes",)),
+        (ForwardModel(*SPACES), ("changes",)),
+        (ExactBacktrackingModel(WORLD.transition_table()), ()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_means_are_refused_where_a_model_has_none(model: Any, means: tuple[str, ...]) -> None:
+    for mean in ("actions", "changes"):
+        asked: dict[str, Any] = {f"mean_{mean}": True}
+        if mean in means:
+            RecallTraces(model=model, **asked)
+            continue
+        with pytest.raises(ValueError, match=f"which has no mean {mean}; drop mean_{mean}"):
+            RecallTraces(model=model, **asked)

@@ -38,28 +38,26 @@ def empty(capacity: int = 10_000) -> TrajectoryBuffer:
     over=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40),
     kept=st.integers(1, 50),
     share=st.sampled_from([0.01, 0.3, 0.5, 1.0]),
-    running=st.booleans(),
 )
 @settings(max_examples=200)
 def test_the_best_are_those_of_a_plain_list(
-    over: list[tuple[bool, bool]], kept: int, share: float, running: bool
+    over: list[tuple[bool, bool]], kept: int, share: float
 ) -> None:
     buffer = empty(kept * ROWS)
     plain = fill(buffer, over)
     first = max(0, len(over) - kept)
-    there = [step for step in plain if step["t"] >= first and (running or step["over"])]
-    numbers = sorted({step["number"] for step in there if step["over"]})
-    more = {step["number"] for step in there} - {*numbers}
-    assert buffer.counted(running) == len(numbers) + len(more)
-    if not there:
+    there = [step for step in plain if step["t"] >= first and step["over"]]
+    numbers = sorted({step["number"] for step in there})
+    assert buffer.finished == len(numbers)
+    if not numbers:
         with pytest.raises(ValueError, match="no trajectory of the buffer is over"):
-            buffer.best(share, running)
+            buffer.best(share)
         return
     gained = {n: sum(s["reward"] for s in plain if s["number"] == n) for n in numbers}
     ranked = sorted(numbers, key=lambda n: (-gained[n], n))
-    chosen = {*ranked[: max(1, round(share * len(ranked)))], *more}
+    chosen = ranked[: max(1, round(share * len(ranked)))]
     expected = sorted((s["t"], s["row"]) for s in there if s["number"] in chosen)
-    best = buffer.best(share, running)
+    best = buffer.best(share)
     mine = {(s["t"], s["row"]): s["number"] for s in there}
     numbers_of = [mine[t, row] for t, row in best.transitions.state.astype(int).tolist()]
     assert numbers_of == sorted(numbers_of)
@@ -72,9 +70,6 @@ def test_the_best_are_those_of_a_plain_list(
     for (t, row), value in zip(found.state.astype(int).tolist(), to_go, strict=True):
         mine = next(s for s in plain if (s["t"], s["row"]) == (t, row))
         later = [s for s in plain if s["number"] == mine["number"] and s["t"] >= t]
-        if not mine["over"]:
-            assert np.isnan(value), "nobody knows yet"
-            continue
         assert value == pytest.approx(sum(s["reward"] * DISCOUNT ** (s["t"] - t) for s in later))
 
 
@@ -82,10 +77,9 @@ def test_what_a_reset_cuts_short_never_counts() -> None:
     buffer = empty()
     fill(buffer, [(False, False)] * 3)
     buffer.begin()
-    for running in (False, True):
-        assert buffer.counted(running) == 0
-        with pytest.raises(ValueError, match="no trajectory of the buffer is over"):
-            buffer.best(running=running)
+    assert buffer.finished == 0
+    with pytest.raises(ValueError, match="no trajectory of the buffer is over"):
+        buffer.best()
     buffer.add(np.zeros((2, 2)), np.zeros(2), np.zeros((2, 2)), np.array([5.0, 7.0]), np.ones(2))
     assert len(buffer.best()) == 2
     assert buffer.best_return == 7.0, "nothing of before"
@@ -97,7 +91,7 @@ def test_memory_does_not_grow() -> None:
     fill(buffer, [(t % 3 == 0, t % 2 == 0) for t in range(500)])
     assert len(buffer) == 20
     assert buffer.steps == 1_000
-    assert buffer.counted() <= 3 * 20
+    assert buffer.finished <= 3 * 20
     assert buffer.best_return >= 0
 
 

@@ -30,7 +30,7 @@ from delegate.recall.learning import TransitionModel
 from delegate.recall.model import BacktrackingModel
 from delegate.recall.original import cut_short
 from delegate.recall.remembered import remembered_traces
-from delegate.recall.targets import BY_WORTH, OF_FINISHED, Ends, Targets, choose, most, worth
+from delegate.recall.targets import BY_WORTH, Ends, Targets, choose, most, worth
 from delegate.recall.traces import Traces
 from delegate.recall.trajectories import Steps, TrajectoryBuffer
 from delegate.recall.transitions import Transitions
@@ -85,12 +85,6 @@ class RecallTraces(BaseCallback):
             raise ValueError(
                 f'targets_from is "{targets_from}"; give one of {", ".join(BY_WORTH)}, states or '
                 "a function (count, rng) -> states"
-            )
-        by_end = isinstance(targets_from, str) and targets_from in OF_FINISHED
-        if self.config.running and by_end:
-            raise ValueError(
-                f'targets_from is "{targets_from}", which only finished trajectories tell; give '
-                "running=False, or targets by critic or reward"
             )
         check_model(model)
         check_means(model, self.config.mean_actions, self.config.mean_changes)
@@ -188,8 +182,7 @@ class RecallTraces(BaseCallback):
         if self.config.count == 0 or self.num_timesteps < self._due:
             return
         assert self.buffer is not None
-        counted = self.buffer.counted(self.config.running)
-        if not counted or self.buffer.steps < self.config.start:
+        if not self.buffer.finished or self.buffer.steps < self.config.start:
             return
         began = time.perf_counter()
         self.recall()
@@ -201,11 +194,11 @@ class RecallTraces(BaseCallback):
     def recall(self) -> None:
         """Learn the model, recall traces, imitate them: what is done every so often.
 
-        Raises ValueError, changing nothing, while no trajectory is over (with `running`, begun).
+        Raises ValueError, changing nothing, while no trajectory is over.
         """
         config = self.config
         assert self.buffer is not None
-        steps = self.buffer.best(config.trajectories, config.running)
+        steps = self.buffer.best(config.trajectories)
         ranked = self._worth(steps)
         if isinstance(self.targets_from, str) and np.ptp(ranked) == 0:
             return  # nothing is better than anything else

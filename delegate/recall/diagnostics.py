@@ -96,7 +96,7 @@ class Diagnostics:
         ends: the targets taken · traces: those recalled from them
         """
         told = self._learn(buffer)
-        every = buffer.best(running=self.config.running)
+        every = buffer.best()
         if isinstance(targets, str):
             worths = self._worths(every)
             top = most(ranked, self.config.targets)

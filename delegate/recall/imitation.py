@@ -39,9 +39,6 @@ class RecallConfig(BaseModel):
     it back"""
     trajectories: float = Field(0.2, gt=0, le=1)
     """share of the finished trajectories, by return, that the model learns from"""
-    running: bool = False
-    """take the steps of trajectories that are not over too, all of them: what the policy did last;
-    targets by critic, by reward or given"""
     states: float = Field(0.5, gt=0, le=1)
     """share of their steps, by the worth of the state entered, that the model learns from"""
     targets: float = Field(0.1, gt=0, le=1)

@@ -14,6 +14,11 @@ Kind = Literal["learned", "random", "forward", "remembered"]
 """learned: a LearnedBacktrackingModel · random: one whose actions are · forward: a ForwardModel,
 which imagines traces forwards, as Dyna does · remembered: none, but what truly led there"""
 Model = BacktrackingModel | ForwardModel
+_CLASSES: dict[str, type[LearnedBacktrackingModel | ForwardModel]] = {
+    "learned": LearnedBacktrackingModel,
+    "random": RandomBacktrackingModel,
+    "forward": ForwardModel,
+}
 
 
 def check_model(model: object) -> None:
@@ -28,25 +33,22 @@ def check_model(model: object) -> None:
 
 def check_means(model: Kind | Model, actions: bool, changes: bool) -> None:
     """Raise ValueError where mean actions, or mean changes, are asked of a model without any."""
-    has_changes = model in ("learned", "random", "forward") or isinstance(model, TransitionModel)
-    drawn = model == "random" or isinstance(model, RandomBacktrackingModel)
-    has_actions = model == "learned" or (isinstance(model, LearnedBacktrackingModel) and not drawn)
-    for name, asked, known in (
-        ("mean_actions", actions, has_actions),
-        ("mean_changes", changes, has_changes),
-    ):
-        if asked and not known:
-            called = model if isinstance(model, str) else type(model).__name__
-            raise ValueError(f"model is {called}, which has no {name}; drop them")
+    if isinstance(model, str):
+        called, kind = f'"{model}"', _CLASSES.get(model, object)
+    else:
+        called, kind = type(model).__name__, type(model)
+    if changes and not issubclass(kind, TransitionModel):
+        raise ValueError(f"model is {called}, which has no mean changes; drop mean_changes")
+    learns_actions = issubclass(kind, LearnedBacktrackingModel)
+    if actions and (not learns_actions or issubclass(kind, RandomBacktrackingModel)):
+        raise ValueError(f"model is {called}, which has no mean actions; drop mean_actions")
 
 
 def new_model(kind: Kind, learner: Learner, settings: dict[str, Any], seed: int) -> Model | None:
     """Of the learner's spaces and on its device; settings: see RecallModelConfig."""
-    space, given = learner.original.space, {"device": learner.model.device, "seed": seed}
     if kind == "remembered":
         return None
-    if kind == "random":  # drawn between the bounds of the environment
-        return RandomBacktrackingModel(space, learner.model.action_space, **given, **settings)
-    if kind == "forward":
-        return ForwardModel(space, learner.action_space, **given, **settings)
-    return LearnedBacktrackingModel(space, learner.action_space, **given, **settings)
+    # Random actions are drawn between the bounds of the environment.
+    actions = learner.model.action_space if kind == "random" else learner.action_space
+    given = {"device": learner.model.device, "seed": seed, **settings}
+    return _CLASSES[kind](learner.original.space, actions, **given)

@@ -20,9 +20,7 @@ entered with the highest reward ·
 return: those after which most was earned, as it turned out · advantage: those entered by steps
 after which more was earned than the critic expected before them · an array of states, or a
 source"""
-OF_FINISHED = ("return", "advantage")
-"""told by what was earned until the end alone"""
-BY_WORTH = ("critic", "reward", *OF_FINISHED)
+BY_WORTH = ("critic", "reward", "return", "advantage")
 
 
 @dataclass(frozen=True)

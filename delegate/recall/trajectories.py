@@ -16,7 +16,7 @@ class Steps:
     """N steps, one trajectory after the other, the oldest step of each first.
 
     reward, to_go: float64 [N], of the step, and discounted from it on to the end (and what was
-    expected beyond the end of a trajectory that was cut short); NaN while that is not known
+    expected beyond the end of a trajectory that was cut short)
     terminal: bool [N], the state entered ends the episode
     last: bool [N], of its trajectory
     """
@@ -46,9 +46,8 @@ class Steps:
 class TrajectoryBuffer:
     """The last `capacity` transitions of B environments, and what their trajectories returned.
 
-    A trajectory counts once it is over, or at once where asked for; its return is the undiscounted
-    sum of all its rewards, also of those that are no longer kept. Memory is taken at once and does
-    not grow.
+    A trajectory counts once it is over; its return is the undiscounted sum of all its rewards,
+    also of those that are no longer kept. Memory is taken at once and does not grow.
     """
 
     def __init__(
@@ -123,23 +122,22 @@ class TrajectoryBuffer:
         for row in range(self.rows):
             self._next_trajectory(row)
 
-    def best(self, trajectories: float = 1.0, running: bool = False) -> Steps:
+    def best(self, trajectories: float = 1.0) -> Steps:
         """The steps of the best share of the finished trajectories.
 
         trajectories: share by return, in (0, 1], at least one
-        running: and those of all that are not over
-        Raises ValueError when there are none.
+        Raises ValueError when no trajectory is over yet.
         """
-        owner, done, open_ = self._owners()
-        if not done and not (running and open_):
+        owner, done = self._owners()
+        if not done:
             raise ValueError(
                 "no trajectory of the buffer is over; wait for one, or raise buffer_size above "
                 "the length of an episode times the number of environments"
             )
         returns = np.array([self._returns[number] for number in done])
         count = max(1, round(trajectories * len(done)))
-        chosen = np.array(done, int)[np.argsort(-returns, kind="stable")[:count]].tolist()
-        index = np.flatnonzero(np.isin(owner, chosen + open_ * running))
+        chosen = np.array(done)[np.argsort(-returns, kind="stable")[:count]]
+        index = np.flatnonzero(np.isin(owner, chosen))
         index = index[np.lexsort((-self._age(index), owner[index]))]
         reward, to_go, terminal = (
             self._arrays[name][index] for name in ("reward", "to_go", "terminal")
@@ -162,10 +160,10 @@ class TrajectoryBuffer:
         """The highest return among those, NaN for none."""
         return max(self._returns.values(), default=float("nan"))
 
-    def counted(self, running: bool = False) -> int:
-        """Trajectories that `best` chooses from: some step is still kept (count)."""
-        _, done, open_ = self._owners()
-        return len(done) + len(open_) * running
+    @property
+    def finished(self) -> int:
+        """Trajectories that are over and of which some step is still kept (count)."""
+        return len(self._owners()[1])
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         """All that can change, as arrays; see `load`."""
@@ -208,15 +206,11 @@ class TrajectoryBuffer:
         pairs = zip(arrays["finished"].tolist(), arrays["returns"].tolist(), strict=True)
         self._returns = dict(pairs)
 
-    def _owners(self) -> tuple[np.ndarray, list[int], list[int]]:
-        """The trajectory of each step that is kept; those that are over, and those that run."""
+    def _owners(self) -> tuple[np.ndarray, list[int]]:
+        """The trajectory of each step that is kept, and those that are over."""
         owner = self._arrays["trajectory"][: len(self)]
-        there, running = np.unique(owner).tolist(), self._open["number"].tolist()
-        return (
-            owner,
-            [number for number in there if number in self._returns],
-            [number for number in there if number in running],
-        )
+        there = np.unique(owner).tolist()
+        return owner, [number for number in there if number in self._returns]
 
     def _transitions(self, index: np.ndarray) -> Transitions:
         return Transitions(*(self._arrays[name][index] for name in _STEP))
