@@ -124,6 +124,10 @@ def tuning() -> list[Run]:
         recall("credited, longest memory", **credited(buffer_size=51_200)),
         recall("credited, mean changes", **credited(mean_changes=True)),
         *(exacter(f"exacter, {nats} nats", max_divergence=nats) for nats in (0.001, 0.002, 0.005)),
+        *(
+            exacter(f"earned, {nats} nats", max_divergence=nats, adaptive=True)
+            for nats in (0.002, 0.005)
+        ),
         recall("shuffled", **credited(weighting="shuffled")),
         Arm(name="remembered", recall=credited(model="remembered")),
     )

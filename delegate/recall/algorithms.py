@@ -120,9 +120,9 @@ class ActorCritic(Learner):
     def losses(self, state: np.ndarray, action: np.ndarray) -> Tensor:
         policy = self.model.policy
         distribution = policy.get_distribution(self._tensor(state))
+        wanted = self._taken(action)
         if isinstance(policy.action_space, Discrete):
-            return -distribution.log_prob(torch.as_tensor(action, device=policy.device))
-        wanted = torch.as_tensor(action, dtype=torch.float32, device=policy.device)
+            return -distribution.log_prob(wanted)
         gaussian = distribution.distribution
         off = (wanted - gaussian.mean) / gaussian.stddev.detach()
         return off.pow(2).sum(dim=1) / 2
@@ -139,12 +139,26 @@ class ActorCritic(Learner):
         return torch.stack([inner.mean, inner.stddev])
 
     def log_prob(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
-        policy = self.model.policy
-        kind = torch.int64 if isinstance(policy.action_space, Discrete) else torch.float32
-        taken = torch.as_tensor(action, dtype=kind, device=policy.device)
+        distribution = self.model.policy.get_distribution
         with torch.no_grad():
-            log_prob = policy.get_distribution(self._tensor(state)).log_prob(taken)
+            log_prob = distribution(self._tensor(state)).log_prob(self._taken(action))
         return log_prob.double().cpu().numpy()
+
+    def rollout_log_prob(self) -> np.ndarray:
+        """log π of the steps of the last rollout, as the algorithm itself saw them and drew their
+        actions. float64 [T × B]"""
+        policy, seen = self.model.policy, self.model.rollout_buffer
+        with torch.no_grad():
+            _, log_prob, _ = policy.evaluate_actions(
+                _flat(seen.observations, policy.device), self._taken(_flat(seen.actions, "cpu"))
+            )
+        return log_prob.double().cpu().numpy()
+
+    def _taken(self, action: Any) -> Tensor:
+        """Actions as a policy's distribution takes them. [N] integers, or [N, ...]"""
+        if isinstance(self.model.action_space, Discrete):
+            return torch.as_tensor(action, dtype=torch.int64, device=self.model.device).flatten()
+        return torch.as_tensor(action, dtype=torch.float32, device=self.model.device)
 
     def divergence(self, before: Tensor, after: Tensor) -> Tensor:
         if isinstance(self.model.action_space, Discrete):
@@ -230,6 +244,13 @@ class QNetwork(Learner):
 
     def distribution(self, state: np.ndarray) -> Tensor:
         return self.model.q_net(self._tensor(state))
+
+
+def _flat(values: Any, device: Any) -> Any:
+    """What a rollout holds, [T, B, ...] or a dict of such, one row after the other."""
+    if isinstance(values, dict):
+        return {name: _flat(part, device) for name, part in values.items()}
+    return torch.as_tensor(values.reshape(-1, *values.shape[2:]), device=device)
 
 
 def _smallest(critic: Any, observation: Tensor, action: Tensor) -> np.ndarray:

@@ -54,7 +54,8 @@ class RecallTraces(BaseCallback):
     Logs recall/model_nll (nats a transition), recall/end_value and recall/start_value (the critic
     at both ends of the traces, 0 where an episode ended), recall/steps (recalled),
     recall/imitation_loss, recall/divergence, recall/best_return and recall/time_share (of all
-    wall-clock since training began).
+    wall-clock since training began); if adaptive recall/earned (what the last steps gained, in
+    standard deviations of the advantage for each root of a nat).
     With diagnostics also recall/bound and recall/bound_upper, between which recall/log_evidence,
     log p(R > L), should lie, and recall/forward_nll: see `delegate.recall.diagnostics`.
     Raises TypeError for an algorithm or spaces that it does not know, ValueError naming the
@@ -190,6 +191,14 @@ class RecallTraces(BaseCallback):
         now = time.perf_counter()
         self._spent += now - began
         self.logger.record("recall/time_share", self._spent / max(now - self._began, 1e-9))
+
+    def _on_rollout_end(self) -> None:
+        if self.config.count == 0:
+            return
+        began = time.perf_counter()
+        for name, value in self._imitation.look_back().items():
+            self.logger.record(f"recall/{name}", value)
+        self._spent += time.perf_counter() - began
 
     def recall(self) -> None:
         """Learn the model, recall traces, imitate them: what is done every so often.

@@ -7,8 +7,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
 
-from delegate.recall.algorithms import Learner
+from delegate.recall.algorithms import ActorCritic, Learner
+from delegate.recall.hindsight import Hindsight
 from delegate.recall.natural import natural_step
 from delegate.recall.traces import Traces
 
@@ -60,6 +62,10 @@ class RecallConfig(BaseModel):
     """how far the policy may move where it was recalled (nats of KL; for TD3 and DQN half the
     mean squared change): a natural step goes no further, and after Adam's that did no other
     follows; None for no limit"""
+    adaptive: bool = False
+    """natural steps are the shorter the less the last ones turned out to have gained, by the
+    advantages of the rollouts that followed them, see `delegate.recall.hindsight`; for A2C, PPO
+    and TRPO"""
     weighting: Literal["uniform", "gain", "advantage", "shuffled"] = "uniform"
     """gain: only steps from which the trace promises more than the critic expects, in proportion;
     a trace of k steps promises the mean reward of what is remembered on its way, and what the
@@ -84,6 +90,11 @@ class RecallConfig(BaseModel):
                 "diagnostics need sampled actions and changes; drop mean_actions and mean_changes, "
                 "or diagnostics"
             )
+        if self.adaptive and self.optimiser != "natural":
+            raise ValueError(
+                f"adaptive shortens natural steps, and optimiser is {self.optimiser}; give "
+                'optimiser="natural" and a max_divergence, or drop adaptive'
+            )
         if self.optimiser == "natural":
             if self.max_divergence is None:
                 raise ValueError("a natural step needs its length; give max_divergence, as 0.002")
@@ -97,9 +108,20 @@ class RecallConfig(BaseModel):
 
 class Imitation:
     """A policy's steps towards what was recalled, with an optimiser that is none of the
-    algorithm's own."""
+    algorithm's own.
+
+    Raises TypeError for an algorithm without rollouts where steps are to be judged by them.
+    """
 
     def __init__(self, learner: Learner, config: RecallConfig) -> None:
+        self._hindsight: Hindsight | None = None
+        if config.adaptive:
+            if not isinstance(learner, ActorCritic):
+                raise TypeError(
+                    "adaptive judges a step by the rollout after it, and "
+                    f"{type(learner.model).__name__} has none; drop adaptive"
+                )
+            self._hindsight = Hindsight(learner)
         self._learner, self._config = learner, config
         self._optimiser = torch.optim.Adam(learner.parameters(), lr=config.learning_rate)
 
@@ -112,7 +134,7 @@ class Imitation:
         """
         learner, config = self._learner, self._config
         state, action = traces.states[:, 1:][traces.valid], traces.actions[traces.valid]
-        limit, divergence, losses = config.max_divergence, 0.0, []
+        limit, divergence, losses = self._limit, 0.0, []
         moved = None if config.optimiser == "natural" else learner.moved(state)
         for _ in range(config.imitation_updates):
             chosen = rng.permutation(len(weight))[: config.imitation_batch]
@@ -122,8 +144,7 @@ class Imitation:
             losses.append(loss.item())
             if moved is None:
                 assert limit is not None
-                where = learner.moved(state[chosen[:_CURVED]])
-                divergence = natural_step(loss, where, learner.parameters(), limit)
+                divergence = self._natural_step(loss, state[chosen[:_CURVED]], limit)
                 break
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -141,25 +162,52 @@ class Imitation:
             "divergence": divergence,
         }
 
+    @property
+    def _limit(self) -> float | None:
+        """How far the next step may move the policy (nats)."""
+        limit = self._config.max_divergence
+        if limit is None or self._hindsight is None:
+            return limit
+        return limit * self._hindsight.share
+
+    def _natural_step(self, loss: Tensor, state: np.ndarray, limit: float) -> float:
+        learner, hindsight = self._learner, self._hindsight
+        if hindsight is not None:
+            hindsight.begin()
+        divergence = natural_step(loss, learner.moved(state), learner.parameters(), limit)
+        if hindsight is not None:
+            hindsight.end(divergence)
+        return divergence
+
+    def look_back(self) -> dict[str, float]:
+        """Judge the last step by the rollout that has just ended; what to log, by name."""
+        if self._hindsight is None or self._hindsight.judge() is None:
+            return {}
+        return {"earned": self._hindsight.earned}
+
     def state(self) -> dict[str, Any]:
-        """Of the optimiser; see `load`."""
-        return self._optimiser.state_dict()
+        """Of the optimiser, and what steps have earned; see `load`."""
+        earned = None if self._hindsight is None else self._hindsight.earned
+        return {"adam": self._optimiser.state_dict(), "earned": earned}
 
     def load(self, saved: dict[str, Any]) -> None:
         """Go on from what `state` gave; raises what `check` raises."""
         self.check(saved)
-        self._optimiser.load_state_dict(saved)
+        self._optimiser.load_state_dict(saved["adam"])
+        if self._hindsight is not None and saved["earned"] is not None:
+            self._hindsight.earned = float(saved["earned"])
 
     def check(self, saved: dict[str, Any]) -> None:
         """Raise ValueError unless that state is of parameters of the same shapes."""
+        adam = saved["adam"]
         mine = [part for group in self._optimiser.param_groups for part in group["params"]]
-        count = sum(len(group["params"]) for group in saved.get("param_groups", []))
+        count = sum(len(group["params"]) for group in adam.get("param_groups", []))
         if len(mine) != count:
             raise ValueError(
                 f"the saved policy optimiser has {count} parameters and this policy {len(mine)}; "
                 "resume with the algorithm it was saved beside"
             )
-        for place, state in saved["state"].items():
+        for place, state in adam["state"].items():
             if state["exp_avg"].shape != mine[place].shape:
                 raise ValueError(
                     f"the saved policy optimiser: parameter {place} has shape "
