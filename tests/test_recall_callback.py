@@ -11,9 +11,8 @@ import pytest
 import torch
 from gymnasium import spaces
 from sb3_contrib import QRDQN, TRPO
-from small_recall import SMALL_RECALL
+from small_recall import SMALL_RECALL, logged
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
-from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import envs
@@ -54,18 +53,6 @@ def made(name: str, task: str, seed: int = 0, normalise: bool = False) -> Any:
 
 def weights(model: Any) -> dict[str, np.ndarray]:
     return {name: tensor.numpy().copy() for name, tensor in model.policy.state_dict().items()}
-
-
-def logged(model: Any) -> dict[str, Any]:
-    """The last value of everything it will log."""
-    told: dict[str, Any] = {}
-
-    class Kept(Logger):
-        def record(self, key: str, value: Any, exclude: Any = None) -> None:
-            told[key] = value
-
-    model.set_logger(Kept(None, []))
-    return told
 
 
 def same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:

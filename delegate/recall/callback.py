@@ -274,7 +274,7 @@ class RecallTraces(BaseCallback):
         parts = {
             "settings": self.config.model_dump_json(),
             "buffer": {name: torch.from_numpy(array.copy()) for name, array in arrays.items()},
-            "optimiser": self._imitation.state(),
+            "imitation": self._imitation.state(),
             "rng": self._rng.bit_generator.state,
             "due": self._due,
             "observed": self._observed,
@@ -296,7 +296,7 @@ class RecallTraces(BaseCallback):
     def _resume(self, saved: dict[str, Any]) -> None:
         assert self.buffer is not None
         arrays = {name: tensor.numpy() for name, tensor in saved["buffer"].items()}
-        self._imitation.check(saved["optimiser"])
+        self._imitation.check(saved["imitation"])
         self.buffer.check(arrays)
         kind = type(self.backtracking_model).__name__
         if saved["kind"] != kind:
@@ -309,7 +309,7 @@ class RecallTraces(BaseCallback):
         if self._diagnostics is not None and saved["diagnostics"] is not None:
             self._diagnostics.load(saved["diagnostics"])
         self.buffer.load(arrays)
-        self._imitation.load(saved["optimiser"])
+        self._imitation.load(saved["imitation"])
         self._observed = saved["observed"]
         self._rng.bit_generator.state = saved["rng"]
         self._due = saved["due"]

@@ -12,7 +12,7 @@ import torch
 
 from delegate.recall.learning import TransitionModel
 
-_PARTS = ("settings", "buffer", "optimiser", "rng", "due", "observed", "kind", "model")
+_PARTS = ("settings", "buffer", "imitation", "rng", "due", "observed", "kind", "model")
 
 
 def write(path: Path, parts: dict[str, Any]) -> None:
