@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
-from recall_mujoco_plan import exacter
+from recall_mujoco_plan import FIXED, exacter
 from recall_mujoco_runs import COMMIT, LIBRARIES, RECALL_SOURCE, Arm, learner, recalled, world
 from recall_mujoco_runs import Run as Training
 from running import record_path, source_digest
@@ -50,7 +50,7 @@ RECALLED, DEPTH, WALKS = 10_240, 20, 2_000
 """steps imitated at once; steps walked back, and how many walks"""
 SOURCE = source_digest([Path(__file__)], LIBRARIES) + RECALL_SOURCE
 _COLUMNS = ("state", "action", "next_state", "reward", "terminal", "last")
-LEARNING = exacter("learning", optimiser="adam", max_divergence=None, imitation_updates=0)
+LEARNING = exacter("learning", optimiser="adam", max_divergence=None, imitation_updates=0, **FIXED)
 """the model of `recall`, and no imitation"""
 Way = tuple[np.ndarray, np.ndarray, np.ndarray]
 """states, actions, weights"""

@@ -70,19 +70,27 @@ def credited(length: int = 5, **changes: Any) -> dict[str, Any]:
 
 
 FAST = NETWORKS | {"learning_rate": 3e-3}
-GENTLE: dict[str, Any] = {"gae_lambda": 0.9, "max_divergence": 0.002}
+GENTLE: dict[str, Any] = {"gae_lambda": 0.9, "max_divergence": 0.002, "adaptive": True}
+FIXED: dict[str, Any] = {"adaptive": False}
 
 
 def exacter(name: str, **changes: Any) -> Arm:
-    """What `credited` says but in smaller steps, with a model that learns faster, and its mean
-    changes: in drawn ones what an action did drowns."""
+    """What `credited` says but in smaller steps, shorter still where the last ones gained little,
+    with a model that learns faster, and its mean changes: in drawn ones what an action did
+    drowns."""
     settings = GENTLE | {"mean_changes": True, "model_updates": 20} | changes
     return recall(name, FAST, **credited(**settings))
 
 
 RECALL = exacter("recall")
-REMEMBERED = Arm(name="remembered", recall=credited(model="remembered", **GENTLE))
-"""what truly led there instead of what a model recalls"""
+
+
+def remembered(**changes: Any) -> Arm:
+    """What truly led there instead of what a model recalls."""
+    settings = credited(model="remembered", **changes)
+    of_a_model = ("states", "model_updates")
+    kept = {name: value for name, value in settings.items() if name not in of_a_model}
+    return Arm(name="remembered", recall=kept)
 
 
 def trpo() -> list[Run]:
@@ -96,7 +104,8 @@ def trpo() -> list[Run]:
             "trpo",
             *lengths,
             exacter("shuffled", weighting="shuffled"),
-            REMEMBERED,
+            exacter("fixed", **FIXED),
+            remembered(**GENTLE),
             recall("paper", **PAPER),
             tasks=(CONTROLLED,),
         ),
@@ -123,13 +132,13 @@ def tuning() -> list[Run]:
         recall("credited, long memory", **credited(buffer_size=20_480)),
         recall("credited, longest memory", **credited(buffer_size=51_200)),
         recall("credited, mean changes", **credited(mean_changes=True)),
-        *(exacter(f"exacter, {nats} nats", max_divergence=nats) for nats in (0.001, 0.002, 0.005)),
         *(
-            exacter(f"earned, {nats} nats", max_divergence=nats, adaptive=True)
-            for nats in (0.002, 0.005)
+            exacter(f"exacter, {nats} nats", max_divergence=nats, **FIXED)
+            for nats in (0.001, 0.002, 0.005)
         ),
+        *(exacter(f"earned, {nats} nats", max_divergence=nats) for nats in (0.002, 0.005)),
         recall("shuffled", **credited(weighting="shuffled")),
-        Arm(name="remembered", recall=credited(model="remembered")),
+        remembered(),
     )
     return [
         Run(algorithm="trpo", task=task, arm=arm, seed=seed, steps=TUNING_STEPS)
@@ -157,8 +166,8 @@ def tuning_sac() -> list[Run]:
         recall("paper", **PAPER),
         recall("often, alike", FAST, **often),
         recall("often, gain", FAST, **often, weighting="gain"),
-        exacter("exacter"),
-        exacter("exacter, 0.02 nats", max_divergence=0.02),
+        exacter("exacter", **FIXED),
+        exacter("exacter, 0.02 nats", max_divergence=0.02, **FIXED),
     )
     return [
         Run(algorithm="sac", task=task, arm=arm, seed=seed, steps=SHORT_STEPS)

@@ -1,18 +1,58 @@
-"""Settings of recall so small that a training takes a second, and what is logged then."""
+"""Algorithms and settings of recall so small that a training takes a second."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
+import numpy as np
+from sb3_contrib import TRPO
+from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 SMALL_RECALL: dict[str, Any] = {
     "length": 4,
     "count": 8,
     "start": 128,
     "every": 64,
-    "model_updates": 3,
 }
+LEARNING: dict[str, Any] = {**SMALL_RECALL, "model_updates": 3}
+
+
+_NET = {"net_arch": [16]}
+_ON = {"n_steps": 32}
+_OFF = {"learning_starts": 100, "train_freq": 32, "gradient_steps": 2, "buffer_size": 2_000}
+ALGORITHMS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "A2C": (A2C, _ON),
+    "PPO": (PPO, {**_ON, "batch_size": 64, "n_epochs": 2}),
+    "TRPO": (TRPO, {**_ON, "batch_size": 64}),
+    "SAC": (SAC, _OFF),
+    "TD3": (TD3, _OFF),
+    "DQN": (DQN, _OFF),
+}
+DISCRETE, CONTINUOUS = "CartPole-v1", "Pendulum-v1"
+FEW: dict[str, Any] = {**LEARNING, "model_settings": {"hidden": (16,)}}
+STEPS = 640
+
+
+def made(name: str, task: str, seed: int = 0, normalise: bool = False) -> Any:
+    algorithm, settings = ALGORITHMS[name]
+    limit = 40 if task == CONTINUOUS else None
+    rows = DummyVecEnv([lambda: gymnasium.make(task, max_episode_steps=limit)] * 2)
+    venv = VecNormalize(rows) if normalise else rows
+    # The seed sets global random numbers: make one, train it, then make the next.
+    return algorithm(
+        "MlpPolicy", venv, seed=seed, policy_kwargs=dict(_NET), device="cpu", **settings
+    )
+
+
+def weights(model: Any) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy().copy() for name, tensor in model.policy.state_dict().items()}
+
+
+def same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:
+    return all(np.array_equal(first[name], second[name]) for name in first)
 
 
 def logged(model: Any) -> dict[str, Any]:

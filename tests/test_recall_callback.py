@@ -2,61 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from sb3_contrib import QRDQN, TRPO
-from small_recall import SMALL_RECALL, logged
-from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from small_recall import CONTINUOUS, DISCRETE, FEW, SMALL_RECALL, STEPS, logged, made, same, weights
+from stable_baselines3 import A2C
+from stable_baselines3.common.callbacks import BaseCallback
 
 import envs
 from delegate import RecallTraces, StableVecEnv
-from delegate.recall import ExactBacktrackingModel, LearnedBacktrackingModel
-from delegate.recall.algorithms import learner_of
+from delegate.recall import ExactBacktrackingModel
+from delegate.recall.algorithms import ActorCritic, learner_of
 
-SMALL = {"net_arch": [16]}
-ON = {"n_steps": 32}
-OFF = {"learning_starts": 100, "train_freq": 32, "gradient_steps": 2, "buffer_size": 2_000}
-ALGORITHMS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "A2C": (A2C, ON),
-    "PPO": (PPO, {**ON, "batch_size": 64, "n_epochs": 2}),
-    "TRPO": (TRPO, {**ON, "batch_size": 64}),
-    "SAC": (SAC, OFF),
-    "TD3": (TD3, OFF),
-    "DQN": (DQN, OFF),
-}
-DISCRETE, CONTINUOUS = "CartPole-v1", "Pendulum-v1"
 PAIRS = [
     *((name, DISCRETE) for name in ("A2C", "PPO", "TRPO", "DQN")),
     *((name, CONTINUOUS) for name in ("A2C", "PPO", "TRPO", "SAC", "TD3")),
 ]
-FEW: dict[str, Any] = {**SMALL_RECALL, "model_settings": {"hidden": (16,)}}
-STEPS = 640
-
-
-def made(name: str, task: str, seed: int = 0, normalise: bool = False) -> Any:
-    algorithm, settings = ALGORITHMS[name]
-    limit = 40 if task == CONTINUOUS else None
-    rows = DummyVecEnv([lambda: gymnasium.make(task, max_episode_steps=limit)] * 2)
-    venv = VecNormalize(rows) if normalise else rows
-    # The seed sets global random numbers: make one, train it, then make the next.
-    return algorithm(
-        "MlpPolicy", venv, seed=seed, policy_kwargs=dict(SMALL), device="cpu", **settings
-    )
-
-
-def weights(model: Any) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy().copy() for name, tensor in model.policy.state_dict().items()}
-
-
-def same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:
-    return all(np.array_equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.parametrize(("name", "task"), PAIRS)
@@ -210,7 +174,22 @@ def test_a_buffer_shorter_than_an_episode_waits() -> None:
 @pytest.mark.parametrize("targets", ["critic", "reward", "return", "advantage"])
 def test_traces_end_where_asked(targets: Any) -> None:
     model = made("PPO", CONTINUOUS)
-    model.learn(STEPS, callback=RecallTraces(**FEW, targets_from=targets, weighting="gain"))
+    recall = RecallTraces(**FEW, targets_from=targets, weighting="gain")
+    model.learn(STEPS, callback=recall)
+    assert recall.buffer is not None
+    steps = recall.buffer.best(recall.config.trajectories)
+    there, before = steps.transitions.next_state, steps.transitions.state
+    value = recall._learner.value
+    worths = {
+        "critic": steps.reward + model.gamma * value(there),  # no episode ended but was cut short
+        "reward": steps.reward,
+        "return": steps.to_go,
+        "advantage": steps.to_go - value(before),
+    }
+    least = np.sort(worths[targets])[::-1][round(recall.config.targets * len(steps)) - 1]
+    ends, traces = recall._recalled(steps, recall._worth(steps))
+    assert (worths[targets][ends.place] >= least - 1e-6).all()
+    np.testing.assert_array_equal(traces.states[:, 0], there[ends.place])
 
 
 def test_an_exact_model_of_a_grid() -> None:
@@ -219,145 +198,38 @@ def test_an_exact_model_of_a_grid() -> None:
     )
     model = A2C("MlpPolicy", StableVecEnv(world), seed=0, device="cpu", n_steps=16)
     exact = ExactBacktrackingModel(world.transition_table())
-    recall = RecallTraces(**{**FEW, "model_settings": None}, model=exact)
-    before = weights(model)
+    recall, told = RecallTraces(**SMALL_RECALL, model=exact), logged(model)
     model.learn(1_024, callback=recall)
+    assert told["recall/steps"] > 0
+    before = weights(model)
+    recall.recall()
     assert not same(before, weights(model))
 
 
-@pytest.mark.parametrize("name", ["PPO", "SAC"])
-def test_saved_beside_the_algorithm_it_goes_on(name: str, tmp_path: Path) -> None:
-    model, recall = made(name, CONTINUOUS), RecallTraces(**FEW)
-    model.learn(STEPS, callback=recall)
-    model.save(tmp_path / "model.zip")
-    recall.save(tmp_path / "recall.pt")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.zip", "recall.pt"]
-    later = type(model).load(tmp_path / "model.zip", env=model.get_env(), device="cpu")
-    again = RecallTraces(**FEW).load(tmp_path / "recall.pt")
-    again.init_callback(later)
-    assert recall.buffer is not None
-    assert again.buffer is not None
-    for key, array in recall.buffer.state_arrays().items():
-        np.testing.assert_array_equal(again.buffer.state_arrays()[key], array)
-    state = recall.buffer.best().transitions
-    models = (recall.backtracking_model, again.backtracking_model)
-    first, second = (
-        m.log_prob(state.state, state.action, state.next_state)  # type: ignore[union-attr]
-        for m in models
-    )
-    np.testing.assert_array_equal(first, second)
-    later.learn(STEPS, callback=again, reset_num_timesteps=False)
-    assert again.buffer.steps > recall.buffer.steps
+class Stored(BaseCallback):
+    """What a rollout says its actions' log-probabilities were, and what they are at its end."""
+
+    def _on_training_start(self) -> None:
+        self.differences: list[float] = []
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        learner = learner_of(self.model)
+        assert isinstance(learner, ActorCritic)
+        stored = learner.model.rollout_buffer.log_probs.ravel()
+        self.differences.append(float(np.abs(learner.rollout_log_prob() - stored).max()))
 
 
-def test_the_same_callback_goes_on_with_a_loaded_algorithm(tmp_path: Path) -> None:
-    model, recall = made("PPO", CONTINUOUS), RecallTraces(**FEW)
-    model.learn(STEPS, callback=recall)
-    model.save(tmp_path / "model.zip")
-    later = PPO.load(tmp_path / "model.zip", env=model.get_env(), device="cpu")
-    before = weights(later)
-    later.learn(STEPS, callback=recall)
-    assert not same(before, weights(later))
-
-
-def test_a_second_training_does_not_lengthen_an_episode_of_the_first() -> None:
-    model, recall = made("PPO", CONTINUOUS), RecallTraces(**FEW)
-    model.learn(192, callback=recall)  # 96 steps a row: two episodes of 40, and 16 more
-    model.learn(192, callback=recall)
-    assert recall.buffer is not None
-    trajectory = recall.buffer.state_arrays()["trajectory"]
-    lengths = np.unique(trajectory, return_counts=True)[1]
-    assert sorted(lengths.tolist()) == [16] * 4 + [40] * 8
-
-
-class Broken(gymnasium.Env[np.ndarray, Any]):
-    """Gives NaN after a while."""
-
-    observation_space = spaces.Box(-1, 1, (2,))
-    action_space = spaces.Discrete(2)
-    count = 0
-
-    def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
-        zero: Any = self.observation_space.sample()
-        return ({"a": zero["a"] * 0} if isinstance(zero, dict) else zero * 0), {}
-
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        self.count += 1
-        shown = np.full(2, np.nan if self.count > 20 else 0.5, np.float32)
-        return shown, 0.0, False, False, {}
-
-
-def test_what_cannot_be_recalled_is_refused() -> None:
-    class Wide(Broken):
-        observation_space = spaces.Box(0, 255, (3, 36, 36), np.uint8)  # type: ignore[assignment]
-
-    class Named(Broken):
-        observation_space = spaces.Dict(a=spaces.Box(-1, 1, (2, 2)))  # type: ignore[assignment]
-
-    for env, policy in ((Wide(), "CnnPolicy"), (Named(), "MultiInputPolicy")):
-        with pytest.raises(TypeError, match=r"cannot be recalled; recall needs a 1-D Box"):
-            PPO(policy, env, device="cpu").learn(8, callback=RecallTraces(**FEW))
-    with pytest.raises(TypeError, match="QRDQN is not among the algorithms recall knows: A2C"):
-        QRDQN("MlpPolicy", DISCRETE, device="cpu").learn(8, callback=RecallTraces(**FEW))
-    generalised = PPO("MlpPolicy", CONTINUOUS, use_sde=True, device="cpu")
-    with pytest.raises(TypeError, match="gSDE"):
-        generalised.learn(8, callback=RecallTraces(**FEW))
-    with pytest.raises(ValueError, match='targets_from is "best"; give one of critic'):
-        RecallTraces(targets_from="best")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="lenght"):
-        RecallTraces(lenght=3)
-
-
-def test_observations_that_are_not_finite_are_named_before_anything_changes() -> None:
-    model, recall = PPO("MlpPolicy", Broken(), device="cpu", n_steps=16), RecallTraces(**FEW)
-    before = weights(model)
-    with pytest.raises(ValueError, match=r"environment 0: observation \[nan, nan\] is not finite"):
-        model.learn(64, callback=recall)
-    assert recall.buffer is not None
-    assert recall.buffer.steps == 20
-    assert model.num_timesteps == 21
-    assert set(before) == set(weights(model))
-
-
-def test_an_empty_buffer_says_so_and_a_wrong_file_changes_nothing(tmp_path: Path) -> None:
-    model, recall = made("PPO", CONTINUOUS), RecallTraces(**FEW)
-    recall.init_callback(model)
-    before = weights(model)
-    with pytest.raises(ValueError, match="no trajectory of the buffer is over"):
-        recall.recall()
-    (tmp_path / "other.pt").write_bytes(b"no model")
-    with pytest.raises(ValueError, match=r"other.pt: not what RecallTraces.save writes"):
-        recall.load(tmp_path / "other.pt")
-    other, elsewhere = RecallTraces(**FEW), made("PPO", DISCRETE)
-    elsewhere.learn(STEPS, callback=other)
-    other.save(tmp_path / "cart.pt")
-    with pytest.raises(ValueError, match="optimiser has 8 parameters and this policy 9"):
-        RecallTraces(**FEW).load(tmp_path / "cart.pt").init_callback(model)
-    wider = PPO("MlpPolicy", CONTINUOUS, policy_kwargs={"net_arch": [17]}, device="cpu")
-    narrow = RecallTraces(**FEW)
-    made("PPO", CONTINUOUS).learn(STEPS, callback=narrow)
-    narrow.save(tmp_path / "narrow.pt")
-    with pytest.raises(ValueError, match="the saved policy optimiser: parameter"):
-        RecallTraces(**FEW).load(tmp_path / "narrow.pt").init_callback(wider)
-    assert same(before, weights(model))
-
-
-def test_what_was_saved_with_another_model_is_refused(tmp_path: Path) -> None:
-    kept = RecallTraces(**FEW)
-    made("PPO", CONTINUOUS).learn(STEPS, callback=kept)
-    kept.save(tmp_path / "learned.pt")
-    model = made("PPO", CONTINUOUS)
-    other = RecallTraces(**SMALL_RECALL, model="remembered").load(tmp_path / "learned.pt")
-    with pytest.raises(ValueError, match="recalled by LearnedBacktrackingModel, and this by None"):
-        other.init_callback(model)
-    small = RecallTraces(**FEW, buffer_size=64).load(tmp_path / "learned.pt")
-    with pytest.raises(ValueError, match=r"saved buffer: .* does not fit"):
-        small.init_callback(model)
-    learned = small.backtracking_model
-    assert isinstance(learned, LearnedBacktrackingModel)
-    fresh = LearnedBacktrackingModel(
-        learned.state_space, learned.action_space, **FEW["model_settings"]
-    )
-    learned.save(tmp_path / "a.pt")
-    fresh.save(tmp_path / "b.pt")
-    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes(), "it was unpacked"
+@pytest.mark.parametrize("task", [DISCRETE, CONTINUOUS])
+def test_a_rollout_is_of_the_policy_that_imitation_has_made(task: str) -> None:
+    """Were the policy changed within it or after it, the algorithm's ratios would be wrong."""
+    model, recall, stored = made("PPO", task), RecallTraces(**FEW), Stored()
+    told = logged(model)
+    model.learn(STEPS, callback=[recall, stored])
+    assert told["recall/steps"] > 0
+    assert max(stored.differences) < 1e-5
+    recall._on_rollout_end = recall.recall  # type: ignore[method-assign]
+    model.learn(STEPS, callback=[recall, stored])
+    assert max(stored.differences) > 1e-5, "the test would not notice"

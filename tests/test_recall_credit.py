@@ -12,7 +12,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_recall import SMALL_RECALL as SETTINGS
+from small_recall import LEARNING as SETTINGS
+from small_recall import logged
 from stable_baselines3 import A2C, PPO, SAC
 
 import envs
@@ -103,6 +104,23 @@ def test_advantages_are_those_of_a_sum_by_hand(
                 expected += (discount * smoothing) ** (k - j) * float((error - value(before))[0])
             wanted = expected if valid[row, k] else 0.0
             assert found[row, k] == pytest.approx(wanted, rel=1e-6, abs=1e-6)
+
+
+def test_gain_without_discount_is_that_of_almost_none() -> None:
+    steps = replace(steps_of(np.random.default_rng(0), 3), reward=np.array([2.0, 4.0, 6.0]))
+    states = np.array([[[8.0], [1], [2], [0], [3]]], np.float32)
+    traces = Traces(
+        states, np.zeros((1, 4, 1), np.float32), np.zeros((1, 4)), np.ones((1, 4), bool)
+    )
+    ends = Ends(states[:, 0], np.array([2.0]), np.array([False]), np.arange(1))
+    config = RecallConfig(length=4, weighting="gain")
+    found = [
+        credit.weights(config, critic(discount, unit=2.0), steps, ends, traces, RNG)[0]
+        for discount in (1.0, 1 - 1e-9, 0.5)
+    ]
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+    assert found[0].max() > 1.5 * found[0].min()
+    assert not np.allclose(found[0], found[2], rtol=0.1)
 
 
 def test_gain_is_a_sum_by_hand() -> None:
@@ -270,8 +288,12 @@ def test_traces_imagined_forwards_are_imitated_and_draw_from_their_own_numbers(
 def test_steps_weigh_by_advantage_and_only_where_states_are_vectors() -> None:
     env = gymnasium.make("Pendulum-v1", max_episode_steps=40)
     recall = RecallTraces(**SETTINGS, weighting="advantage", model_settings={"hidden": (16,)})
-    PPO("MlpPolicy", env, n_steps=32, batch_size=32, **small()).learn(320, callback=recall)
+    model = PPO("MlpPolicy", env, n_steps=32, batch_size=32, **small())
+    told = logged(model)
+    model.learn(320, callback=recall)
+    assert told["recall/reward_explained"] > 0.5
     world = envs.make("FourRooms", 2, size=7, num_levels=1, observation="integer")
+    recall = RecallTraces(**SETTINGS, weighting="advantage")
     with pytest.raises(TypeError, match=r"learns rewards of vectors.*weighting=\"gain\""):
         A2C("MlpPolicy", StableVecEnv(world), **small()).learn(8, callback=recall)
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from gymnasium import spaces
 from sb3_contrib import TRPO
-from small_recall import SMALL_RECALL, logged
+from small_recall import FEW as SMALL
+from small_recall import logged
 from stable_baselines3 import A2C, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -25,8 +26,7 @@ from delegate.recall.traces import Traces
 
 STEPS = 32
 FEW: dict[str, Any] = {
-    **SMALL_RECALL,
-    "model_settings": {"hidden": (16,)},
+    **SMALL,
     "optimiser": "natural",
     "max_divergence": 0.01,
     "adaptive": True,
@@ -163,14 +163,55 @@ def test_a_share_is_proportional_until_it_is_full_and_never_nothing() -> None:
         assert judge.share == pytest.approx(share)
 
 
-def test_a_step_that_did_not_move_is_not_judged() -> None:
+class Drawn(Hindsight):
+    """Gains of steps of one nat, from rollouts of 2,048 independent steps."""
+
+    def __init__(self, learner: ActorCritic, gain: float) -> None:
+        super().__init__(learner)
+        self._true, self._rng = gain, np.random.default_rng(0)
+
+    def _gain(self, before: torch.Tensor) -> float:
+        return float(self._rng.normal(self._true, (2 / 2_048) ** 0.5))
+
+
+@pytest.mark.parametrize(
+    ("gain", "least", "most"), [(0.0, 0.0, 0.05), (-0.02, 0.0, 0.001), (0.03, 0.95, 1.0)]
+)
+def test_noise_is_not_taken_for_a_gain(gain: float, least: float, most: float) -> None:
+    learner = learner_of(made("numbers"))
+    assert isinstance(learner, ActorCritic)
+    judge, shares = Drawn(learner, gain), []
+    for _ in range(1_000):
+        judge.begin()
+        judge.end(1.0)
+        judge.judge()
+        shares.append(judge.share)
+    assert least <= np.mean(shares[100:]) <= most
+
+
+@pytest.mark.parametrize("divergence", [0.0, -1e-9])
+def test_a_step_that_did_not_move_is_not_judged(divergence: float) -> None:
     model = made("numbers")
     judge = hindsight(model)
     judge.begin()
-    judge.end(0.0)
+    judge.end(divergence)
     roll_out(model)
     assert judge.judge() is None
     assert judge.earned == FULL
+
+
+@pytest.mark.parametrize("optimiser", ["natural", "adam"])
+def test_what_weighs_nothing_moves_nothing(optimiser: Any) -> None:
+    """Adam's momentum would."""
+    model, rng = made("numbers"), np.random.default_rng(0)
+    limit = {"max_divergence": 0.01} if optimiser == "natural" else {}
+    imitation = Imitation(learner_of(model), RecallConfig(optimiser=optimiser, **limit))
+    state = rng.uniform(-1, 1, (4, 2, 3)).astype(np.float32)
+    traces = Traces(state, np.ones((4, 1, 2), np.float32), np.zeros((4, 1)), np.ones((4, 1), bool))
+    assert imitation.follow(traces, np.ones(4), rng)["imitation_updates"] == 1
+    before = parameters(model)
+    assert imitation.follow(traces, np.zeros(4), rng) == {}
+    assert torch.equal(parameters(model), before)
 
 
 @pytest.mark.parametrize(("sign", "trusted"), [(1.0, True), (-1.0, False)])
@@ -205,12 +246,13 @@ def test_the_callback_looks_back_and_goes_on_from_what_was_earned(tmp_path: Path
     judged = recall._imitation._hindsight
     assert judged is not None
     assert judged.earned != FULL
+    assert judged.state()["variance"] > 0
     assert told["recall/earned"] == judged.earned
     recall.save(tmp_path / "recall.pt")
     again = RecallTraces(**FEW).load(tmp_path / "recall.pt")
     again.init_callback(made("numbers"))
     assert again._imitation._hindsight is not None
-    assert again._imitation._hindsight.earned == judged.earned
+    assert again._imitation._hindsight.state() == judged.state()
     plain = RecallTraces(**(FEW | {"adaptive": False})).load(tmp_path / "recall.pt")
     plain.init_callback(made("numbers"))
     assert plain._imitation._hindsight is None

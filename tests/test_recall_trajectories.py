@@ -86,6 +86,13 @@ def test_what_a_reset_cuts_short_never_counts() -> None:
     assert len(buffer.latest(4)) == 4
 
 
+def test_the_best_return_is_not_that_of_a_forgotten_trajectory() -> None:
+    buffer, zero, both = empty(2 * ROWS), np.zeros((2, 2)), np.ones(2, bool)
+    for reward in (9.0, 3.0, 2.0):
+        buffer.add(zero, np.zeros(2), zero, np.array([reward, 0.0]), both)
+    assert buffer.best_return == 3.0
+
+
 def test_memory_does_not_grow() -> None:
     buffer = empty(20)
     fill(buffer, [(t % 3 == 0, t % 2 == 0) for t in range(500)])

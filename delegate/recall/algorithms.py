@@ -54,7 +54,7 @@ class Learner(ABC):
 
     def value(self, state: np.ndarray) -> np.ndarray:
         """How much the critic expects from there (discounted return). float64 [N]"""
-        if state.dtype.kind != "i":
+        if state.dtype.kind != "i" or state.ndim > 1:
             return self._value(state)
         there, which = np.unique(state, return_inverse=True)  # few states, often met
         return self._value(there)[which]
@@ -268,13 +268,12 @@ def learner_of(model: BaseAlgorithm) -> Learner:
     name = type(model).__name__
     if isinstance(model, OnPolicyAlgorithm):
         policy = model.policy
-        if isinstance(policy, ActorCriticPolicy) and "Recurrent" not in name:
+        if isinstance(policy, ActorCriticPolicy) and not hasattr(policy, "lstm_actor"):
             if getattr(model, "use_sde", False):
                 raise TypeError(
                     f"{name} explores with gSDE, which recall does not know; drop use_sde"
                 )
-            if "Maskable" not in name:
-                return ActorCritic(model)
+            return ActorCritic(model)
     elif isinstance(model, SAC):
         if model.use_sde:
             raise TypeError(f"{name} explores with gSDE, which recall does not know; drop use_sde")

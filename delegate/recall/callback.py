@@ -24,13 +24,22 @@ from delegate.recall.diagnostics import Diagnostics, check_diagnosable
 from delegate.recall.forward import ForwardModel
 from delegate.recall.imagining import imagine
 from delegate.recall.imitation import Imitation, RecallConfig
-from delegate.recall.kinds import Kind, Model, check_means, check_model, new_model
+from delegate.recall.kinds import Kind, Model, check_model, check_settings, check_spaces, new_model
 from delegate.recall.learned import LearnedBacktrackingModel
 from delegate.recall.learning import TransitionModel
 from delegate.recall.model import BacktrackingModel
 from delegate.recall.original import cut_short
 from delegate.recall.remembered import remembered_traces
-from delegate.recall.targets import BY_WORTH, Ends, Targets, choose, most, worth
+from delegate.recall.saving import stream_from
+from delegate.recall.targets import (
+    Ends,
+    Targets,
+    check_states,
+    check_targets,
+    choose,
+    most,
+    worth,
+)
 from delegate.recall.traces import Traces
 from delegate.recall.trajectories import Steps, TrajectoryBuffer
 from delegate.recall.transitions import Transitions
@@ -82,20 +91,13 @@ class RecallTraces(BaseCallback):
         super().__init__(verbose)
         self.config = RecallConfig(length=length, count=count, **settings)
         self.targets_from: Targets = targets_from
-        if isinstance(targets_from, str) and targets_from not in BY_WORTH:
-            raise ValueError(
-                f'targets_from is "{targets_from}"; give one of {", ".join(BY_WORTH)}, states or '
-                "a function (count, rng) -> states"
-            )
+        check_targets(targets_from)
         check_model(model)
-        check_means(model, self.config.mean_actions, self.config.mean_changes)
-        if model == "remembered" and not isinstance(targets_from, str):
+        check_settings(model, self.config, targets_from)
+        if model_settings and (model == "remembered" or not isinstance(model, str)):
             raise ValueError(
-                'model is "remembered", which knows what led to remembered states alone; give '
-                f"targets_from as one of {', '.join(BY_WORTH)}"
+                "model_settings are of a new model, and none is made here; drop model_settings"
             )
-        if model == "remembered" and model_settings:
-            raise ValueError('model is "remembered", which has no settings; drop model_settings')
         self._kind = model if isinstance(model, str) else None
         self.backtracking_model = None if isinstance(model, str) else model
         self.buffer: TrajectoryBuffer | None = None
@@ -107,6 +109,7 @@ class RecallTraces(BaseCallback):
         self._due, self._observed = 0, 0  # environment steps
         self._spent, self._began = 0.0, 0.0
         self._shown: np.ndarray | None = None
+        self._seen: Any = None  # the observations of the last step, as the algorithm has them
 
     def _init_callback(self) -> None:
         if self.config.count == 0:
@@ -114,23 +117,25 @@ class RecallTraces(BaseCallback):
         learner, model = learner_of(self.model), self.backtracking_model
         if model is None and self._kind is not None:
             model = new_model(self._kind, learner, self._model_settings, self._seed)
+        else:
+            assert model is not None
+            check_spaces(model, learner)
         if self.config.diagnostics:
             check_diagnosable(learner, model)
         observation, action = learner.original.space, learner.action_space
+        if isinstance(self.targets_from, np.ndarray):
+            check_states(self.targets_from, _example(observation))
         if self.config.weighting in CREDITED and isinstance(observation, Discrete):
             raise TypeError(
                 f"weighting by advantage learns rewards of vectors, and observations are "
                 f'{observation}; give weighting="gain" or "uniform"'
             )
-        self.backtracking_model = model
+        source = self.model.n_envs, _example(observation), _example(action), self.model.gamma
         if self.buffer is None:
-            self.buffer = TrajectoryBuffer(
-                self.config.buffer_size,
-                self.model.n_envs,
-                _example(observation),
-                _example(action),
-                self.model.gamma,
-            )
+            self.buffer = TrajectoryBuffer(self.config.buffer_size, *source)
+        else:
+            self.buffer.check_source(*source)
+        self.backtracking_model = model
         if self.config.diagnostics and self._diagnostics is None:
             assert isinstance(model, BacktrackingModel)
             self._diagnostics = Diagnostics(
@@ -157,8 +162,8 @@ class RecallTraces(BaseCallback):
             self._due = min(self._due, self.num_timesteps + self.config.every)
             assert self.buffer is not None
             shown = self._learner.original.observations(self.model._last_obs)
-            before = self._shown
-            if before is None or not np.array_equal(before, shown):
+            goes_on = self._shown is not None and np.array_equal(self._shown, shown)
+            if self.num_timesteps == 0 or self.model._last_obs is not self._seen or not goes_on:
                 self.buffer.begin()  # the environments were reset
             self._shown = shown
 
@@ -169,6 +174,7 @@ class RecallTraces(BaseCallback):
         assert self.buffer is not None
         assert self._shown is not None
         told, state, original = self.locals, self._shown, self._learner.original
+        self._seen = told["new_obs"]
         self._shown = original.observations(told["new_obs"])
         next_state = original.entered(told, self._shown)
         reward, action = original.rewards(told["rewards"]), np.asarray(told["actions"])
@@ -180,7 +186,8 @@ class RecallTraces(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         # Later, the log-probabilities that a rollout stores would no longer be the policy's.
-        if self.config.count == 0 or self.num_timesteps < self._due:
+        begins = max(self._due, getattr(self.model, "learning_starts", 0))
+        if self.config.count == 0 or self.num_timesteps < begins:
             return
         assert self.buffer is not None
         if not self.buffer.finished or self.buffer.steps < self.config.start:
@@ -268,11 +275,14 @@ class RecallTraces(BaseCallback):
         return worth(by, steps, learner.value, self.model.gamma, learner.original.unit)
 
     def save(self, path: str | Path) -> None:
-        """Write what was remembered and learned, whole or not at all; beside `model.save`."""
-        assert self.buffer is not None, "there is nothing to save before training"
+        """Write what was remembered and learned, whole or not at all; beside `model.save`.
+
+        Raises ValueError before training, or where count is 0.
+        """
+        if self.buffer is None:
+            raise ValueError("nothing was remembered yet; train with a count above 0, then save")
         model, arrays = self.backtracking_model, self.buffer.state_arrays()
         parts = {
-            "settings": self.config.model_dump_json(),
             "buffer": {name: torch.from_numpy(array.copy()) for name, array in arrays.items()},
             "imitation": self._imitation.state(),
             "rng": self._rng.bit_generator.state,
@@ -296,8 +306,10 @@ class RecallTraces(BaseCallback):
     def _resume(self, saved: dict[str, Any]) -> None:
         assert self.buffer is not None
         arrays = {name: tensor.numpy() for name, tensor in saved["buffer"].items()}
+        # Whatever can be wrong is found before anything changes.
         self._imitation.check(saved["imitation"])
         self.buffer.check(arrays)
+        rng = stream_from("the saved callback", saved["rng"])
         kind = type(self.backtracking_model).__name__
         if saved["kind"] != kind:
             raise ValueError(
@@ -305,13 +317,15 @@ class RecallTraces(BaseCallback):
                 "was remembered); resume with the model it was saved with"
             )
         if isinstance(self.backtracking_model, TransitionModel):
-            checkpoint.unpack(self.backtracking_model, saved["model"])
+            checkpoint.check(self.backtracking_model, saved["model"])
         if self._diagnostics is not None and saved["diagnostics"] is not None:
             self._diagnostics.load(saved["diagnostics"])
+        if isinstance(self.backtracking_model, TransitionModel):
+            checkpoint.unpack(self.backtracking_model, saved["model"])
         self.buffer.load(arrays)
         self._imitation.load(saved["imitation"])
         self._observed = saved["observed"]
-        self._rng.bit_generator.state = saved["rng"]
+        self._rng = rng
         self._due = saved["due"]
 
 

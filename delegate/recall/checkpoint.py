@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import copy
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,14 @@ import numpy as np
 import torch
 
 from delegate.recall.learning import TransitionModel
+from delegate.recall.saving import write_whole
 
-_PARTS = ("settings", "buffer", "imitation", "rng", "due", "observed", "kind", "model")
+_PARTS = ("buffer", "imitation", "rng", "due", "observed", "kind", "model", "diagnostics")
 
 
 def write(path: Path, parts: dict[str, Any]) -> None:
-    """Whole or not at all."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    torch.save(parts, unfinished)
-    os.replace(unfinished, path)
+    """Whole or not at all. parts: by name"""
+    write_whole(path, {name: parts[name] for name in _PARTS})
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -28,8 +27,8 @@ def read(path: str | Path) -> dict[str, Any]:
     Raises FileNotFoundError, or ValueError for a file that is no such thing.
     """
     try:
-        saved = torch.load(path, weights_only=True)
-        return {name: saved[name] for name in _PARTS} | {"diagnostics": saved.get("diagnostics")}
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: saved[name] for name in _PARTS}
     except FileNotFoundError:
         raise
     except Exception as error:  # whatever a damaged file makes of the reader
@@ -49,4 +48,12 @@ def unpack(model: TransitionModel, saved: torch.Tensor) -> None:
     """`load` it. Raises ValueError for a model of other settings, spaces or shapes."""
     with tempfile.TemporaryDirectory() as folder:
         (path := Path(folder) / "model.pt").write_bytes(saved.numpy().tobytes())
-        model.load(path)
+        try:
+            model.load(path)
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(path), "the saved model")) from None
+
+
+def check(model: TransitionModel, saved: torch.Tensor) -> None:
+    """Raise what `unpack` would raise, changing nothing."""
+    unpack(copy.deepcopy(model), saved)

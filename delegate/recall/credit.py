@@ -6,13 +6,11 @@ import numpy as np
 from scipy.signal import lfilter
 
 from delegate.recall.algorithms import Learner
-from delegate.recall.imitation import RecallConfig
+from delegate.recall.imitation import CREDITED, RecallConfig
 from delegate.recall.targets import Ends, Value, entered
 from delegate.recall.traces import Traces
 from delegate.recall.trajectories import Steps
 
-CREDITED = ("advantage", "shuffled")
-"""weightings that need to know what was earned"""
 _ROWS = 2_048
 """remembered steps, evenly spread, that rewards are learned from"""
 _SHRINKAGE = 1e-3
@@ -39,9 +37,9 @@ def weights(
     if config.weighting == "gain":
         back = np.broadcast_to(np.arange(1, config.length + 1), valid.shape)[valid]
         fade = discount ** (back - 1)
-        rate = steps.reward.mean() / unit / max(1 - discount, 1e-9)
-        entering = ends.entering(learner.value, discount, unit)
-        promised = rate * (1 - fade) + fade * np.repeat(entering, valid.sum(axis=1))
+        along = back - 1 if discount == 1 else (1 - fade) / (1 - discount)
+        entering = np.repeat(ends.entering(learner.value, discount, unit), valid.sum(axis=1))
+        promised = steps.reward.mean() / unit * along + fade * entering
         gain = np.maximum(promised - start, 0)
         return gain / max(gain.mean(), 1e-9), told
     if config.weighting in CREDITED:

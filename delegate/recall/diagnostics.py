@@ -22,6 +22,7 @@ from delegate.recall.forward import ForwardModel
 from delegate.recall.imitation import RecallConfig
 from delegate.recall.learning import TransitionModel
 from delegate.recall.model import BacktrackingModel
+from delegate.recall.saving import stream_from
 from delegate.recall.targets import Ends, Targets, entered, most
 from delegate.recall.traces import Traces
 from delegate.recall.trajectories import Steps, TrajectoryBuffer
@@ -141,10 +142,18 @@ class Diagnostics:
         }
 
     def load(self, saved: dict[str, Any]) -> None:
-        """Go on from what `state` gave. Raises ValueError for a model of other settings."""
+        """Go on from what `state` gave; raises what `check` raises, changing nothing."""
+        self.check(saved)
         checkpoint.unpack(self.forward, saved["forward"])
         self._observed = saved["observed"]
-        self._rng.bit_generator.state = saved["rng"]
+        self._rng = stream_from("the saved diagnostics", saved["rng"])
+
+    def check(self, saved: dict[str, Any]) -> None:
+        """Raise ValueError for what `state` cannot have given, or a model of other settings."""
+        if saved.keys() != {"forward", "observed", "rng"}:
+            raise ValueError("the saved diagnostics are of another version; start anew")
+        checkpoint.check(self.forward, saved["forward"])
+        stream_from("the saved diagnostics", saved["rng"])
 
     def _learn(self, buffer: TrajectoryBuffer) -> dict[str, float]:
         config = self.config

@@ -5,7 +5,9 @@ was, what would these fresh steps have gained? On MuJoCo that is much while a po
 nothing soon after, when each step only shakes it.
 
 What a step costs grows with its divergence, and what it gains with the root of that. So the best
-length is proportional to the gain, up to one that is never passed.
+length is proportional to the gain, up to one that is never passed. One rollout says little of a
+gain, and its noise alone must not count as one: what is trusted is the mean of many less its
+standard error.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ FORGETTING = 0.05
 """weight of the newest step's gain in the running mean"""
 FULL = 0.01
 """gain from which on a step is as long as it may be: in standard deviations of the advantage, for
-each square root of a nat. About half of what TRPO's own steps gain in Hopper"""
+each square root of a nat. About half of what TRPO's own steps gain in Hopper (rollouts of 2,048
+steps)"""
 LEAST = 0.02
 """share of a full step's length that is always taken, so that there is something to judge"""
 
@@ -30,14 +33,15 @@ class Hindsight:
 
     def __init__(self, learner: ActorCritic) -> None:
         self._learner = learner
-        self.earned = FULL
+        self.earned, self._variance = FULL, 0.0
         self._before: Tensor | None = None
         self._divergence = 0.0
 
     @property
     def share(self) -> float:
         """How much of the divergence that is allowed is to be used. In (0, 1]"""
-        return float(np.clip(self.earned / FULL, LEAST, 1.0)) ** 2
+        error = (self._variance * FORGETTING / (2 - FORGETTING)) ** 0.5
+        return float(np.clip((self.earned - error) / FULL, LEAST, 1.0)) ** 2
 
     def begin(self) -> None:
         """A step is about to be taken."""
@@ -46,7 +50,7 @@ class Hindsight:
     def end(self, divergence: float) -> None:
         """It was taken, and moved the policy that far (nats); not at all says nothing."""
         self._divergence = divergence
-        if divergence == 0:
+        if divergence <= 0:
             self._before = None
 
     def judge(self) -> float | None:
@@ -57,8 +61,18 @@ class Hindsight:
             return None
         gain = self._gain(before) / self._divergence**0.5
         if np.isfinite(gain):
-            self.earned += FORGETTING * (gain - self.earned)
+            off = gain - self.earned
+            self.earned += FORGETTING * off
+            self._variance = (1 - FORGETTING) * (self._variance + FORGETTING * off**2)
         return gain
+
+    def state(self) -> dict[str, float]:
+        """All that can change between two rollouts; see `load`."""
+        return {"earned": self.earned, "variance": self._variance}
+
+    def load(self, saved: dict[str, float]) -> None:
+        """Go on from what `state` gave."""
+        self.earned, self._variance = saved["earned"], saved["variance"]
 
     def _gain(self, before: Tensor) -> float:
         """Mean of (1 − π_before / π) × standardised advantage over the rollout."""

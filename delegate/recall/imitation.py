@@ -14,6 +14,8 @@ from delegate.recall.hindsight import Hindsight
 from delegate.recall.natural import natural_step
 from delegate.recall.traces import Traces
 
+CREDITED = ("advantage", "shuffled")
+"""weightings that need to know what was earned"""
 _CURVED = 1_024
 """recalled states, at most, by which the length of a natural step is measured"""
 
@@ -35,7 +37,8 @@ class RecallConfig(BaseModel):
     every: int = Field(1_000, ge=1)
     """least environment steps between two recalls, which come at the beginning of a rollout"""
     start: int = Field(2_000, ge=1)
-    """environment steps to remember before the first recall"""
+    """environment steps to remember before the first recall; off-policy it also waits for the
+    algorithm's learning_starts, before which its critic knows nothing"""
     buffer_size: int = Field(50_000, ge=1)
     """transitions remembered; older ones are forgotten, since what the policy did long ago pulls
     it back"""
@@ -90,6 +93,11 @@ class RecallConfig(BaseModel):
                 "diagnostics need sampled actions and changes; drop mean_actions and mean_changes, "
                 "or diagnostics"
             )
+        if "gae_lambda" in self.model_fields_set and self.weighting not in CREDITED:
+            raise ValueError(
+                f"gae_lambda is of weighting by advantage, and weighting is {self.weighting}; give "
+                'weighting="advantage", or drop gae_lambda'
+            )
         if self.adaptive and self.optimiser != "natural":
             raise ValueError(
                 f"adaptive shortens natural steps, and optimiser is {self.optimiser}; give "
@@ -98,6 +106,11 @@ class RecallConfig(BaseModel):
         if self.optimiser == "natural":
             if self.max_divergence is None:
                 raise ValueError("a natural step needs its length; give max_divergence, as 0.002")
+            if "learning_rate" in self.model_fields_set:
+                raise ValueError(
+                    "learning_rate is Adam's, and optimiser is natural; give max_divergence alone, "
+                    'or optimiser="adam"'
+                )
             if self.imitation_updates > 1:
                 raise ValueError(
                     f"imitation_updates is {self.imitation_updates}, and the natural optimiser "
@@ -130,8 +143,10 @@ class Imitation:
     ) -> dict[str, float]:
         """Lower the weighted loss of the recalled steps; what to log, by name.
 
-        weight: float [N], of the valid steps, trace by trace
+        weight: float [N], of the valid steps, trace by trace; where all are 0, nothing changes
         """
+        if not weight.any():
+            return {}
         learner, config = self._learner, self._config
         state, action = traces.states[:, 1:][traces.valid], traces.actions[traces.valid]
         limit, divergence, losses = self._limit, 0.0, []
@@ -187,18 +202,20 @@ class Imitation:
 
     def state(self) -> dict[str, Any]:
         """Of the optimiser, and what steps have earned; see `load`."""
-        earned = None if self._hindsight is None else self._hindsight.earned
-        return {"adam": self._optimiser.state_dict(), "earned": earned}
+        earned = None if self._hindsight is None else self._hindsight.state()
+        return {"adam": self._optimiser.state_dict(), "hindsight": earned}
 
     def load(self, saved: dict[str, Any]) -> None:
         """Go on from what `state` gave; raises what `check` raises."""
         self.check(saved)
         self._optimiser.load_state_dict(saved["adam"])
-        if self._hindsight is not None and saved["earned"] is not None:
-            self._hindsight.earned = float(saved["earned"])
+        if self._hindsight is not None and saved["hindsight"] is not None:
+            self._hindsight.load(saved["hindsight"])
 
     def check(self, saved: dict[str, Any]) -> None:
         """Raise ValueError unless that state is of parameters of the same shapes."""
+        if saved.keys() != {"adam", "hindsight"}:
+            raise ValueError("the saved imitation is of another version; start anew")
         adam = saved["adam"]
         mine = [part for group in self._optimiser.param_groups for part in group["params"]]
         count = sum(len(group["params"]) for group in adam.get("param_groups", []))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
+from gymnasium.spaces import Discrete
+
 from delegate.recall.algorithms import Learner
 from delegate.recall.forward import ForwardModel
+from delegate.recall.imitation import RecallConfig
 from delegate.recall.learned import LearnedBacktrackingModel, RandomBacktrackingModel
 from delegate.recall.learning import TransitionModel
-from delegate.recall.model import BacktrackingModel
+from delegate.recall.model import BacktrackingModel, FiniteBacktrackingModel
+from delegate.recall.targets import BY_WORTH
 
 Kind = Literal["learned", "random", "forward", "remembered"]
 """learned: a LearnedBacktrackingModel · random: one whose actions are · forward: a ForwardModel,
@@ -31,12 +35,51 @@ def check_model(model: object) -> None:
         raise TypeError(f"model is {model!r}; give one of {names}")
 
 
-def check_means(model: Kind | Model, actions: bool, changes: bool) -> None:
-    """Raise ValueError where mean actions, or mean changes, are asked of a model without any."""
-    if isinstance(model, str):
-        called, kind = f'"{model}"', _CLASSES.get(model, object)
+def check_settings(model: Kind | Model, config: RecallConfig, targets: object) -> None:
+    """Raise ValueError where something is asked that a model of that kind would not heed."""
+    called, kind = _called(model)
+    if not issubclass(kind, TransitionModel):
+        for name in ("model_updates", "model_batch", "states"):
+            if name in config.model_fields_set:
+                raise ValueError(f"model is {called}, which does not learn; drop {name}")
+    if issubclass(kind, ForwardModel) and not (isinstance(targets, str) and targets == "critic"):
+        raise ValueError(
+            f"model is {called}, whose traces end where the critic expects most; drop targets_from"
+        )
+    if model == "remembered" and not isinstance(targets, str):
+        raise ValueError(
+            'model is "remembered", which knows what led to remembered states alone; give '
+            f"targets_from as one of {', '.join(BY_WORTH)}"
+        )
+    _check_means(called, kind, config.mean_actions, config.mean_changes)
+
+
+def check_spaces(model: Model, learner: Learner) -> None:
+    """Raise ValueError for a model of other spaces than the learner's, bounds aside."""
+    if isinstance(model, FiniteBacktrackingModel):
+        mine: tuple[Any, Any] = Discrete(model.num_states), Discrete(model.num_actions)
+    elif isinstance(model, TransitionModel):
+        mine = model.state_space, model.action_space
     else:
-        called, kind = type(model).__name__, type(model)
+        return
+    others = learner.original.space, learner.action_space
+    for what, space, other in zip(("states", "actions"), mine, others, strict=True):
+        same = type(space) is type(other) and space.shape == other.shape
+        if not same or (isinstance(space, Discrete) and space.n != other.n):
+            raise ValueError(
+                f"model is of {what} {space}, and the algorithm's are {other}; give a model made "
+                "for them"
+            )
+
+
+def _called(model: Kind | Model) -> tuple[str, type]:
+    """How to name it, and its class."""
+    if isinstance(model, str):
+        return f'"{model}"', _CLASSES.get(model, object)
+    return type(model).__name__, type(model)
+
+
+def _check_means(called: str, kind: type, actions: bool, changes: bool) -> None:
     if changes and not issubclass(kind, TransitionModel):
         raise ValueError(f"model is {called}, which has no mean changes; drop mean_changes")
     learns_actions = issubclass(kind, LearnedBacktrackingModel)

@@ -34,16 +34,20 @@ class Original:
         return gymnasium.spaces.flatten_space(space) if self._parts else space
 
     def observations(self, observation: Any) -> np.ndarray:
-        """The latest batch, a copy. [B, ...]"""
+        """The latest batch, a copy. [B, ...]
+
+        Raises ValueError naming the environment for what is not finite.
+        """
         normaliser = self._normaliser()
         if normaliser is not None:
             observation = normaliser.get_original_obs()
-        return self._state(observation)
+        return _finite("observation", self._state(observation))
 
     def entered(self, told: dict[str, Any], now: np.ndarray) -> np.ndarray:
         """Where a step led: the last observation where an episode ended, and not the next one's
         first. told: what callbacks are told of the step · now: `observations` after it. [B, ...]
 
+        Beside VecNormalize it is clipped where that clips.
         Raises ValueError naming the environment for what is not finite.
         """
         entered, normaliser = now.copy(), self._normaliser()
@@ -52,20 +56,16 @@ class Original:
             entered[row] = self._state(
                 last if normaliser is None else normaliser.unnormalize_obs(last)
             )
-        if entered.dtype.kind == "f" and not np.isfinite(entered).all():
-            finite = np.isfinite(entered).reshape(len(entered), -1).all(axis=1)
-            row = int(np.flatnonzero(~finite)[0])
-            raise ValueError(
-                f"environment {row}: observation {entered[row].tolist()} is not finite; look for "
-                "NaN in the environment, or leave its broken rows out"
-            )
-        return entered
+        return _finite("observation", entered)
 
     def rewards(self, reward: np.ndarray) -> np.ndarray:
-        """Of the latest step, a copy. float64 [B]"""
+        """Of the latest step, a copy. float64 [B]
+
+        Raises ValueError naming the environment for what is not finite.
+        """
         normaliser = self._normaliser()
         given = reward if normaliser is None else normaliser.get_original_reward()
-        return np.array(given, np.float64)
+        return _finite("reward", np.array(given, np.float64))
 
     def seen(self, state: np.ndarray) -> np.ndarray | dict[str, np.ndarray]:
         """As the policy would see those states now. [N, ...]"""
@@ -89,6 +89,18 @@ class Original:
 
     def _normaliser(self) -> VecNormalize | None:
         return self._model.get_vec_normalize_env()
+
+
+def _finite(what: str, values: np.ndarray) -> np.ndarray:
+    """Those values. [B, ...]"""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        row = int(np.flatnonzero(~finite)[0])
+        raise ValueError(
+            f"environment {row}: {what} {values[row].tolist()} is not finite; look for NaN in the "
+            "environment, or leave its broken rows out"
+        )
+    return values
 
 
 def cut_short(told: dict[str, Any]) -> np.ndarray:

@@ -52,18 +52,38 @@ def entered(steps: Steps, place: np.ndarray | None = None) -> Ends:
     return Ends(states, steps.reward[place], steps.terminal[place], place)
 
 
+def check_targets(targets: object) -> None:
+    """Raise ValueError for another name or for no state, TypeError for what is none of Targets."""
+    names = f"{', '.join(BY_WORTH)}, states or a function (count, rng) -> states"
+    if isinstance(targets, str):
+        if targets not in BY_WORTH:
+            raise ValueError(f'targets_from is "{targets}"; give one of {names}')
+    elif isinstance(targets, np.ndarray):
+        if targets.size == 0:
+            raise ValueError(f"targets_from has no state, shape {targets.shape}; give some")
+    elif not callable(targets):
+        raise TypeError(f"targets_from is a {type(targets).__name__}; give one of {names}")
+
+
+def check_states(states: np.ndarray, example: np.ndarray) -> None:
+    """Raise ValueError for states of other shapes than remembered ones, or that are not finite."""
+    if states.shape[1:] != example.shape or states.ndim != example.ndim + 1:
+        wanted = ", ".join(["count", *map(str, example.shape)])
+        raise ValueError(
+            f"targets_from: states have shape {states.shape}; give [{wanted}], as observations are"
+        )
+    if states.dtype.kind == "f" and not np.isfinite(states).all():
+        raise ValueError("targets_from: states are not finite; leave such rows out")
+
+
 def given(states: np.ndarray, steps: Steps) -> Ends:
     """States that were given. A Discrete one counts as entered by the last step that did enter it;
     of others the reward is the mean of what is remembered, and they are not terminal.
 
-    Raises ValueError for other shapes than those remembered.
+    Raises what `check_states` raises.
     """
     seen = steps.transitions.next_state
-    if states.ndim != seen.ndim or states.shape[1:] != seen.shape[1:]:
-        raise ValueError(
-            f"targets_from: states have shape {states.shape}; give [count, "
-            f"{', '.join(map(str, seen.shape[1:]))}], as observations are"
-        )
+    check_states(states, seen[0])
     states, place = states.astype(seen.dtype), np.full(len(states), -1)
     if seen.dtype.kind == "i":
         known, last = np.unique(seen[::-1], return_index=True)
@@ -91,25 +111,25 @@ def worth(
 def choose(
     targets: Targets,
     steps: Steps,
-    worth: np.ndarray | None,
+    ranked: np.ndarray,
     top: float,
     count: int,
     rng: np.random.Generator,
 ) -> Ends:
     """Where `count` traces shall end.
 
-    worth: of each transition, where targets are chosen among them; top: share of the most worthy
+    ranked: float [N], the worth of each remembered state; of use where targets are among them
+    top: share of the most worthy
     """
     if callable(targets):
         return given(np.asarray(targets(count, rng)), steps)
     if isinstance(targets, np.ndarray):
         return given(targets[rng.integers(0, len(targets), count)], steps)
-    assert worth is not None
-    best = most(worth, top)
+    best = most(ranked, top)
     return entered(steps, best[rng.integers(0, len(best), count)])
 
 
-def most(worth: np.ndarray, share: float) -> np.ndarray:
+def most(ranked: np.ndarray, share: float) -> np.ndarray:
     """The places of the highest share, at least one, best first. int [n]"""
-    count = max(1, round(share * len(worth)))
-    return np.argsort(-worth, kind="stable")[:count]
+    count = max(1, round(share * len(ranked)))
+    return np.argsort(-ranked, kind="stable")[:count]

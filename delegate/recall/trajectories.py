@@ -157,13 +157,28 @@ class TrajectoryBuffer:
 
     @property
     def best_return(self) -> float:
-        """The highest return among those, NaN for none."""
-        return max(self._returns.values(), default=float("nan"))
+        """The highest return of those that `finished` counts, NaN for none."""
+        return max((self._returns[n] for n in self._owners()[1]), default=float("nan"))
 
     @property
     def finished(self) -> int:
         """Trajectories that are over and of which some step is still kept (count)."""
         return len(self._owners()[1])
+
+    def check_source(
+        self, rows: int, state: np.ndarray, action: np.ndarray, discount: float
+    ) -> None:
+        """Raise ValueError where what is to come is not like what is here; see `__init__`."""
+        kept = {name: self._arrays[name] for name in ("state", "action")}
+        mine = (self.rows, *(array.shape[1:] for array in kept.values()), self.discount)
+        other = (rows, state.shape, action.shape, discount)
+        named = ("environments", "shape of states", "shape of actions", "discount")
+        for name, before, now in zip(named, mine, other, strict=True):
+            if before != now:
+                raise ValueError(
+                    f"{name}: {before} in what is remembered, and {now} now; begin with a new "
+                    "RecallTraces"
+                )
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         """All that can change, as arrays; see `load`."""

@@ -1,0 +1,229 @@
+"""What RecallTraces refuses, before it changes anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from sb3_contrib import QRDQN, RecurrentPPO
+from small_recall import CONTINUOUS, DISCRETE, FEW, SMALL_RECALL, STEPS, made, same, weights
+from stable_baselines3 import A2C, PPO, SAC
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+import envs
+from delegate import RecallTraces
+from delegate.recall import ExactBacktrackingModel, LearnedBacktrackingModel
+
+BOX, TORQUE = gymnasium.make(CONTINUOUS).observation_space, gymnasium.make(CONTINUOUS).action_space
+
+
+class Broken(gymnasium.Env[Any, Any]):
+    """Episodes of 12 steps. At the 20th step comes NaN, as what is said; `reset`: at the next."""
+
+    observation_space: Any = spaces.Box(-1, 1, (2,))
+    action_space: Any = spaces.Box(-1, 1, (1,))
+
+    def __init__(self, broken: str = "") -> None:
+        self.broken, self.count = broken, 0
+
+    def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+        bad = self.broken == "reset" and self.count > 20
+        return (np.nan if bad else 1.0) * self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.count += 1
+        now = self.count == 20
+        shown = np.full(2, np.nan if now and self.broken == "observation" else 0.5, np.float32)
+        reward = float("nan") if now and self.broken == "reward" else float(action[0])
+        return shown, reward, False, self.count % 12 == 0, {}
+
+
+@pytest.mark.parametrize("kind", [PPO, SAC])
+@pytest.mark.parametrize(
+    ("broken", "message", "step"),
+    [
+        ("observation", r"environment 0: observation \[nan, nan\] is not finite", 20),
+        ("reset", r"environment 0: observation \[nan, nan\] is not finite", 24),
+        ("reward", "environment 0: reward nan is not finite", 20),
+    ],
+)
+def test_what_is_not_finite_is_named_before_anything_changes(
+    kind: Any, broken: str, message: str, step: int
+) -> None:
+    settings = {"n_steps": 64} if kind is PPO else {"learning_starts": 64}
+    model = kind("MlpPolicy", Broken(broken), device="cpu", seed=0, **settings)
+    recall, before = RecallTraces(**FEW), weights(model)
+    with pytest.raises(ValueError, match=message):
+        model.learn(64, callback=recall)
+    assert recall.buffer is not None
+    assert recall.buffer.steps == step - 1, "the broken step is not remembered"
+    assert model.num_timesteps == step
+    assert same(before, weights(model))
+    whole = kind("MlpPolicy", Broken(), device="cpu", seed=0, **settings)
+    whole.learn(64, callback=RecallTraces(**FEW))
+
+
+def test_what_is_not_finite_is_named_beneath_a_normaliser() -> None:
+    venv = VecNormalize(DummyVecEnv([lambda: Broken("reward")]))
+    model = PPO("MlpPolicy", venv, n_steps=64, device="cpu")
+    with pytest.raises(ValueError, match="environment 0: reward nan is not finite"):
+        model.learn(64, callback=RecallTraces(**FEW))
+
+
+def test_what_cannot_be_recalled_is_refused() -> None:
+    class Wide(Broken):
+        observation_space = spaces.Box(0, 255, (3, 36, 36), np.uint8)
+
+    class Named(Broken):
+        observation_space = spaces.Dict(a=spaces.Box(-1, 1, (2, 2)))
+
+        def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+            return self.observation_space.sample(), {}
+
+    for env, policy in ((Wide(), "CnnPolicy"), (Named(), "MultiInputPolicy")):
+        with pytest.raises(TypeError, match=r"cannot be recalled; recall needs a 1-D Box"):
+            PPO(policy, env, device="cpu").learn(8, callback=RecallTraces(**FEW))
+    for kind, policy in ((QRDQN, "MlpPolicy"), (RecurrentPPO, "MlpLstmPolicy")):
+        with pytest.raises(TypeError, match=f"{kind.__name__} is not among the algorithms recall"):
+            kind(policy, DISCRETE, device="cpu").learn(8, callback=RecallTraces(**FEW))
+    generalised = PPO("MlpPolicy", CONTINUOUS, use_sde=True, device="cpu")
+    with pytest.raises(TypeError, match="gSDE"):
+        generalised.learn(8, callback=RecallTraces(**FEW))
+
+
+def test_an_algorithm_of_any_name_is_known_by_what_it_is() -> None:
+    class RecurrentInNameAlone(PPO):
+        pass
+
+    model = RecurrentInNameAlone("MlpPolicy", DISCRETE, n_steps=64, device="cpu")
+    model.learn(64, callback=RecallTraces(**FEW))
+
+
+def test_integer_vectors_are_vectors() -> None:
+    class Counted(Broken):
+        observation_space = spaces.Box(0, 9, (3,), np.int64)
+
+        def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+            return np.zeros(3, np.int64), {}
+
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            _, *rest = super().step(action)
+            return np.arange(3) + self.count % 5, *rest
+
+    recall = RecallTraces(**FEW)
+    A2C("MlpPolicy", Counted(), n_steps=32, device="cpu").learn(256, callback=recall)
+    assert recall.buffer is not None
+    assert recall.buffer.finished > 10
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"targets_from": "best"}, 'targets_from is "best"; give one of critic'),
+        ({"targets_from": np.zeros((0, 3))}, r"targets_from has no state, shape \(0, 3\)"),
+        ({"lenght": 3}, "lenght"),
+        ({"model": "remembered", "model_updates": 3}, '"remembered", which does not learn; drop m'),
+        ({"model": "remembered", "model_settings": {"hidden": (8,)}}, "drop model_settings"),
+        ({"model": "forward", "targets_from": "reward"}, '"forward", whose traces end where'),
+        ({"gae_lambda": 0.9}, "gae_lambda is of weighting by advantage, and weighting is uniform"),
+        (
+            {"optimiser": "natural", "max_divergence": 0.01, "learning_rate": 1e-3},
+            "learning_rate is Adam's, and optimiser is natural",
+        ),
+    ],
+)
+def test_settings_that_would_not_be_heeded_are_refused(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        RecallTraces(**settings)
+
+
+def test_settings_beside_a_model_are_refused() -> None:
+    table = envs.make("FourRooms", 1, size=7, num_levels=1).transition_table()
+    exact = ExactBacktrackingModel(table)
+    for name in ("model_updates", "model_batch", "states"):
+        with pytest.raises(ValueError, match=f"Exact.*, which does not learn; drop {name}"):
+            RecallTraces(model=exact, **{name: 1})
+    learned = LearnedBacktrackingModel(BOX, TORQUE, hidden=(8,))
+    with pytest.raises(ValueError, match="model_settings are of a new model"):
+        RecallTraces(model=learned, model_settings={"hidden": (8,)})
+    for given in (None, [[1.0, 0.0, 0.0]]):
+        with pytest.raises(TypeError, match=r"targets_from is a (NoneType|list); give one of"):
+            RecallTraces(targets_from=given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"targets_from": np.zeros((2, 5))}, r"have shape \(2, 5\); give \[count, 3\]"),
+        ({"targets_from": np.full((2, 3), np.nan)}, "states are not finite"),
+        (
+            {"model": LearnedBacktrackingModel(spaces.Box(-9, 9, (4,)), TORQUE, hidden=(8,))},
+            r"model is of states Box.*\(4,\).*, and the algorithm's are Box",
+        ),
+        (
+            {"model": LearnedBacktrackingModel(BOX, spaces.Discrete(2), hidden=(8,))},
+            r"model is of actions Discrete\(2\), and the algorithm's are Box",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_algorithm_is_refused_before_training(
+    settings: dict[str, Any], message: str
+) -> None:
+    model = made("PPO", CONTINUOUS)
+    before = weights(model)
+    with pytest.raises(ValueError, match=message):
+        model.learn(STEPS, callback=RecallTraces(**(SMALL_RECALL | settings)))
+    assert model.num_timesteps == 0
+    assert same(before, weights(model))
+
+
+def test_a_finite_model_of_another_world_is_refused() -> None:
+    world = envs.make("FourRooms", 1, size=7, num_levels=1, observation="integer")
+    exact = ExactBacktrackingModel(world.transition_table())
+    with pytest.raises(ValueError, match=r"model is of states Discrete\(.*algorithm's are Box"):
+        made("PPO", DISCRETE).learn(STEPS, callback=RecallTraces(**SMALL_RECALL, model=exact))
+
+
+def test_an_empty_buffer_says_so_and_a_wrong_file_changes_nothing(tmp_path: Path) -> None:
+    model, recall = made("PPO", CONTINUOUS), RecallTraces(**FEW)
+    with pytest.raises(ValueError, match="nothing was remembered yet"):
+        recall.save(tmp_path / "early.pt")
+    assert not list(tmp_path.iterdir())
+    recall.init_callback(model)
+    before = weights(model)
+    with pytest.raises(ValueError, match="no trajectory of the buffer is over"):
+        recall.recall()
+    (tmp_path / "other.pt").write_bytes(b"no model")
+    with pytest.raises(ValueError, match=r"other.pt: not what RecallTraces.save writes"):
+        recall.load(tmp_path / "other.pt")
+    other, elsewhere = RecallTraces(**FEW), made("PPO", DISCRETE)
+    elsewhere.learn(STEPS, callback=other)
+    other.save(tmp_path / "cart.pt")
+    with pytest.raises(ValueError, match="optimiser has 8 parameters and this policy 9"):
+        RecallTraces(**FEW).load(tmp_path / "cart.pt").init_callback(model)
+    wider = PPO("MlpPolicy", CONTINUOUS, policy_kwargs={"net_arch": [17]}, device="cpu")
+    narrow = RecallTraces(**FEW)
+    made("PPO", CONTINUOUS).learn(STEPS, callback=narrow)
+    narrow.save(tmp_path / "narrow.pt")
+    with pytest.raises(ValueError, match="the saved policy optimiser: parameter"):
+        RecallTraces(**FEW).load(tmp_path / "narrow.pt").init_callback(wider)
+    assert same(before, weights(model))
+
+
+def test_off_policy_recall_waits_until_the_critic_has_learned() -> None:
+    model, recall = made("SAC", CONTINUOUS), RecallTraces(**(FEW | {"start": 64}))
+    when = []
+    once = recall.recall
+    recall.recall = lambda: (when.append(model.num_timesteps), once())  # type: ignore[method-assign,assignment,return-value]
+    model.learning_starts = 300
+    model.learn(STEPS, callback=recall)
+    assert when
+    assert when[0] >= 300
+    assert torch.isfinite(model.log_ent_coef).all()
