@@ -93,11 +93,7 @@ class RecallTraces(BaseCallback):
         self.targets_from: Targets = targets_from
         check_targets(targets_from)
         check_model(model)
-        check_settings(model, self.config, targets_from)
-        if model_settings and (model == "remembered" or not isinstance(model, str)):
-            raise ValueError(
-                "model_settings are of a new model, and none is made here; drop model_settings"
-            )
+        check_settings(model, self.config, targets_from, model_settings or {})
         self._kind = model if isinstance(model, str) else None
         self.backtracking_model = None if isinstance(model, str) else model
         self.buffer: TrajectoryBuffer | None = None

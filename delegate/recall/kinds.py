@@ -35,13 +35,23 @@ def check_model(model: object) -> None:
         raise TypeError(f"model is {model!r}; give one of {names}")
 
 
-def check_settings(model: Kind | Model, config: RecallConfig, targets: object) -> None:
-    """Raise ValueError where something is asked that a model of that kind would not heed."""
+def check_settings(
+    model: Kind | Model, config: RecallConfig, targets: object, settings: dict[str, Any]
+) -> None:
+    """Raise ValueError where something is asked that a model of that kind would not heed.
+
+    targets: where traces end · settings: of a new model
+    """
     called, kind = _called(model)
-    if not issubclass(kind, TransitionModel):
-        for name in ("model_updates", "model_batch", "states"):
+    learns, other = issubclass(kind, TransitionModel), config.diagnostics  # its forward model
+    if not learns:
+        for name in ("states",) if other else ("states", "model_updates", "model_batch"):
             if name in config.model_fields_set:
                 raise ValueError(f"model is {called}, which does not learn; drop {name}")
+    if settings and not (isinstance(model, str) if learns else other):
+        raise ValueError(
+            "model_settings are of a new model, and none is made here; drop model_settings"
+        )
     if issubclass(kind, ForwardModel) and not (isinstance(targets, str) and targets == "critic"):
         raise ValueError(
             f"model is {called}, whose traces end where the critic expects most; drop targets_from"
