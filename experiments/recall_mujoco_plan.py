@@ -137,6 +137,10 @@ def tuning() -> list[Run]:
             for nats in (0.001, 0.002, 0.005)
         ),
         *(exacter(f"earned, {nats} nats", max_divergence=nats) for nats in (0.002, 0.005)),
+        *(
+            exacter(f"earned, length {length}", length=length, gae_lambda=0.95)
+            for length in (1, 2, 5)
+        ),
         recall("shuffled", **credited(weighting="shuffled")),
         remembered(),
     )
