@@ -32,7 +32,15 @@ MAX_STEPS = 128
 ROWS = 16
 EARLY = 50_000
 """environment steps whose places are counted"""
-SOURCE = source_digest([Path(__file__), ROOT / "delegate/recall", ROOT / "envs/grid"], LIBRARIES)
+_FILES = (
+    *(Path(__file__), Path(__file__).with_name("running.py")),
+    *(
+        ROOT / "delegate/recall",
+        ROOT / "delegate/backtrack/stable_baselines.py",
+        ROOT / "envs/grid",
+    ),
+)
+SOURCE = source_digest(_FILES, LIBRARIES)
 COMMIT = store.commit()
 """once, when the code is loaded: a file that changes later is not what has run"""
 

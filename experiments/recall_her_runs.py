@@ -35,7 +35,8 @@ SAC_SETTINGS: dict[str, Any] = {
 """Of RL Baselines3 Zoo for FetchReach, its smallest task with goals"""
 HER_SETTINGS = {"n_sampled_goal": 4, "goal_selection_strategy": "future"}
 """likewise"""
-SOURCE = source_digest([Path(__file__), ROOT / "delegate/recall"], LIBRARIES)
+_FILES = (Path(__file__), Path(__file__).with_name("running.py"), ROOT / "delegate/recall")
+SOURCE = source_digest(_FILES, LIBRARIES)
 COMMIT = store.commit()
 """once, when the code is loaded: a file that changes later is not what has run"""
 
