@@ -78,7 +78,7 @@ def exacter(name: str, **changes: Any) -> Arm:
     """What `credited` says but in smaller steps, shorter still where the last ones gained little,
     with a model that learns faster, and its mean changes: in drawn ones what an action did
     drowns."""
-    settings = GENTLE | {"mean_changes": True, "model_updates": 20} | changes
+    settings = GENTLE | {"mean_changes": True, "model_updates": 15} | changes
     return recall(name, FAST, **credited(**settings))
 
 
@@ -137,10 +137,6 @@ def tuning() -> list[Run]:
             for nats in (0.001, 0.002, 0.005)
         ),
         *(exacter(f"earned, {nats} nats", max_divergence=nats) for nats in (0.002, 0.005)),
-        *(
-            exacter(f"earned, length {length}", length=length, gae_lambda=0.95)
-            for length in (1, 2, 5)
-        ),
         recall("shuffled", **credited(weighting="shuffled")),
         remembered(),
     )
@@ -149,6 +145,17 @@ def tuning() -> list[Run]:
         for seed in TUNING_SEEDS
         for task in TASKS["trpo"]
         for arm in arms
+    ]
+
+
+def tuning_length() -> list[Run]:
+    """How far back, once steps are as long as they have earned, credited as TRPO does."""
+    arms = (exacter(f"length {length}", length=length, gae_lambda=0.95) for length in (1, 2, 5))
+    return [
+        Run(algorithm="trpo", task=task, arm=arm, seed=seed, steps=TUNING_STEPS)
+        for arm in (PLAIN, *arms)
+        for seed in TUNING_SEEDS[:7]
+        for task in TASKS["trpo"][:3]
     ]
 
 
@@ -185,5 +192,6 @@ PLANS = {
     "trpo": trpo,
     "sac": partial(plain, "sac"),
     "tune": tuning,
+    "tune_length": tuning_length,
     "tune_sac": tuning_sac,
 }
