@@ -133,10 +133,9 @@ def tuning() -> list[Run]:
         recall("credited, longest memory", **credited(buffer_size=51_200)),
         recall("credited, mean changes", **credited(mean_changes=True)),
         *(
-            exacter(f"exacter, {nats} nats", max_divergence=nats, **FIXED)
+            exacter(f"exacter, {nats} nats", max_divergence=nats, model_updates=20, **FIXED)
             for nats in (0.001, 0.002, 0.005)
         ),
-        *(exacter(f"earned, {nats} nats", max_divergence=nats) for nats in (0.002, 0.005)),
         recall("shuffled", **credited(weighting="shuffled")),
         remembered(),
     )
