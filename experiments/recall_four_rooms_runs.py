@@ -33,12 +33,11 @@ ROWS = 16
 EARLY = 50_000
 """environment steps whose places are counted"""
 _FILES = (
-    *(Path(__file__), Path(__file__).with_name("running.py")),
-    *(
-        ROOT / "delegate/recall",
-        ROOT / "delegate/backtrack/stable_baselines.py",
-        ROOT / "envs/grid",
-    ),
+    Path(__file__),
+    Path(__file__).with_name("running.py"),
+    ROOT / "delegate/recall",
+    ROOT / "delegate/backtrack/stable_baselines.py",
+    ROOT / "envs/grid",
 )
 SOURCE = source_digest(_FILES, LIBRARIES)
 COMMIT = store.commit()

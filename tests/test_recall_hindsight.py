@@ -73,9 +73,9 @@ def made(world: str, kind: Any = PPO) -> Any:
     return kind(policy, env, seed=0, device="cpu", **settings)
 
 
-def roll_out(model: Any, callback: BaseCallback | None = None) -> Any:
+def roll_out(model: Any) -> Any:
     """A rollout of the policy as it is, without learning from it; what it holds."""
-    _, called = model._setup_learn(10**6, callback or Nothing())
+    _, called = model._setup_learn(10**6, Nothing())
     model.collect_rollouts(model.env, called, model.rollout_buffer, STEPS)
     return model.rollout_buffer
 

@@ -153,9 +153,10 @@ def test_settings_beside_a_model_are_refused() -> None:
     learned = LearnedBacktrackingModel(BOX, TORQUE, hidden=(8,))
     with pytest.raises(ValueError, match="model_settings are of a new model"):
         RecallTraces(model=learned, model_settings={"hidden": (8,)})
-    for given in (None, [[1.0, 0.0, 0.0]]):
+    nothing: Any = None
+    for given in (nothing, [[1.0, 0.0, 0.0]]):
         with pytest.raises(TypeError, match=r"targets_from is a (NoneType|list); give one of"):
-            RecallTraces(targets_from=given)  # type: ignore[arg-type]
+            RecallTraces(targets_from=given)
 
 
 @pytest.mark.parametrize(
@@ -218,12 +219,16 @@ def test_an_empty_buffer_says_so_and_a_wrong_file_changes_nothing(tmp_path: Path
 
 
 def test_off_policy_recall_waits_until_the_critic_has_learned() -> None:
-    model, recall = made("SAC", CONTINUOUS), RecallTraces(**(FEW | {"start": 64}))
-    when = []
-    once = recall.recall
-    recall.recall = lambda: (when.append(model.num_timesteps), once())  # type: ignore[method-assign,assignment,return-value]
+    when: list[int] = []
+
+    class Noted(RecallTraces):
+        def recall(self) -> None:
+            when.append(self.num_timesteps)
+            super().recall()
+
+    model = made("SAC", CONTINUOUS)
     model.learning_starts = 300
-    model.learn(STEPS, callback=recall)
+    model.learn(STEPS, callback=Noted(**(FEW | {"start": 64})))
     assert when
     assert when[0] >= 300
     assert torch.isfinite(model.log_ent_coef).all()
