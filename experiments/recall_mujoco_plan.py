@@ -168,25 +168,14 @@ def tuning_length() -> list[Run]:
 
 
 def tuning_sac() -> list[Run]:
-    """The search for SAC, whose own updates are a thousand between two recalls of `exacter`."""
-    often: dict[str, Any] = {
-        "every": 500,
-        "length": 20,
-        "count": 256,
-        "buffer_size": 20_000,
-        "model_updates": 50,
-        "imitation_updates": 100,
-        "imitation_batch": 256,
-        "learning_rate": 3e-4,
-        "mean_changes": True,
-    }
+    """The search for SAC, whose own updates are as many as its steps: how often, how strongly."""
+    alike: dict[str, Any] = {"every": 1_000, "imitation_updates": 20, "learning_rate": 3e-4}
     arms = (
         PLAIN,
         recall("paper", **PAPER),
-        recall("often, alike", FAST, **often),
-        recall("often, gain", FAST, **often, weighting="gain"),
-        exacter("exacter", **FIXED),
-        exacter("exacter, 0.02 nats", max_divergence=0.02, **FIXED),
+        recall("gain", FAST, **alike, weighting="gain", mean_changes=True),
+        *(stepped(f"every {every}", every=every) for every in (100, 400)),
+        stepped("every 100, 0.0002 nats", every=100, max_divergence=0.0002),
     )
     return [
         Run(algorithm="sac", task=task, arm=arm, seed=seed, steps=SHORT_STEPS)
@@ -194,6 +183,17 @@ def tuning_sac() -> list[Run]:
         for task in TASKS["sac"]
         for arm in arms
     ]
+
+
+def stepped(name: str, **changes: Any) -> Arm:
+    """What `exacter` says of TRPO, for SAC: of fewer steps, more often."""
+    settings: dict[str, Any] = {
+        "count": 1_024,
+        "imitation_batch": 2_048,
+        "buffer_size": 20_000,
+        "model_updates": 10,
+    }
+    return exacter(name, **(FIXED | settings | changes))
 
 
 PLANS = {
