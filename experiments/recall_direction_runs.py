@@ -184,7 +184,7 @@ class Directions(BaseCallback):
             **{
                 f"recalled, {'mean' if mean else 'drawn'} changes, {length}": recalled(length, mean)
                 for mean in (True, False)
-                for length in (1, 5, 20)
+                for length in (1, 2, 5, 20)
             },
             "to states of value, all alike, 20": _flat(uniform),
         }
