@@ -1,10 +1,11 @@
 """Hindsight replay, recalled traces, both or neither, on a goal that pays only when reached.
 
     python experiments/recall_her.py --workers 2    # killed, it goes on
+    python experiments/recall_her.py --tune         # how strongly to imitate, on other seeds
 
 A finished run is a JSON file under runs/recall_her and is not done again; a killed one is done
 anew, from its seed. The whole plan writes experiments/results/recall_her.json and
-figures/recall_her.svg; a part of it writes the same beside its runs.
+figures/recall_her.svg (tuning: recall_her_tuning); a part of it writes the same beside its runs.
 """
 
 from __future__ import annotations
@@ -27,45 +28,57 @@ from recall_her_runs import HER_SETTINGS, SAC_SETTINGS, TASK, Arm, Run, play
 from running import finish, write_results
 
 HERE = Path(__file__).parent
-STEPS, SEEDS = 30_000, (0, 1, 2, 3, 4)
+STEPS, SEEDS, TUNING_SEEDS = 30_000, (0, 1, 2, 3, 4), (1000, 1001)
 RECALL: dict[str, Any] = {"targets_from": "reward", "targets": 0.1, "length": 20}
-ARMS = (
-    Arm(name="neither"),
-    Arm(name="hindsight", hindsight=True),
-    Arm(name="recall", recall=RECALL),
-    Arm(name="both", hindsight=True, recall=RECALL),
-)
+ALONE = (Arm(name="neither"), Arm(name="hindsight", hindsight=True))
+
+
+def recalling(name: str = "", **changes: Any) -> tuple[Arm, Arm]:
+    """Recall without and with hindsight replay."""
+    settings = RECALL | changes
+    return (
+        Arm(name=f"recall{name}", recall=settings),
+        Arm(name=f"both{name}", hindsight=True, recall=settings),
+    )
+
+
+ARMS = (*ALONE, *recalling())
+TUNING = (*ALONE, *recalling(), *recalling(", 20 updates", imitation_updates=20))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing, then gather everything."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
-    parser.add_argument("--arms", nargs="+", choices=[arm.name for arm in ARMS])
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--tune", action="store_true", help="the search for settings instead")
+    parser.add_argument("--arms", nargs="+", help="of the plan's, all unless said otherwise")
+    parser.add_argument("--seeds", type=int, nargs="+", help="likewise")
     parser.add_argument("--steps", type=int, default=STEPS, help="a run")
     parser.add_argument("--out", type=Path, default=Path("runs/recall_her"))
     given = parser.parse_args(arguments)
-    plan = [Run(arm=arm, seed=seed, steps=STEPS) for seed in SEEDS for arm in ARMS]
+    seeds, arms = (TUNING_SEEDS, TUNING) if given.tune else (SEEDS, ARMS)
+    plan = [Run(arm=arm, seed=seed, steps=STEPS) for seed in seeds for arm in arms]
     runs = [
         run.model_copy(update={"steps": given.steps})
         for run in plan
-        if run.seed in given.seeds and (given.arms is None or run.arm.name in given.arms)
+        if (given.seeds is None or run.seed in given.seeds)
+        and (given.arms is None or run.arm.name in given.arms)
     ]
     if not runs:
-        parser.error(f"no run of the plan has those seeds; give some of {SEEDS}")
+        names = ", ".join(arm.name for arm in arms)
+        parser.error(f"no run of the plan has those; give seeds of {seeds} and arms of {names}")
     paths = finish(play, runs, given.out, given.workers)
     records = [json.loads(path.read_text()) for path in paths]
-    found = summary(records)
+    found, name = summary(records), "recall_her_tuning" if given.tune else "recall_her"
     home = HERE if runs == plan else given.out
     settings = {"task": TASK, "sac": SAC_SETTINGS, "hindsight": HER_SETTINGS}
-    write_results(home, "recall_her", records, found, settings)
-    figure(records, home / "figures" / "recall_her.svg")
+    write_results(home, name, records, found, settings)
+    figure(records, home / "figures" / f"{name}.svg")
     print(table(found))
 
 
 def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Per arm, over the seeds: mean of the success curve, its last third, and seconds."""
+    """Per arm, over the seeds: mean of the success curve, its last third, and the processor's seconds."""
     found: dict[str, Any] = {}
     for name in dict.fromkeys(record["run"]["arm"]["name"] for record in records):
         runs = [record for record in records if record["run"]["arm"]["name"] == name]

@@ -81,7 +81,7 @@ def play(run: Run, folder: Path) -> Path:
     callbacks: list[BaseCallback] = [watch := Watch(run)]
     if run.arm.recall is not None:
         callbacks.append(RecallTraces(seed=run.seed, **run.arm.recall))
-    began = time.perf_counter()
+    began = time.process_time()
     model.learn(run.steps, callback=CallbackList(callbacks), log_interval=10**9)
     record = {
         "run": run.model_dump(mode="json"),
@@ -90,7 +90,7 @@ def play(run: Run, folder: Path) -> Path:
         "versions": store.versions(LIBRARIES),
         "success": watch.success(),
         "time_share": model.logger.name_to_value.get("recall/time_share"),
-        "seconds": round(time.perf_counter() - began, 1),
+        "seconds": round(time.process_time() - began, 1),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     store.write_file(path, store.as_json(record))
