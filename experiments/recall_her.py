@@ -78,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Per arm, over the seeds: mean of the success curve, its last third, and the processor's seconds."""
+    """Per arm, over the seeds: mean of the success curve, its last third, and seconds of the
+    processor."""
     found: dict[str, Any] = {}
     for name in dict.fromkeys(record["run"]["arm"]["name"] for record in records):
         runs = [record for record in records if record["run"]["arm"]["name"] == name]

@@ -156,9 +156,14 @@ def tuning() -> list[Run]:
 
 
 def tuning_length() -> list[Run]:
-    """How far back, once steps are as long as they have earned, credited as TRPO does. Of five
-    steps three seeds of Walker2d had said enough."""
-    arms = (exacter(f"length {length}", length=length) for length in (1, 2))
+    """How far back, once steps are as long as they have earned, credited as TRPO does (lambda
+    0.95) or trusting the critic sooner. Of five steps credited as TRPO does three seeds of
+    Walker2d had said enough."""
+    lengths = (exacter(f"length {length}", length=length) for length in (1, 2))
+    credits = (
+        exacter(f"length {length}, lambda 0.5", length=length, gae_lambda=0.5) for length in (2, 5)
+    )
+    arms = (*lengths, *credits)
     return [
         Run(algorithm="trpo", task=task, arm=arm, seed=seed, steps=TUNING_STEPS)
         for arm in (PLAIN, *arms)

@@ -83,12 +83,7 @@ class Run(BaseModel):
 
 
 COMMIT = store.commit()
-_FILES = (
-    Path(__file__),
-    Path(__file__).with_name("running.py"),
-    ROOT / "delegate/backtrack/stable_baselines.py",
-    ROOT / "envs/mujoco",
-)
+_FILES = (Path(__file__), ROOT / "envs/mujoco")
 BASELINE_SOURCE = source_digest(_FILES, LIBRARIES)
 RECALL_SOURCE = source_digest((*_FILES, ROOT / "delegate/recall"), LIBRARIES)
 """once, when the code is loaded: a file that changes later is not what has run"""
@@ -173,11 +168,9 @@ class Watch(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         names = self.model.logger.name_to_value
-        share = names.get("recall/time_share")  # another after each recall, and never else
-        if share is None or (self._told and self._told[-1][1]["recall/time_share"] == share):
-            return
         told = {n: float(v) for n, v in names.items() if n.startswith("recall/")}
-        self._told.append((self.num_timesteps, told))
+        if told:
+            self._told.append((self.num_timesteps, told))
 
     def _on_step(self) -> bool:
         self._seconds[self._bin(self.num_timesteps)] = time.process_time() - self._began
