@@ -159,11 +159,11 @@ def tuning_length() -> list[Run]:
     """How far back, once steps are as long as they have earned, credited as TRPO does (lambda
     0.95) or trusting the critic sooner. Of five steps credited as TRPO does three seeds of
     Walker2d had said enough."""
-    lengths = (exacter(f"length {length}", length=length) for length in (1, 2))
-    credits = (
-        exacter(f"length {length}, lambda 0.5", length=length, gae_lambda=0.5) for length in (2, 5)
+    arms = (
+        exacter("length 1", length=1),
+        exacter("length 2"),
+        exacter("length 2, lambda 0.5", gae_lambda=0.5),
     )
-    arms = (*lengths, *credits)
     return [
         Run(algorithm="trpo", task=task, arm=arm, seed=seed, steps=TUNING_STEPS)
         for arm in (PLAIN, *arms)
