@@ -27,7 +27,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from recall_mujoco_plan import PLANS
 from recall_mujoco_runs import ROWS, SETTINGS, TASK_SETTINGS, play
-from recall_mujoco_summary import figure, summary, table
+from recall_mujoco_summary import figure, summary, table, table_together, together
 from running import finish, write_results
 
 HERE = Path(__file__).parent
@@ -56,13 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("no run of the plan has those; see recall_mujoco_plan.py")
     paths = finish(play, runs, given.out, given.workers)
     records = [json.loads(path.read_text()) for path in paths]
-    found, name = summary(records), f"recall_mujoco_{given.plan}"
+    found, overall, name = summary(records), together(records), f"recall_mujoco_{given.plan}"
     home = HERE if runs == plan else given.out
     of_tasks = {" ".join(place): more for place, more in TASK_SETTINGS.items()}
-    settings = {"settings": SETTINGS, "of_tasks": of_tasks, "rows": ROWS}
+    settings = {"settings": SETTINGS, "of_tasks": of_tasks, "rows": ROWS, "together": overall}
     write_results(home, name, records, found, settings)
     figure(records, home / "figures" / f"{name}.svg")
-    print(table(found))
+    print(table(found), table_together(overall), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -44,15 +44,19 @@ def scores(record: Record) -> dict[str, float]:
     }
 
 
-def reached(record: Record, threshold: float) -> dict[str, float | None]:
-    """Steps and seconds until the mean of some bins in a row is at the threshold; None if never."""
+def reached(record: Record, threshold: float, alone: float) -> dict[str, float | None]:
+    """Steps and seconds until the mean of some bins in a row is at the threshold; None if never.
+
+    alone: seconds of a whole run without recall. The seconds are those at that pace, and what
+    recall added: runs of different hours are not of one speed.
+    """
     curve = returns(record)
     means = np.lib.stride_tricks.sliding_window_view(curve, LASTING).mean(axis=1)
     if not (means >= threshold).any():
         return {"steps": None, "seconds": None}
-    place = int((means >= threshold).argmax()) + LASTING - 1
-    steps = record["run"]["steps"] * (place + 1) / len(curve)
-    return {"steps": steps, "seconds": record["curve"]["seconds"][place]}
+    share = (int((means >= threshold).argmax()) + LASTING) / len(curve)
+    added = 1 + scores(record)["added"]
+    return {"steps": record["run"]["steps"] * share, "seconds": alone * share * added}
 
 
 Scores = dict[int, dict[str, float]]
@@ -69,11 +73,14 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
         for record in here:
             arms.setdefault(record["run"]["arm"]["name"], []).append(record)
         plain = _scores(arms.get("none", []))
-        ends = [found["end"] for found in plain.values()]
-        threshold = THRESHOLD * interval(ends)["value"] if ends else None
+        ends, alone = (
+            interval([found[what] for found in plain.values()])["value"] if plain else None
+            for what in ("end", "seconds")
+        )
+        threshold = None if ends is None else THRESHOLD * ends
         found[" ".join(place)] = {
             "threshold": threshold,
-            "arms": {name: _entry(runs, plain, threshold) for name, runs in arms.items()},
+            "arms": {name: _entry(runs, plain, threshold, alone) for name, runs in arms.items()},
         }
     return found
 
@@ -86,7 +93,9 @@ def _scores(runs: Sequence[Record]) -> Scores:
     return {record["run"]["seed"]: scores(record) for record in runs}
 
 
-def _entry(runs: Sequence[Record], plain: Scores, threshold: float | None) -> dict[str, Any]:
+def _entry(
+    runs: Sequence[Record], plain: Scores, threshold: float | None, alone: float | None
+) -> dict[str, Any]:
     mine = _scores(runs)
     entry: dict[str, Any] = {"seeds": list(mine)}
     for what in next(iter(mine.values())):
@@ -96,13 +105,44 @@ def _entry(runs: Sequence[Record], plain: Scores, threshold: float | None) -> di
         for what in ("area", "end", "mean", "sampled"):
             gains = [mine[seed][what] - plain[seed][what] for seed in shared]
             entry[f"{what}_minus_none"] = interval(gains)
-    if threshold is not None:
-        told = [reached(record, threshold) for record in runs]
+    if threshold is not None and alone is not None:
+        told = [reached(record, threshold, alone) for record in runs]
         entry["reached"] = sum(each["steps"] is not None for each in told) / len(told)
         for what in ("steps", "seconds"):
             there = [value for each in told if (value := each[what]) is not None]
             entry[f"{what}_to_threshold"] = interval(there) if there else None
     return entry
+
+
+def together(records: Sequence[Record]) -> dict[str, Any]:
+    """Per algorithm and arm, over all its tasks: area in units of that of the algorithm alone."""
+    found: dict[str, Any] = {}
+    for algorithm in sorted({record["run"]["algorithm"] for record in records}):
+        own = [record for record in records if record["run"]["algorithm"] == algorithm]
+        areas: dict[str, dict[str, list[float]]] = {}
+        for record in own:
+            name, task = record["run"]["arm"]["name"], record["run"]["task"]
+            areas.setdefault(name, {}).setdefault(task, []).append(scores(record)["area"])
+        alone = {task: interval(each)["value"] for task, each in areas.get("none", {}).items()}
+        found[algorithm] = {}
+        for name, tasks in areas.items():
+            shared = {task: each for task, each in tasks.items() if task in alone}
+            if shared:
+                ratios = [area / alone[task] for task, each in shared.items() for area in each]
+                strata = [task for task, each in shared.items() for _ in each]
+                entry = {"tasks": list(shared), "area": interval(ratios, strata)}
+                found[algorithm][name] = entry
+    return found
+
+
+def table_together(found: dict[str, Any]) -> str:
+    """What `together` found in Markdown."""
+    lines = ["| algorithm | arm | tasks | area, of that alone |", "|---|---|---|---|"]
+    for algorithm, arms in found.items():
+        for name, entry in arms.items():
+            cells = algorithm, name, str(len(entry["tasks"])), shown(entry["area"], 2)
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def table(found: dict[str, Any]) -> str:

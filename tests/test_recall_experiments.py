@@ -205,10 +205,24 @@ def test_the_summary_of_mujoco_by_hand() -> None:
     # Five bins whose mean is 3 or more: from the second on, 2 2 4 4 4; from the fifth, 0 4 4 4 4.
     assert none["steps_to_threshold"]["value"] == 600
     assert recall["steps_to_threshold"]["value"] == 900
-    assert recall["seconds_to_threshold"]["value"] == 90.0
+    assert none["seconds_to_threshold"]["value"] == 60
+    assert recall["seconds_to_threshold"]["value"] == pytest.approx(100 * 0.9 * 1.25)
     assert never["reached"] == 0
     assert never["steps_to_threshold"] is None
     assert "| trpo T | never | 1 |" in mujoco.table({"trpo T": found})
+
+
+def test_areas_of_several_tasks_together_by_hand() -> None:
+    runs = [mujoco_record("none", seed, [2.0] * 10, 0) for seed in (0, 1)]
+    runs += [mujoco_record("recall", seed, [3.0] * 10, 0) for seed in (0, 1)]
+    for record in [mujoco_record("none", 0, [10.0] * 10, 0), *runs[2:]]:
+        runs.append(record | {"run": record["run"] | {"task": "U"}})
+    found = mujoco.together(runs)["trpo"]
+    assert found["none"]["area"]["per_seed"] == [1, 1, 1]
+    assert found["recall"]["area"]["per_seed"] == pytest.approx([1.5, 1.5, 0.3, 0.3])
+    # Drawn without regard to the task, some samples would be of one task alone.
+    assert found["recall"]["area"]["low"] == found["recall"]["area"]["high"] == 0.9
+    assert "| trpo | recall | 2 | 0.90 [0.90, 0.90] |" in mujoco.table_together({"trpo": found})
 
 
 def test_a_part_of_the_mujoco_study_writes_beside_its_runs(tmp_path: Path) -> None:
