@@ -17,6 +17,8 @@ A2C: dict[str, Any] = {
     "learning_rate": 3e-3,
 }
 """the best of `tuning` for the actor-critic alone"""
+A2C_PRIORITIZED = A2C
+"""likewise beside prioritized replay"""
 RECALL: dict[str, Any] = {
     "length": 20,
     "count": 64,
@@ -31,8 +33,8 @@ PER = {
     15: Prioritized(batch=1_000, alpha=0.95),
     19: Prioritized(batch=1_000, alpha=0.95),
 }
-"""as reported with Recall Traces; those of 15 for 19, for which none are. Without an entropy bonus
-there, with the actor-critic's here"""
+"""as reported with Recall Traces; those of 15 for 19, for which none are. Whether with an entropy
+bonus, which they had not, `tuning` says"""
 PLAIN = Arm(name="actor_critic")
 
 
@@ -62,14 +64,15 @@ def ratio() -> list[Run]:
     """How often to recall, and how far back, with the exact model."""
     return [
         run_of(15, _often(every, length), seed)
-        for seed in SEEDS[:5]
+        for seed in SEEDS
         for length in (10, 40)
         for every in (512, 2_048, 8_192, 32_768)
     ]
 
 
 def tuning() -> list[Run]:
-    """Settings of the actor-critic alone, then of recall, on seeds that are not reported."""
+    """Settings of the actor-critic alone, beside prioritized replay, then of recall, on seeds that
+    are not reported."""
     a2c = [
         run_of(15, Arm(name=_named(changes)), seed, A2C | changes)
         for seed in TUNING_SEEDS
@@ -80,18 +83,30 @@ def tuning() -> list[Run]:
             for rate in (1e-3, 3e-3)
         )
     ]
+    prioritized = [
+        run_of(
+            15, Arm(name=_named(changes, "prioritized"), prioritized=PER[15]), seed, A2C | changes
+        )
+        for seed in TUNING_SEEDS
+        for changes in (
+            {"ent_coef": ent_coef, "learning_rate": rate}
+            for ent_coef in (0.0, 0.01)
+            for rate in (1e-3, 3e-3)
+        )
+    ]
     recalls = [
         run_of(19, recall(_named(changes, model), model, **changes), seed)
         for seed in TUNING_SEEDS
         for model in ("exact", "learned")
         for changes in ({}, {"length": 40}, {"imitation_updates": 20})
     ]
-    return a2c + recalls
+    return a2c + prioritized + recalls
 
 
 def run_of(size: int, arm: Arm, seed: int, a2c: dict[str, Any] | None = None) -> Run:
     """With the study's settings where none are given."""
-    return Run(size=size, arm=arm, seed=seed, steps=STEPS[size], a2c=a2c or A2C)
+    own = A2C if arm.prioritized is None else A2C_PRIORITIZED
+    return Run(size=size, arm=arm, seed=seed, steps=STEPS[size], a2c=a2c or own)
 
 
 def _named(changes: dict[str, Any], *before: str) -> str:

@@ -10,8 +10,6 @@ figures/recall_her.svg (tuning: recall_her_tuning); a part of it writes the same
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,9 +23,8 @@ import numpy as np
 from curves import Line, Panel, draw, interval, shown
 from recall_four_rooms_summary import success
 from recall_her_runs import HER_SETTINGS, SAC_SETTINGS, TASK, Arm, Run, play
-from running import finish, write_results
+from running import carry_out, options, write_results
 
-HERE = Path(__file__).parent
 STEPS, SEEDS, TUNING_SEEDS = 30_000, (0, 1, 2, 3, 4), (1000, 1001)
 RECALL: dict[str, Any] = {"targets_from": "reward", "targets": 0.1, "length": 20}
 ALONE = (Arm(name="neither"), Arm(name="hindsight", hindsight=True))
@@ -48,29 +45,13 @@ TUNING = (*ALONE, *recalling(), *recalling(", 20 updates", imitation_updates=20)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing, then gather everything."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+    parser = options(__doc__.splitlines()[0], "runs/recall_her")
     parser.add_argument("--tune", action="store_true", help="the search for settings instead")
-    parser.add_argument("--arms", nargs="+", help="of the plan's, all unless said otherwise")
-    parser.add_argument("--seeds", type=int, nargs="+", help="likewise")
-    parser.add_argument("--steps", type=int, default=STEPS, help="a run")
-    parser.add_argument("--out", type=Path, default=Path("runs/recall_her"))
     given = parser.parse_args(arguments)
     seeds, arms = (TUNING_SEEDS, TUNING) if given.tune else (SEEDS, ARMS)
     plan = [Run(arm=arm, seed=seed, steps=STEPS) for seed in seeds for arm in arms]
-    runs = [
-        run.model_copy(update={"steps": given.steps})
-        for run in plan
-        if (given.seeds is None or run.seed in given.seeds)
-        and (given.arms is None or run.arm.name in given.arms)
-    ]
-    if not runs:
-        names = ", ".join(arm.name for arm in arms)
-        parser.error(f"no run of the plan has those; give seeds of {seeds} and arms of {names}")
-    paths = finish(play, runs, given.out, given.workers)
-    records = [json.loads(path.read_text()) for path in paths]
+    records, home = carry_out(play, plan, parser, given)
     found, name = summary(records), "recall_her_tuning" if given.tune else "recall_her"
-    home = HERE if runs == plan else given.out
     settings = {"task": TASK, "sac": SAC_SETTINGS, "hindsight": HER_SETTINGS}
     write_results(home, name, records, found, settings)
     figure(records, home / "figures" / f"{name}.svg")

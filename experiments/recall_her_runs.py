@@ -89,7 +89,11 @@ def play(run: Run, folder: Path) -> Path:
         "source": SOURCE,
         "versions": store.versions(LIBRARIES),
         "success": watch.success(),
-        "time_share": model.logger.name_to_value.get("recall/time_share"),
+        "recall": {
+            name.removeprefix("recall/"): float(value)
+            for name, value in model.logger.name_to_value.items()
+            if name.startswith("recall/")
+        },
         "seconds": round(time.process_time() - began, 1),
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -185,6 +185,38 @@ def test_what_does_not_fit_the_algorithm_is_refused_before_training(
     assert same(before, weights(model))
 
 
+@pytest.mark.parametrize(
+    ("states", "message"),
+    [
+        ([3.7], r"states are float64, \[3.7\] among them; give integers from 0 to 15"),
+        ([3, 16], r"states are int64, \[3, 16\] among them; give integers"),
+        ([-3], "give integers from 0 to 15"),
+        ([[3]], r"have shape \(1, 1\); give \[count\]"),
+    ],
+)
+@pytest.mark.parametrize("source", [False, True])
+def test_targets_that_are_no_state_of_a_grid_are_refused(
+    states: list[Any], message: str, source: bool
+) -> None:
+    given = np.array(states)
+    model = A2C("MlpPolicy", "FrozenLake-v1", n_steps=32, device="cpu")
+    before = weights(model)
+    recall = RecallTraces(**FEW, targets_from=(lambda count, rng: given) if source else given)
+    with pytest.raises(ValueError, match=message):
+        model.learn(STEPS, callback=recall)
+    assert source or model.num_timesteps == 0, "known before training"
+    assert source or same(before, weights(model))
+
+
+def test_what_was_refused_serves_another_algorithm() -> None:
+    recall = RecallTraces(**FEW, optimiser="natural", max_divergence=0.01, adaptive=True)
+    with pytest.raises(TypeError, match="and SAC has none; drop adaptive"):
+        made("SAC", CONTINUOUS).learn(STEPS, callback=recall)
+    made("PPO", DISCRETE).learn(STEPS, callback=recall)
+    assert recall.buffer is not None
+    assert recall.buffer.finished > 0
+
+
 def test_a_finite_model_of_another_world_is_refused() -> None:
     world = envs.make("FourRooms", 1, size=7, num_levels=1, observation="integer")
     exact = ExactBacktrackingModel(world.transition_table())

@@ -86,14 +86,16 @@ def test_whatever_was_not_kept_would_be_missed(part: str, tmp_path: Path) -> Non
 def test_what_was_damaged_or_is_of_another_version_changes_nothing(tmp_path: Path) -> None:
     trained("PPO", tmp_path, diagnostics=True)
     whole = torch.load(tmp_path / "recall.pt", weights_only=True)
-    damages: dict[str, tuple[Any, str]] = {
-        "imitation": ({"adam": whole["imitation"]["adam"]}, "imitation is of another version"),
-        "rng": ({}, "no state of a random stream"),
-        "model": (whole["model"][:100], "the saved model is not a model"),
-        "diagnostics": ({"forward": whole["model"]}, "diagnostics are of another version"),
-        "buffer": ({}, "saved buffer differs in"),
-    }
-    for part, (damaged, message) in damages.items():
+    imitation = whole["imitation"]
+    damages: list[tuple[str, Any, str]] = [
+        ("imitation", {"adam": imitation["adam"]}, "imitation is of another version"),
+        ("imitation", imitation | {"hindsight": {"earned": 0.1}}, "recall has earned is damaged"),
+        ("rng", {}, "no state of a random stream"),
+        ("model", whole["model"][:100], "the saved model is not a model"),
+        ("diagnostics", {"forward": whole["model"]}, "diagnostics are of another version"),
+        ("buffer", {}, "saved buffer differs in"),
+    ]
+    for part, damaged, message in damages:
         torch.save(whole | {part: damaged}, tmp_path / "recall.pt")
         model, recall = made("PPO", CONTINUOUS), RecallTraces(**ADAM, diagnostics=True)
         recall.init_callback(model)

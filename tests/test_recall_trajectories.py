@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from gymnasium.spaces import Box
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delegate.recall.targets import choose, most, worth
+from delegate.recall.targets import choose, most, worth, worthy
 from delegate.recall.trajectories import Steps, TrajectoryBuffer
 from delegate.recall.transitions import Transitions
 
@@ -145,16 +146,27 @@ def test_targets() -> None:
         "reward": 0,
         "return": 9,
     }
-    chosen = choose("return", steps, by["return"], 0.2, 50, rng)
+    space = Box(-np.inf, np.inf, (1,))
+    chosen = choose("return", steps, by["return"], 0.2, 50, rng, space)
     assert set(chosen.states[:, 0]) == {9.0, 10.0}, "the states entered"
     np.testing.assert_array_equal(chosen.terminal, chosen.states[:, 0] == 10)
     assert (chosen.reward == 0).all()
     given_states = np.array([[3.0], [4.0]])
-    among = choose(given_states, steps, None, 0.1, 50, rng)
+    among = choose(given_states, steps, None, 0.1, 50, rng, space)
     assert set(among.states[:, 0]) == {3.0, 4.0}
     assert not among.terminal.any()
     assert (among.reward == 0.5).all(), "the mean of what is remembered"
-    drawn = choose(lambda n, r: np.full((n, 1), 7.0), steps, None, 0.1, 5, rng)
+    drawn = choose(lambda n, r: np.full((n, 1), 7.0), steps, None, 0.1, 5, rng, space)
     assert drawn.states.tolist() == [[7.0]] * 5
     by_hand = 0.5 / 2 + DISCOUNT * -7
     np.testing.assert_allclose(drawn.entering(value, DISCOUNT, 2.0), by_hand)
+
+
+def test_where_rewards_are_rare_no_trace_ends_without_one() -> None:
+    ranked = np.zeros(100)
+    ranked[[20, 70]] = 1.0
+    assert worthy(ranked, 0.1).tolist() == [70, 20], "ten were asked for, and two earned anything"
+    assert len(most(ranked, 0.1)) == 10, "the model learns from ten"
+    assert most(ranked, 0.03).tolist() == [70, 20, 99], "of equals the last ones first"
+    assert sorted(worthy(ranked, 1.0)) == list(range(100)), "all are asked for"
+    assert len(worthy(np.zeros(100), 0.1)) == 10

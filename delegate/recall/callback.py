@@ -120,21 +120,21 @@ class RecallTraces(BaseCallback):
             check_diagnosable(learner, model)
         observation, action = learner.original.space, learner.action_space
         if isinstance(self.targets_from, np.ndarray):
-            check_states(self.targets_from, _example(observation))
+            check_states(self.targets_from, observation)
         if self.config.weighting in CREDITED and isinstance(observation, Discrete):
             raise TypeError(
                 f"weighting by advantage learns rewards of vectors, and observations are "
                 f'{observation}; give weighting="gain" or "uniform"'
             )
         source = self.model.n_envs, _example(observation), _example(action), self.model.gamma
-        if self.buffer is None:
-            self.buffer = TrajectoryBuffer(self.config.buffer_size, *source)
+        buffer, diagnostics = self.buffer, self._diagnostics
+        if buffer is None:
+            buffer = TrajectoryBuffer(self.config.buffer_size, *source)
         else:
-            self.buffer.check_source(*source)
-        self.backtracking_model = model
-        if self.config.diagnostics and self._diagnostics is None:
+            buffer.check_source(*source)
+        if self.config.diagnostics and diagnostics is None:
             assert isinstance(model, BacktrackingModel)
-            self._diagnostics = Diagnostics(
+            diagnostics = Diagnostics(
                 learner,
                 model,
                 self.config,
@@ -142,12 +142,14 @@ class RecallTraces(BaseCallback):
                 self._worth,
                 self._seed,
             )
-        if self._diagnostics is not None:
-            self._diagnostics.learner = learner
         imitation = Imitation(learner, self.config)
         if hasattr(self, "_imitation"):  # another algorithm of the same shapes goes on
             imitation.load(self._imitation.state())
-        self._learner, self._imitation = learner, imitation
+        # Whatever can be wrong was found before anything changed.
+        self.buffer, self.backtracking_model = buffer, model
+        self._learner, self._imitation, self._diagnostics = learner, imitation, diagnostics
+        if diagnostics is not None:
+            diagnostics.learner = learner
         if self._pending is not None:
             self._resume(self._pending)
             self._pending = None
@@ -244,7 +246,8 @@ class RecallTraces(BaseCallback):
         config, model, rng = self.config, self.backtracking_model, self._rng
         if isinstance(model, ForwardModel):
             return imagine(model, self._learner, steps, config, rng)
-        ends = choose(self.targets_from, steps, ranked, config.targets, config.count, rng)
+        space = self._learner.original.space
+        ends = choose(self.targets_from, steps, ranked, config.targets, config.count, rng, space)
         if model is None:  # "remembered"
             return ends, remembered_traces(steps, ends, config.length)
         if not isinstance(model, LearnedBacktrackingModel):

@@ -133,7 +133,7 @@ def advantages(
     """
     rows, length = traces.valid.shape
     flat = traces.states.reshape(rows * (length + 1), -1)
-    worth = value(flat.astype(traces.states.dtype)).reshape(rows, length + 1)
+    worth = value(flat).reshape(rows, length + 1)
     worth[ends.terminal, 0] = 0.0
     found, later = np.zeros((rows, length)), next_advantage
     for k in range(length):

@@ -23,7 +23,7 @@ from delegate.recall.imitation import RecallConfig
 from delegate.recall.learning import TransitionModel
 from delegate.recall.model import BacktrackingModel
 from delegate.recall.saving import stream_from
-from delegate.recall.targets import Ends, Targets, entered, most
+from delegate.recall.targets import Ends, Targets, entered, worthy
 from delegate.recall.traces import Traces
 from delegate.recall.trajectories import Steps, TrajectoryBuffer
 from delegate.recall.variational import estimated_bounds
@@ -100,7 +100,7 @@ class Diagnostics:
         every = buffer.best()
         if isinstance(targets, str):
             worths = self._worths(every)
-            top = most(ranked, self.config.targets)
+            top = worthy(ranked, self.config.targets)
             least, among = float(ranked[top].min()), best.transitions.next_state[top]
         elif (ends.place >= 0).all():
             of_critic = self.learner.value, buffer.discount, self.learner.original.unit

@@ -36,7 +36,7 @@ def imagine(
         )
     ends = traces.states[:, 0]
     kept = most(learner.value(ends), config.count / len(ends))
-    return given(ends[kept], steps), traces.take(kept)
+    return given(ends[kept], steps, learner.original.space), traces.take(kept)
 
 
 @contextmanager

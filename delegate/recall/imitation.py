@@ -47,7 +47,8 @@ class RecallConfig(BaseModel):
     states: float = Field(0.5, gt=0, le=1)
     """share of their steps, by the worth of the state entered, that the model learns from"""
     targets: float = Field(0.1, gt=0, le=1)
-    """share of their steps, by the same worth, in whose states traces may end"""
+    """share of their steps, by the same worth, in whose states traces may end; below 1 in none of
+    those that are worth the least, as without a reward where rewards are rare"""
     model_updates: int = Field(50, ge=0)
     """optimiser steps of the model each time"""
     model_batch: int = Field(256, ge=1)
@@ -224,6 +225,8 @@ class Imitation:
                 f"the saved policy optimiser has {count} parameters and this policy {len(mine)}; "
                 "resume with the algorithm it was saved beside"
             )
+        if saved["hindsight"] is not None:
+            Hindsight.check(saved["hindsight"])
         for place, state in adam["state"].items():
             if state["exp_avg"].shape != mine[place].shape:
                 raise ValueError(

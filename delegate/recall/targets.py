@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from gymnasium.spaces import Box, Discrete
 
 from delegate.recall.trajectories import Steps
 
@@ -65,25 +66,34 @@ def check_targets(targets: object) -> None:
         raise TypeError(f"targets_from is a {type(targets).__name__}; give one of {names}")
 
 
-def check_states(states: np.ndarray, example: np.ndarray) -> None:
-    """Raise ValueError for states of other shapes than remembered ones, or that are not finite."""
-    if states.shape[1:] != example.shape or states.ndim != example.ndim + 1:
-        wanted = ", ".join(["count", *map(str, example.shape)])
+def check_states(states: np.ndarray, space: Box | Discrete) -> None:
+    """Raise ValueError for what are no states of that space, bounds of a Box aside."""
+    shape = space.shape or ()
+    if states.shape[1:] != shape or states.ndim != len(shape) + 1:
+        wanted = ", ".join(["count", *map(str, shape)])
         raise ValueError(
             f"targets_from: states have shape {states.shape}; give [{wanted}], as observations are"
         )
-    if states.dtype.kind == "f" and not np.isfinite(states).all():
+    if isinstance(space, Discrete):
+        first, after = int(space.start), int(space.start + space.n)
+        known = states.dtype.kind in "iu" and ((first <= states) & (states < after)).all()
+        if not known:
+            raise ValueError(
+                f"targets_from: states are {states.dtype}, {np.unique(states)[:5].tolist()} among "
+                f"them; give integers from {first} to {after - 1}, as observations are"
+            )
+    elif states.dtype.kind == "f" and not np.isfinite(states).all():
         raise ValueError("targets_from: states are not finite; leave such rows out")
 
 
-def given(states: np.ndarray, steps: Steps) -> Ends:
+def given(states: np.ndarray, steps: Steps, space: Box | Discrete) -> Ends:
     """States that were given. A Discrete one counts as entered by the last step that did enter it;
     of others the reward is the mean of what is remembered, and they are not terminal.
 
     Raises what `check_states` raises.
     """
     seen = steps.transitions.next_state
-    check_states(states, seen[0])
+    check_states(states, space)
     states, place = states.astype(seen.dtype), np.full(len(states), -1)
     if seen.dtype.kind == "i":
         known, last = np.unique(seen[::-1], return_index=True)
@@ -115,21 +125,31 @@ def choose(
     top: float,
     count: int,
     rng: np.random.Generator,
+    space: Box | Discrete,
 ) -> Ends:
     """Where `count` traces shall end.
 
     ranked: float [N], the worth of each remembered state; of use where targets are among them
-    top: share of the most worthy
+    top: share of the most worthy · space: of states
     """
     if callable(targets):
-        return given(np.asarray(targets(count, rng)), steps)
+        return given(np.asarray(targets(count, rng)), steps, space)
     if isinstance(targets, np.ndarray):
-        return given(targets[rng.integers(0, len(targets), count)], steps)
-    best = most(ranked, top)
+        return given(targets[rng.integers(0, len(targets), count)], steps, space)
+    best = worthy(ranked, top)
     return entered(steps, best[rng.integers(0, len(best), count)])
 
 
+def worthy(ranked: np.ndarray, share: float) -> np.ndarray:
+    """The places of the highest share, best first, but of a part none that is worth the least:
+    where few were rewarded, the others are no targets. int [n]"""
+    best = most(ranked, share)
+    better = best[ranked[best] > ranked.min()]
+    return better if share < 1 and len(better) else best
+
+
 def most(ranked: np.ndarray, share: float) -> np.ndarray:
-    """The places of the highest share, at least one, best first. int [n]"""
+    """The places of the highest share, at least one, best first, of equals the last first.
+    int [n]"""
     count = max(1, round(share * len(ranked)))
-    return np.argsort(-ranked, kind="stable")[:count]
+    return len(ranked) - 1 - np.argsort(-ranked[::-1], kind="stable")[:count]
