@@ -29,6 +29,9 @@ RNG = np.random.default_rng(0)
 """of what no assertion depends on"""
 
 
+VECTORS = gymnasium.spaces.Box(-np.inf, np.inf, (3,))
+
+
 def small() -> dict[str, Any]:
     """Anew each time: the algorithms write into it."""
     return {"policy_kwargs": {"net_arch": [16]}, "device": "cpu", "seed": 0}
@@ -190,17 +193,17 @@ def test_a_given_cell_is_known_by_the_step_that_entered_it() -> None:
     cell, none = np.array([3, 5, 3, 7]), np.zeros(4)
     reward, terminal = np.array([1.0, 2.0, 4.0, 8.0]), np.array([False, True, False, False])
     steps = Steps(Transitions(cell, cell, cell), reward, none, terminal, terminal)
-    ends = as_given(np.array([3, 5, 6, 8, 0]), steps)
+    ends = as_given(np.array([3, 5, 6, 8, 0]), steps, gymnasium.spaces.Discrete(9))
     assert ends.place.tolist() == [2, 1, -1, -1, -1]
     assert ends.reward.tolist() == [4, 2, 3.75, 3.75, 3.75]
     assert ends.terminal.tolist() == [False, True, False, False, False]
-    vectors = as_given(np.ones((2, 3), np.int64), steps_of(np.random.default_rng(0), 9))
+    vectors = as_given(np.ones((2, 3), np.int64), steps_of(np.random.default_rng(0), 9), VECTORS)
     assert vectors.states.dtype == np.float64
     assert vectors.place.tolist() == [-1, -1]
     with pytest.raises(
         ValueError, match=r"targets_from: states have shape \(2,\); give \[count, 3"
     ):
-        as_given(np.ones(2), steps_of(np.random.default_rng(0), 9))
+        as_given(np.ones(2), steps_of(np.random.default_rng(0), 9), VECTORS)
 
 
 @given(seed=st.integers(0, 2**16), smoothing=st.floats(0.0, 1.0))
@@ -229,7 +232,8 @@ def test_what_followed_is_a_sum_by_hand(seed: int, smoothing: float) -> None:
     after = next_advantages(steps, found, ends)
     np.testing.assert_array_equal(after[last], 0)
     np.testing.assert_array_equal(after[~last], found[1:][~last[:-1]])
-    np.testing.assert_array_equal(next_advantages(steps, found, as_given(seen.state, steps)), 0)
+    elsewhere = as_given(seen.state, steps, VECTORS)
+    np.testing.assert_array_equal(next_advantages(steps, found, elsewhere), 0)
 
 
 def test_a_trajectory_cut_short_counts_what_was_expected_beyond() -> None:

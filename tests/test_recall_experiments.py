@@ -267,11 +267,11 @@ def test_directions_are_measured_and_the_policy_is_put_back(
         venv.close()
     assert torch.equal(*ends), "measuring changed the training"
     rows = {row["way"]: row for row in directions.found}
-    assert len(rows) == 14
+    assert len(rows) == 16
     assert all(row["returned"] != 0 and 0 < row["divergence"] < 0.02 for row in rows.values())
     off = directions.depth[0]
     assert len(off["model"]) == len(off["stay"]) == recall_direction_runs.DEPTH
     assert off["stay"][0] < off["stay"][-1], "the first state back is the nearest"
     records = [{"run": {"task": "Hopper-v5"}, "rows": directions.found, "depth": directions.depth}]
     said = recall_direction.table(recall_direction.summary(records))
-    assert said.count("\n") == 21
+    assert said.count("\n") == 23
