@@ -19,6 +19,7 @@ import torch
 from recall_four_rooms_plan import SEEDS, TUNING_SEEDS, arms, recall, reported, tuning
 from recall_four_rooms_runs import EARLY, Run, play, recalled
 from recall_four_rooms_summary import scores, success, summary, table
+from recall_mujoco_plan import PLANS
 from recall_mujoco_runs import SETTINGS, Arm, Watch, learner
 from recall_mujoco_runs import Run as MujocoRun
 from recall_mujoco_runs import play as play_mujoco
@@ -65,6 +66,11 @@ def test_nothing_is_tuned_on_a_reported_seed() -> None:
     assert not set(SEEDS) & set(TUNING_SEEDS)
     assert {run.seed for run in tuning()} == set(TUNING_SEEDS)
     assert len({run.path(Path()) for run in reported()}) == len(reported())
+    assert not set(recall_her.SEEDS) & set(recall_her.TUNING_SEEDS)
+    seeds = {name: {run.seed for run in plan()} for name, plan in PLANS.items()}
+    sought = set().union(*(found for name, found in seeds.items() if name.startswith("tune")))
+    assert sought
+    assert not sought & (seeds["trpo"] | seeds["sac"] | set(recall_direction.SEEDS))
 
 
 @pytest.mark.parametrize("arm", arms(11), ids=lambda arm: arm.name)
