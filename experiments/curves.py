@@ -27,13 +27,15 @@ COLOURS = (
 )
 
 
-def interval(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
+def interval(
+    values: Sequence[float] | np.ndarray, strata: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Interquartile mean over seeds with its 95% bootstrap interval, and every seed's value.
 
-    values: float [seeds]
+    values: float [seeds] · strata: what each is of, as tasks, and is resampled within
     """
     values = np.asarray(values, np.float64)
-    low, high = np.quantile(_means(values[:, None])[:, 0], (0.025, 0.975))
+    low, high = np.quantile(_means(values[:, None], strata)[:, 0], (0.025, 0.975))
     return {
         "value": float(trim_mean(values, 0.25)),
         "low": float(low),
@@ -49,11 +51,13 @@ def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return trim_mean(values, 0.25, axis=0), low, high
 
 
-def _means(values: np.ndarray) -> np.ndarray:
+def _means(values: np.ndarray, strata: Sequence[str] | None = None) -> np.ndarray:
     """Interquartile means of resampled seeds. float [DRAWS, points]"""
     rng = np.random.default_rng(0)
-    draws = values[rng.integers(0, len(values), (DRAWS, len(values)))]
-    return trim_mean(draws, 0.25, axis=1)
+    of = np.zeros(len(values)) if strata is None else np.array(strata)
+    parts = [np.flatnonzero(of == stratum) for stratum in np.unique(of)]
+    drawn = [part[rng.integers(0, len(part), (DRAWS, len(part)))] for part in parts]
+    return trim_mean(values[np.concatenate(drawn, axis=1)], 0.25, axis=1)
 
 
 def area(x: np.ndarray, y: np.ndarray) -> float:

@@ -12,7 +12,8 @@ TASKS = {
     "trpo": ("HalfCheetah-v5", "Walker2d-v5", "Hopper-v5", "Ant-v5"),
     "sac": ("HalfCheetah-v5", "Hopper-v5", "Ant-v5"),
 }
-SEEDS = {"trpo": (0, 1, 2, 3, 4), "sac": (0, 1, 2)}
+SEEDS = {"trpo": (1, 2, 3, 4, 5), "sac": (0, 1, 2)}
+"""0 of TRPO was looked at while its settings were sought"""
 PLAIN = Arm(name="none")
 ABLATED = ("Hopper-v5", "Walker2d-v5")
 """tasks of the random and the forward model"""
@@ -20,7 +21,7 @@ LENGTHS = (5, 10, 20, 50)
 """of traces, beside that of `recall`"""
 CONTROLLED = "Hopper-v5"
 """task of the lengths and of the other controls: on the tuning seeds recall helped there"""
-TUNING_SEEDS = tuple(range(1000, 1010))
+TUNING_SEEDS = tuple(range(1000, 1007))
 TUNING_STEPS, SHORT_STEPS = 200_000, 30_000
 """of TRPO and of SAC"""
 PAPER: dict[str, Any] = {"length": 20, "count": 64, "model_updates": 20}
@@ -76,7 +77,7 @@ GENTLE: dict[str, Any] = {
     "max_divergence": 0.002,
     "adaptive": True,
 }
-"""of one, two and five steps two were the best on the tuning seeds"""
+"""of one and two steps two were the better on the tuning seeds"""
 FIXED: dict[str, Any] = {"adaptive": False}
 EARLIER: dict[str, Any] = {"length": 5, "gae_lambda": 0.9, "model_updates": 20, **FIXED}
 """beside a divergence"""
@@ -120,54 +121,30 @@ def trpo() -> list[Run]:
     ]
 
 
-def tuning() -> list[Run]:
-    """The search for TRPO: which targets, how weighted, how far back, how strongly. Far more than
-    was run: ask for arms, tasks and seeds."""
-    stepped = {"imitation_updates": 30, "learning_rate": 3e-4}
-    good = {"targets_from": "advantage", "trajectories": 1.0, "targets": 0.5}
-    arms = (
-        PLAIN,
-        recall("paper", **PAPER),
-        recall("paper, gain", **PAPER, weighting="gain"),
-        recall("advantage, Adam 2", **good, **stepped, max_divergence=0.002),
-        recall("gain, Adam 2", weighting="gain", **stepped, max_divergence=0.002),
-        recall("credited", **credited()),
-        recall("credited 1", **credited(max_divergence=0.001)),
-        recall("credited 10", **credited(max_divergence=0.01)),
-        recall("credited, length 1", **credited(1)),
-        recall("credited, length 20", **credited(20)),
-        recall("credited, short memory", **credited(buffer_size=4_096)),
-        recall("credited, long memory", **credited(buffer_size=20_480)),
-        recall("credited, longest memory", **credited(buffer_size=51_200)),
-        recall("credited, mean changes", **credited(mean_changes=True)),
-        *(
-            exacter(f"exacter, {nats} nats", max_divergence=nats, **EARLIER)
-            for nats in (0.001, 0.002, 0.005)
-        ),
-        recall("shuffled", **credited(weighting="shuffled")),
-        remembered(),
-    )
-    return [
-        Run(algorithm="trpo", task=task, arm=arm, seed=seed, steps=TUNING_STEPS)
-        for seed in TUNING_SEEDS
-        for task in TASKS["trpo"]
-        for arm in arms
-    ]
+def tuning_strength() -> list[Run]:
+    """How long a step of the policy may be, while all were of one length."""
+    nats = (0.001, 0.002)
+    arms = (exacter(f"exacter, {each} nats", max_divergence=each, **EARLIER) for each in nats)
+    return tuning(PLAIN, *arms)
 
 
 def tuning_length() -> list[Run]:
     """How far back, once steps are as long as they have earned, credited as TRPO does (lambda
-    0.95) or trusting the critic sooner. Of five steps credited as TRPO does three seeds of
-    Walker2d had said enough."""
-    arms = (
+    0.95) or trusting the critic sooner."""
+    return tuning(
+        PLAIN,
         exacter("length 1", length=1),
         exacter("length 2"),
         exacter("length 2, lambda 0.5", gae_lambda=0.5),
     )
+
+
+def tuning(*arms: Arm) -> list[Run]:
+    """Those arms of TRPO on the tuning seeds."""
     return [
         Run(algorithm="trpo", task=task, arm=arm, seed=seed, steps=TUNING_STEPS)
-        for arm in (PLAIN, *arms)
-        for seed in TUNING_SEEDS[:7]
+        for arm in arms
+        for seed in TUNING_SEEDS
         for task in TASKS["trpo"][:3]
     ]
 
@@ -204,7 +181,7 @@ def stepped(name: str, **changes: Any) -> Arm:
 PLANS = {
     "trpo": trpo,
     "sac": partial(plain, "sac"),
-    "tune": tuning,
+    "tune_strength": tuning_strength,
     "tune_length": tuning_length,
     "tune_sac": tuning_sac,
 }

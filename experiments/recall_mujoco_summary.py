@@ -44,15 +44,19 @@ def scores(record: Record) -> dict[str, float]:
     }
 
 
-def reached(record: Record, threshold: float) -> dict[str, float | None]:
-    """Steps and seconds until the mean of some bins in a row is at the threshold; None if never."""
+def reached(record: Record, threshold: float, alone: float) -> dict[str, float]:
+    """Whether the mean of some bins in a row came to the threshold (1 or 0), and the steps and the
+    seconds until then; those of the whole run if never.
+
+    alone: seconds of a whole run without recall. The seconds are those at that pace, and what
+    recall added: runs of different hours are not of one speed.
+    """
     curve = returns(record)
     means = np.lib.stride_tricks.sliding_window_view(curve, LASTING).mean(axis=1)
-    if not (means >= threshold).any():
-        return {"steps": None, "seconds": None}
-    place = int((means >= threshold).argmax()) + LASTING - 1
-    steps = record["run"]["steps"] * (place + 1) / len(curve)
-    return {"steps": steps, "seconds": record["curve"]["seconds"][place]}
+    there = bool((means >= threshold).any())
+    share = (int((means >= threshold).argmax()) + LASTING) / len(curve) if there else 1.0
+    seconds = alone * share * (1 + scores(record)["added"])
+    return {"reached": there, "steps": record["run"]["steps"] * share, "seconds": seconds}
 
 
 Scores = dict[int, dict[str, float]]
@@ -69,11 +73,14 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
         for record in here:
             arms.setdefault(record["run"]["arm"]["name"], []).append(record)
         plain = _scores(arms.get("none", []))
-        ends = [found["end"] for found in plain.values()]
-        threshold = THRESHOLD * interval(ends)["value"] if ends else None
+        ends, alone = (
+            interval([found[what] for found in plain.values()])["value"] if plain else None
+            for what in ("end", "seconds")
+        )
+        threshold = None if ends is None or ends <= 0 else THRESHOLD * ends
         found[" ".join(place)] = {
             "threshold": threshold,
-            "arms": {name: _entry(runs, plain, threshold) for name, runs in arms.items()},
+            "arms": {name: _entry(runs, plain, threshold, alone) for name, runs in arms.items()},
         }
     return found
 
@@ -86,7 +93,9 @@ def _scores(runs: Sequence[Record]) -> Scores:
     return {record["run"]["seed"]: scores(record) for record in runs}
 
 
-def _entry(runs: Sequence[Record], plain: Scores, threshold: float | None) -> dict[str, Any]:
+def _entry(
+    runs: Sequence[Record], plain: Scores, threshold: float | None, alone: float | None
+) -> dict[str, Any]:
     mine = _scores(runs)
     entry: dict[str, Any] = {"seeds": list(mine)}
     for what in next(iter(mine.values())):
@@ -96,34 +105,71 @@ def _entry(runs: Sequence[Record], plain: Scores, threshold: float | None) -> di
         for what in ("area", "end", "mean", "sampled"):
             gains = [mine[seed][what] - plain[seed][what] for seed in shared]
             entry[f"{what}_minus_none"] = interval(gains)
-    if threshold is not None:
-        told = [reached(record, threshold) for record in runs]
-        entry["reached"] = sum(each["steps"] is not None for each in told) / len(told)
+    if threshold is not None and alone is not None:
+        told = [reached(record, threshold, alone) for record in runs]
+        entry["reached"] = sum(each["reached"] for each in told)
         for what in ("steps", "seconds"):
-            there = [value for each in told if (value := each[what]) is not None]
-            entry[f"{what}_to_threshold"] = interval(there) if there else None
+            entry[f"{what}_to_threshold"] = interval([each[what] for each in told])
     return entry
+
+
+def together(records: Sequence[Record]) -> dict[str, Any]:
+    """Per algorithm and arm, over all its tasks: gains in area on the algorithm alone, paired by
+    seed, in units of what that comes to; resampled within each task."""
+    found: dict[str, Any] = {}
+    for algorithm in sorted({record["run"]["algorithm"] for record in records}):
+        gains: dict[str, dict[str, list[float]]] = {}
+        for place, told in summary(records).items():
+            alone = told["arms"].get("none")
+            for name, entry in told["arms"].items():
+                if alone and place.startswith(algorithm) and "area_minus_none" in entry:
+                    gained = np.array(entry["area_minus_none"]["per_seed"])
+                    scale = abs(alone["area"]["value"])
+                    gains.setdefault(name, {})[place] = (gained / scale).tolist()
+        found[algorithm] = {
+            name: {
+                "tasks": list(tasks),
+                "gain": interval(
+                    [gain for each in tasks.values() for gain in each],
+                    [task for task, each in tasks.items() for _ in each],
+                ),
+            }
+            for name, tasks in gains.items()
+        }
+    return found
+
+
+def table_together(found: dict[str, Any]) -> str:
+    """What `together` found in Markdown."""
+    lines = ["| algorithm | arm | tasks | gain in area, of that alone |", "|---|---|---|---|"]
+    for algorithm, arms in found.items():
+        for name, entry in arms.items():
+            cells = algorithm, name, str(len(entry["tasks"])), shown(entry["gain"], 2)
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def table(found: dict[str, Any]) -> str:
     """The summary in Markdown."""
     lines = [
         "| algorithm, task | arm | seeds | area | against none | last tenth | against none "
-        "| steps to threshold | seconds to it | time added |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| steps to threshold | seeds that come to it | seconds to it | time added |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for place, told in found.items():
         for name, entry in told["arms"].items():
+            count = len(entry["seeds"])
             cells = (
                 shown(entry["area"]),
                 shown(entry.get("area_minus_none")),
                 shown(entry["end"]),
                 shown(entry.get("end_minus_none")),
                 shown(entry.get("steps_to_threshold")),
+                f"{entry['reached']} of {count}" if "reached" in entry else "–",
                 shown(entry.get("seconds_to_threshold")),
                 f"{entry['added']['value']:.0%}",
             )
-            lines.append(f"| {place} | {name} | {len(entry['seeds'])} | {' | '.join(cells)} |")
+            lines.append(f"| {place} | {name} | {count} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import multiprocessing
@@ -16,6 +17,53 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from delegate import store
 from delegate.run.execution import follow_parent
+
+HERE = Path(__file__).parent
+
+
+def options(about: str, out: str) -> argparse.ArgumentParser:
+    """What every study may be asked: on how many processes, which part of its plan, and where
+    records are kept."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+    parser.add_argument("--arms", nargs="+", help="of the plan's, all unless said otherwise")
+    parser.add_argument("--seeds", type=int, nargs="+", help="likewise")
+    parser.add_argument("--steps", type=int, help="a run, instead of the plan's")
+    parser.add_argument("--out", type=Path, default=Path(out))
+    return parser
+
+
+def carry_out(
+    play: Callable[[Any, Path], Path],
+    plan: Sequence[Any],
+    parser: argparse.ArgumentParser,
+    given: argparse.Namespace,
+    **places: Sequence[Any] | None,
+) -> tuple[list[dict[str, Any]], Path]:
+    """Play the part of a plan that was asked for.
+
+    parser, given: of `options`, and what it read · places: what else of a run may be asked for, by
+    name; None for all
+    returns the records in the plan's order, and where to write what is made of them: here if the
+    plan is whole, else beside the records
+    """
+    asked = {name: values for name, values in places.items() if values is not None}
+    runs = [
+        run if given.steps is None else run.model_copy(update={"steps": given.steps})
+        for run in plan
+        if (given.arms is None or run.arm.name in given.arms)
+        and (given.seeds is None or run.seed in given.seeds)
+        and all(getattr(run, name) in values for name, values in asked.items())
+    ]
+    if not runs:
+        arms, seeds = (
+            ", ".join(dict.fromkeys(map(str, told)))
+            for told in ([run.arm.name for run in plan], [run.seed for run in plan])
+        )
+        parser.error(f"no run of the plan is like that; its arms are {arms}, its seeds {seeds}")
+    paths = finish(play, runs, given.out, given.workers)
+    records = [json.loads(path.read_text()) for path in paths]
+    return records, HERE if runs == list(plan) else given.out
 
 
 def finish(

@@ -19,6 +19,7 @@ import torch
 from recall_four_rooms_plan import SEEDS, TUNING_SEEDS, arms, recall, reported, tuning
 from recall_four_rooms_runs import EARLY, Run, play, recalled
 from recall_four_rooms_summary import scores, success, summary, table
+from recall_mujoco_plan import PLANS
 from recall_mujoco_runs import SETTINGS, Arm, Watch, learner
 from recall_mujoco_runs import Run as MujocoRun
 from recall_mujoco_runs import play as play_mujoco
@@ -65,6 +66,11 @@ def test_nothing_is_tuned_on_a_reported_seed() -> None:
     assert not set(SEEDS) & set(TUNING_SEEDS)
     assert {run.seed for run in tuning()} == set(TUNING_SEEDS)
     assert len({run.path(Path()) for run in reported()}) == len(reported())
+    assert not set(recall_her.SEEDS) & set(recall_her.TUNING_SEEDS)
+    seeds = {name: {run.seed for run in plan()} for name, plan in PLANS.items()}
+    sought = set().union(*(found for name, found in seeds.items() if name.startswith("tune")))
+    assert sought
+    assert not sought & (seeds["trpo"] | seeds["sac"] | set(recall_direction.SEEDS))
 
 
 @pytest.mark.parametrize("arm", arms(11), ids=lambda arm: arm.name)
@@ -103,7 +109,7 @@ def test_a_part_of_the_plan_writes_beside_its_runs(
     with pytest.raises(SystemExit) as refused:
         recall_four_rooms.main(["--arms", "none such", "--out", str(tmp_path)])
     assert refused.value.code == 2
-    assert "see recall_four_rooms_plan.py" in capsys.readouterr().err
+    assert "its arms are actor_critic, prioritized" in capsys.readouterr().err
 
 
 def test_the_curve_of_a_run_on_mujoco_by_hand() -> None:
@@ -160,11 +166,17 @@ def test_rows_of_neighbouring_seeds_share_no_episode() -> None:
     assert len(set(first)) == len(first)
 
 
-def test_hindsight_and_recall_go_together(tmp_path: Path) -> None:
-    recall_her.main(["--seeds", "0", "--steps", "1050", "--out", str(tmp_path)])
+def test_hindsight_and_recall_go_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    often = recall_her.recalling(start=200, every=50, targets_from="critic")
+    monkeypatch.setattr(recall_her, "ARMS", (*recall_her.ALONE, *often))
+    recall_her.main(["--seeds", "0", "--steps", "1100", "--out", str(tmp_path)])
     document = json.loads((tmp_path / "results/recall_her.json").read_text())
     assert set(document["summary"]) == {"neither", "hindsight", "recall", "both"}
     assert all(len(record["success"]) == 30 for record in document["records"])
+    told = {record["run"]["arm"]["name"]: record["recall"] for record in document["records"]}
+    assert told["neither"] == told["hindsight"] == {}
+    assert told["recall"]["steps"] > 0 < told["both"]["steps"]
+    assert told["recall"]["imitation_loss"] != told["both"]["imitation_loss"]
 
 
 def mujoco_record(arm: str, seed: int, curve: list[float | None], share: float) -> dict[str, Any]:
@@ -205,17 +217,37 @@ def test_the_summary_of_mujoco_by_hand() -> None:
     # Five bins whose mean is 3 or more: from the second on, 2 2 4 4 4; from the fifth, 0 4 4 4 4.
     assert none["steps_to_threshold"]["value"] == 600
     assert recall["steps_to_threshold"]["value"] == 900
-    assert recall["seconds_to_threshold"]["value"] == 90.0
+    assert none["seconds_to_threshold"]["value"] == 60
+    assert recall["seconds_to_threshold"]["value"] == pytest.approx(100 * 0.9 * 1.25)
     assert never["reached"] == 0
-    assert never["steps_to_threshold"] is None
-    assert "| trpo T | never | 1 |" in mujoco.table({"trpo T": found})
+    assert never["steps_to_threshold"]["value"] == 1_000, "all it had"
+    assert never["seconds_to_threshold"]["value"] == pytest.approx(100 * 2)
+    assert "| 1,000 [1,000, 1,000] | 0 of 1 |" in mujoco.table({"trpo T": found})
+
+
+def test_areas_of_several_tasks_together_by_hand() -> None:
+    runs = [mujoco_record("none", seed, [2.0] * 10, 0) for seed in (0, 1)]
+    runs += [mujoco_record("recall", seed, [3.0] * 10, 0) for seed in (0, 1)]
+    tens = [mujoco_record("none", seed, [10.0] * 10, 0) for seed in (0, 1)]
+    runs += [record | {"run": record["run"] | {"task": "U"}} for record in (*tens, *runs[2:])]
+    found = mujoco.together(runs)["trpo"]
+    assert set(found) == {"recall"}
+    assert found["recall"]["gain"]["per_seed"] == pytest.approx([0.5, 0.5, -0.7, -0.7])
+    # Drawn without regard to the task, some samples would be of one task alone.
+    assert found["recall"]["gain"]["low"] == pytest.approx(found["recall"]["gain"]["high"])
+    assert "| trpo | recall | 2 | -0.10 [-0.10, -0.10] |" in mujoco.table_together({"trpo": found})
 
 
 def test_a_part_of_the_mujoco_study_writes_beside_its_runs(tmp_path: Path) -> None:
-    wanted = ["trpo", "--tasks", "Hopper-v5", "--seeds", "0", "--steps", "2048"]
+    wanted = ["trpo", "--tasks", "Hopper-v5", "--seeds", "1", "--steps", "6144"]
     recall_mujoco.main([*wanted, "--out", str(tmp_path)])
     document = json.loads((tmp_path / "results/recall_mujoco_trpo.json").read_text())
-    assert document["summary"]["trpo Hopper-v5"]["arms"]["none"]["seeds"] == [0]
+    assert document["summary"]["trpo Hopper-v5"]["arms"]["none"]["seeds"] == [1]
+    for record in document["records"]:
+        plain = record["run"]["arm"]["name"] == "none"
+        assert plain == (record["recall"] == {}), "every other arm has recalled something"
+    ends = {json.dumps(record["end"], sort_keys=True) for record in document["records"]}
+    assert len(ends) == len(document["records"]), "no two arms are the same"
     assert (tmp_path / "figures/recall_mujoco_trpo.svg").exists()
 
 
@@ -241,11 +273,11 @@ def test_directions_are_measured_and_the_policy_is_put_back(
         venv.close()
     assert torch.equal(*ends), "measuring changed the training"
     rows = {row["way"]: row for row in directions.found}
-    assert len(rows) == 14
+    assert len(rows) == 16
     assert all(row["returned"] != 0 and 0 < row["divergence"] < 0.02 for row in rows.values())
     off = directions.depth[0]
     assert len(off["model"]) == len(off["stay"]) == recall_direction_runs.DEPTH
     assert off["stay"][0] < off["stay"][-1], "the first state back is the nearest"
     records = [{"run": {"task": "Hopper-v5"}, "rows": directions.found, "depth": directions.depth}]
     said = recall_direction.table(recall_direction.summary(records))
-    assert said.count("\n") == 21
+    assert said.count("\n") == 23
