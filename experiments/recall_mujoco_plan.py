@@ -157,12 +157,11 @@ def tuning_sac() -> list[Run]:
         recall("paper", **PAPER),
         recall("gain", FAST, **alike, weighting="gain", mean_changes=True),
         *(stepped(f"every {every}", every=every) for every in (100, 400)),
-        stepped("every 100, 0.0002 nats", every=100, max_divergence=0.0002),
     )
     return [
         Run(algorithm="sac", task=task, arm=arm, seed=seed, steps=SHORT_STEPS)
-        for seed in TUNING_SEEDS
-        for task in TASKS["sac"]
+        for seed in TUNING_SEEDS[:2]
+        for task in TASKS["sac"][:2]
         for arm in arms
     ]
 

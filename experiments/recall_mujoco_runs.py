@@ -83,7 +83,12 @@ class Run(BaseModel):
 
 
 COMMIT = store.commit()
-_FILES = (Path(__file__), ROOT / "envs/mujoco")
+_FILES = (
+    Path(__file__),
+    Path(__file__).with_name("running.py"),
+    ROOT / "delegate/backtrack/stable_baselines.py",
+    ROOT / "envs/mujoco",
+)
 BASELINE_SOURCE = source_digest(_FILES, LIBRARIES)
 RECALL_SOURCE = source_digest((*_FILES, ROOT / "delegate/recall"), LIBRARIES)
 """once, when the code is loaded: a file that changes later is not what has run"""
@@ -112,7 +117,7 @@ def play(run: Run, folder: Path) -> Path:
         "source": source(run.arm),
         "versions": store.versions(LIBRARIES),
         "steps": int(model.num_timesteps),
-        "curve": watch.curve(),
+        "curve": {"return": watch.curve()},
         "recall": watch.told(),
         "end": {
             "mean": evaluate(model, run, True),
@@ -157,39 +162,33 @@ class Watch(BaseCallback):
         super().__init__()
         self.run = run
         self._ended: list[tuple[int, float]] = []
-        self._seconds = np.full(BINS, np.nan)
         self._told: list[tuple[int, dict[str, float]]] = []
-
-    def _on_training_start(self) -> None:
-        self._began = time.process_time()
 
     def _bin(self, step: int) -> int:
         return min((step - 1) * BINS // self.run.steps, BINS - 1)
 
     def _on_rollout_start(self) -> None:
         names = self.model.logger.name_to_value
+        share = names.get("recall/time_share")  # another after each recall, and never else
+        if share is None or (self._told and self._told[-1][1]["recall/time_share"] == share):
+            return
         told = {n: float(v) for n, v in names.items() if n.startswith("recall/")}
-        if told:
-            self._told.append((self.num_timesteps, told))
+        self._told.append((self.num_timesteps, told))
 
     def _on_step(self) -> bool:
-        self._seconds[self._bin(self.num_timesteps)] = time.process_time() - self._began
         for row in np.flatnonzero(self.locals["dones"]):
             returned = self.locals["infos"][row]["episode"]["r"]
             self._ended.append((self.num_timesteps, float(returned)))
         return True
 
-    def curve(self) -> dict[str, Any]:
-        """For each bin of steps: mean return of the episodes that ended in it (None for none),
-        and the processor seconds of training at its end: those of the clock while nothing else
-        runs, since a run has one thread."""
+    def curve(self) -> list[float | None]:
+        """For each bin of steps the mean return of the episodes that ended in it, None for none."""
         when = np.array([self._bin(step) for step, _ in self._ended], int)
         returned = np.array([value for _, value in self._ended])
-        means = [
+        return [
             round(float(returned[when == n].mean()), 3) if (when == n).any() else None
             for n in range(BINS)
         ]
-        return {"return": means, "seconds": [round(s, 2) for s in self._seconds.tolist()]}
 
     def told(self) -> dict[str, list[float | None]]:
         """What recall logged, averaged over tenths of the run; the share of time as it was last."""
