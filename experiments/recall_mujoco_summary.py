@@ -118,14 +118,14 @@ def together(records: Sequence[Record]) -> dict[str, Any]:
     seed, in units of what that comes to; resampled within each task."""
     found: dict[str, Any] = {}
     for algorithm in sorted({record["run"]["algorithm"] for record in records}):
+        own = [record for record in records if record["run"]["algorithm"] == algorithm]
         gains: dict[str, dict[str, list[float]]] = {}
-        for place, told in summary(records).items():
-            alone = told["arms"].get("none")
+        for place, told in summary(own).items():
             for name, entry in told["arms"].items():
-                if alone and place.startswith(algorithm) and "area_minus_none" in entry:
-                    gained = np.array(entry["area_minus_none"]["per_seed"])
-                    scale = abs(alone["area"]["value"])
-                    gains.setdefault(name, {})[place] = (gained / scale).tolist()
+                if "area_minus_none" in entry:
+                    scale = abs(told["arms"]["none"]["area"]["value"])
+                    gained = entry["area_minus_none"]["per_seed"]
+                    gains.setdefault(name, {})[place] = [each / scale for each in gained]
         found[algorithm] = {
             name: {
                 "tasks": list(tasks),

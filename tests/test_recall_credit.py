@@ -27,8 +27,6 @@ from delegate.recall.trajectories import Steps, TrajectoryBuffer
 
 RNG = np.random.default_rng(0)
 """of what no assertion depends on"""
-
-
 VECTORS = gymnasium.spaces.Box(-np.inf, np.inf, (3,))
 
 
