@@ -6,7 +6,7 @@ Source: Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistic
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,22 @@ class Panel:
     x_label: str
     y_label: str
     lines: list[Line] = field(default_factory=list)
+
+
+def panel_of(
+    title: str,
+    y_label: str,
+    records: Sequence[dict[str, Any]],
+    curve: Callable[[dict[str, Any]], np.ndarray],
+) -> Panel:
+    """What `curve` [bins] says of each record over its environment steps, a line for each arm."""
+    panel = Panel(title, "environment steps", y_label)
+    for name in dict.fromkeys(record["run"]["arm"]["name"] for record in records):
+        runs = [record for record in records if record["run"]["arm"]["name"] == name]
+        seeds = np.array([curve(record) for record in runs])
+        x = np.arange(1, seeds.shape[1] + 1) * runs[0]["run"]["steps"] / seeds.shape[1]
+        panel.lines.append(Line.of_seeds(name.replace("_", " "), x, seeds))
+    return panel
 
 
 def draw(panels: Sequence[Panel], path: Path, columns: int = 3) -> None:

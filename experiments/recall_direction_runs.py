@@ -27,6 +27,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 from delegate import RecallTraces, store
 from delegate.recall import LearnedBacktrackingModel
+from delegate.recall.algorithms import learner_of
 from delegate.recall.credit import RewardModel, advantages, next_advantages, remembered_advantages
 from delegate.recall.natural import natural_step
 from delegate.recall.original import cut_short
@@ -114,6 +115,9 @@ class Directions(BaseCallback):
         self._rng = np.random.default_rng([run.seed, 3])
         self._moments = list(MOMENTS)
 
+    def _init_callback(self) -> None:
+        self._face = learner_of(self.model)
+
     def _on_step(self) -> bool:
         return True
 
@@ -149,7 +153,7 @@ class Directions(BaseCallback):
 
     def _ways(self) -> dict[str, Way]:
         """What to imitate, by name."""
-        recall, rng, face = self.recall, self._rng, self.recall._learner
+        recall, rng, face = self.recall, self._rng, self._face
         assert recall.buffer is not None
         every, best = recall.buffer.best(1.0), recall.buffer.best(0.2)
         unit, discount = face.original.unit, self.model.gamma
@@ -221,7 +225,7 @@ class Directions(BaseCallback):
 
     def _returns(self, seed: int) -> np.ndarray:
         """Of EPISODES episodes of the policy, undiscounted. float64 [EPISODES]"""
-        face, venv = self.recall._learner, world(self.run.task, EPISODES)
+        face, venv = self._face, world(self.run.task, EPISODES)
         venv.seed(seed)
         torch.manual_seed(seed)
         state, running, total = venv.reset(), np.ones(EPISODES, bool), np.zeros(EPISODES)
@@ -236,7 +240,7 @@ class Directions(BaseCallback):
 
     def _visit(self) -> Steps:
         """Fresh steps of the policy, row by row, of episodes in full run."""
-        face = self.recall._learner
+        face = self._face
         venv = world(self.run.task, ROWS)
         venv.seed(int(self._rng.integers(2**31)))
         state, space = venv.reset(), venv.action_space
@@ -263,14 +267,14 @@ class Directions(BaseCallback):
 
     def _judged(self, steps: Steps) -> Way:
         """Their advantages, as TRPO sees them."""
-        face = self.recall._learner
+        face = self._face
         how = face.value, self.model.gamma, self.model.gae_lambda, face.original.unit
         seen = steps.transitions
         return seen.state, seen.action, remembered_advantages(steps, *how)
 
     def _follow(self, way: Way, judges: Way) -> dict[str, float]:
         """Imitate by one step; how far that went and what it gained on the steps that judge."""
-        face = self.recall._learner
+        face = self._face
         state, action, weight = way
         before, moved = face.log_prob(*judges[:2]), face.moved(judges[0])
         loss = face.losses(state, action)

@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from curves import Line, Panel, draw, interval, shown
+from curves import draw, interval, panel_of, shown
 
 import envs
 
@@ -106,16 +106,16 @@ def table(found: dict[str, Any]) -> str:
 
 def curves(records: Sequence[Record], path: Path) -> None:
     """Success over environment steps, a panel a size."""
-    panels = []
-    for size in sorted({record["run"]["size"] for record in records}):
-        of_size = [record for record in records if record["run"]["size"] == size]
-        panel = Panel(f"{size} × {size}", "environment steps", "episodes that reach the goal")
-        for name in dict.fromkeys(record["run"]["arm"]["name"] for record in of_size):
-            runs = [record for record in of_size if record["run"]["arm"]["name"] == name]
-            seeds = np.array([success(record) for record in runs])
-            x = np.arange(1, seeds.shape[1] + 1) * runs[0]["run"]["steps"] / seeds.shape[1]
-            panel.lines.append(Line.of_seeds(name.replace("_", " "), x, seeds))
-        panels.append(panel)
+    sizes = sorted({record["run"]["size"] for record in records})
+    panels = [
+        panel_of(
+            f"{size} × {size}",
+            "episodes that reach the goal",
+            [record for record in records if record["run"]["size"] == size],
+            success,
+        )
+        for size in sizes
+    ]
     draw(panels, path, columns=2)
 
 

@@ -19,8 +19,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import numpy as np
-from curves import Line, Panel, draw, interval, shown
+from curves import draw, interval, panel_of, shown
 from recall_four_rooms_summary import success
 from recall_her_runs import HER_SETTINGS, SAC_SETTINGS, TASK, Arm, Run, play
 from running import carry_out, options, write_results
@@ -84,13 +83,7 @@ def table(found: dict[str, Any]) -> str:
 
 def figure(records: Sequence[dict[str, Any]], path: Path) -> None:
     """Success over environment steps."""
-    panel = Panel(TASK, "environment steps", "episodes that come to their goal")
-    for name in dict.fromkeys(record["run"]["arm"]["name"] for record in records):
-        runs = [record for record in records if record["run"]["arm"]["name"] == name]
-        seeds = np.array([success(record) for record in runs])
-        x = np.arange(1, seeds.shape[1] + 1) * runs[0]["run"]["steps"] / seeds.shape[1]
-        panel.lines.append(Line.of_seeds(name, x, seeds))
-    draw([panel], path)
+    draw([panel_of(TASK, "episodes that come to their goal", records, success)], path)
 
 
 if __name__ == "__main__":

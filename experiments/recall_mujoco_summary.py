@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from curves import Line, Panel, draw, interval, shown
+from curves import draw, interval, panel_of, shown
 
 Record = dict[str, Any]
 THRESHOLD = 0.75
@@ -175,14 +175,14 @@ def table(found: dict[str, Any]) -> str:
 
 def figure(records: Sequence[Record], path: Path) -> None:
     """Return over environment steps, a panel for each algorithm and task."""
-    panels = []
-    for place in sorted({_place(record) for record in records}):
-        here = [record for record in records if _place(record) == place]
-        panel = Panel(", ".join(place), "environment steps", "return of training episodes")
-        for name in dict.fromkeys(record["run"]["arm"]["name"] for record in here):
-            runs = [record for record in here if record["run"]["arm"]["name"] == name]
-            seeds = np.array([returns(record) for record in runs])
-            x = np.arange(1, seeds.shape[1] + 1) * runs[0]["run"]["steps"] / seeds.shape[1]
-            panel.lines.append(Line.of_seeds(name, x, seeds))
-        panels.append(panel)
+    places = sorted({_place(record) for record in records})
+    panels = [
+        panel_of(
+            ", ".join(place),
+            "return of training episodes",
+            [record for record in records if _place(record) == place],
+            returns,
+        )
+        for place in places
+    ]
     draw(panels, path, columns=2)
