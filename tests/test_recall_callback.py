@@ -87,6 +87,29 @@ def test_a_gaussian_policy_keeps_its_standard_deviation() -> None:
     assert loss.item() == pytest.approx(((2.0 - mean) ** 2 / 2).mean().item(), rel=1e-5)
 
 
+def test_the_loss_of_sac_by_hand() -> None:
+    """Of a mean of 0.1 and a deviation of a half; 0.99999 counts as 0.9999, whose pull is that of
+    two deviations. Pendulum's actions go from -2 to 2."""
+    model = made("SAC", CONTINUOUS)
+    actor = model.actor
+    with torch.no_grad():
+        for layer, bias in ((actor.mu, 0.1), (actor.log_std, float(np.log(0.5)))):
+            layer.weight.zero_()
+            layer.bias.fill_(bias)
+    action = 2 * np.array([[np.tanh(0.4)], [np.tanh(-1.9)], [0.99999]])
+    found = learner_of(model).losses(np.zeros((3, 3), np.float32), action)
+    off = np.array([0.6, 4.0, (np.arctanh(0.9999) - 0.1) / 0.5])
+    expected = np.where(off > 2, 2 * (off - 1), off**2 / 2)
+    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-4)
+    pulls = []
+    for one in found:
+        actor.mu.bias.grad = None
+        one.backward(retain_graph=True)
+        pulls.append(actor.mu.bias.grad.item())
+    np.testing.assert_allclose(pulls, [-0.6 / 0.5, 2 / 0.5, -2 / 0.5], rtol=1e-4)
+    assert actor.log_std.bias.grad is None
+
+
 def test_the_margin_loss_of_dqn_by_hand() -> None:
     model = made("DQN", DISCRETE)
     observation = np.zeros((2, 4), np.float32)

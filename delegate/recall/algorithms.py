@@ -2,8 +2,8 @@
 
 | algorithm | loss of an action a in a state s |
 |---|---|
-| A2C, PPO, TRPO | −log π(a given s) |
-| SAC | −log π(a given s), a within the squashed bounds |
+| A2C, PPO, TRPO | −log π(a given s), a Gaussian's deviations as they are |
+| SAC | the same before a is squashed, linear beyond two deviations |
 | TD3, DDPG | (π(s) − a)² / 2: −log of a Gaussian about the action, up to a constant |
 | DQN | max over b of [Q(s, b) + margin (b ≠ a)] − Q(s, a) |
 
@@ -26,6 +26,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
+from torch.nn.functional import huber_loss
 
 from delegate.recall.original import Original
 
@@ -33,6 +34,8 @@ MARGIN = 0.8
 """by how much a recalled action should be better than any other (DQN; that of the source)"""
 ATANH_ROOM = 1e-4
 """recalled actions stay so far within squashed bounds, at which log-probabilities are infinite"""
+FAR = 2.0
+"""standard deviations"""
 
 
 class Learner(ABC):
@@ -168,18 +171,22 @@ class ActorCritic(Learner):
 
 
 class SoftActorCritic(Learner):
-    """SAC."""
+    """SAC. Its standard deviation is left to the algorithm, whose entropy it is. Before squashing,
+    an action near the bounds is far from any mean, and a few such would outweigh all others: what
+    is further than FAR deviations pulls no harder than from there."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
         return self.model.actor.parameters()
 
     def losses(self, state: np.ndarray, action: np.ndarray) -> Tensor:
-        actor = self.model.actor
-        mean, log_std, more = actor.get_action_dist_params(self._tensor(state))
-        distribution = actor.action_dist.proba_distribution(mean, log_std, **more)
+        mean, log_std, _ = self.model.actor.get_action_dist_params(self._tensor(state))
+        off = (torch.atanh(self._within(action)) - mean) / log_std.detach().exp()
+        return huber_loss(off, torch.zeros_like(off), reduction="none", delta=FAR).sum(dim=1)
+
+    def _within(self, action: np.ndarray) -> Tensor:
+        """Scaled to [−1, 1], and off those bounds."""
         scaled = np.clip(self.model.policy.scale_action(action), ATANH_ROOM - 1, 1 - ATANH_ROOM)
-        wanted = torch.as_tensor(scaled, dtype=torch.float32, device=actor.device)
-        return -distribution.log_prob(wanted)
+        return torch.as_tensor(scaled, dtype=torch.float32, device=self.model.actor.device)
 
     def _value(self, state: np.ndarray) -> np.ndarray:
         seen = self._tensor(state)
@@ -191,10 +198,12 @@ class SoftActorCritic(Learner):
         return torch.stack([mean, log_std.expand_as(mean).exp()])
 
     def log_prob(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
-        space = self.model.action_space
+        actor, space = self.model.actor, self.model.action_space
         with torch.no_grad():
-            log_prob = -self.losses(state, action)
-        # The loss is that of actions scaled to [−1, 1].
+            mean, log_std, more = actor.get_action_dist_params(self._tensor(state))
+            distribution = actor.action_dist.proba_distribution(mean, log_std, **more)
+            log_prob: Tensor = distribution.log_prob(self._within(action))
+        # That is of actions scaled to [−1, 1].
         volume = np.log((space.high.astype(np.float64) - space.low) / 2).sum()
         return log_prob.double().cpu().numpy() - volume
 
