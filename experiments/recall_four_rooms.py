@@ -37,8 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     which.add_argument("--tune", dest="plan", action="store_const", const="_tuning")
     parser.add_argument("--sizes", type=int, nargs="+", choices=SIZES)
     given = parser.parse_args(arguments)
-    records, home = carry_out(play, PLANS[given.plan](), parser, given, size=given.sizes)
-    found, name = summary(records), f"recall_four_rooms{given.plan}"
+    name = f"recall_four_rooms{given.plan}"
+    records, home = carry_out(play, PLANS[given.plan](), name, parser, given, size=given.sizes)
+    found = summary(records)
     write_results(home, name, records, found, SETTINGS)
     curves(records, home / "figures" / f"{name}.svg")
     if not given.plan:

@@ -49,8 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     seeds, arms = (TUNING_SEEDS, TUNING) if given.tune else (SEEDS, ARMS)
     plan = [Run(arm=arm, seed=seed, steps=STEPS) for seed in seeds for arm in arms]
-    records, home = carry_out(play, plan, parser, given)
-    found, name = summary(records), "recall_her_tuning" if given.tune else "recall_her"
+    name = "recall_her_tuning" if given.tune else "recall_her"
+    records, home = carry_out(play, plan, name, parser, given)
+    found = summary(records)
     settings = {"task": TASK, "sac": SAC_SETTINGS, "hindsight": HER_SETTINGS}
     write_results(home, name, records, found, settings)
     figure(records, home / "figures" / f"{name}.svg")

@@ -33,8 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("plan", choices=PLANS)
     parser.add_argument("--tasks", nargs="+", help="of the plan's, all unless said otherwise")
     given = parser.parse_args(arguments)
-    records, home = carry_out(play, PLANS[given.plan](), parser, given, task=given.tasks)
-    found, overall, name = summary(records), together(records), f"recall_mujoco_{given.plan}"
+    name = f"recall_mujoco_{given.plan}"
+    records, home = carry_out(play, PLANS[given.plan](), name, parser, given, task=given.tasks)
+    found, overall = summary(records), together(records)
     of_tasks = {" ".join(place): more for place, more in TASK_SETTINGS.items()}
     settings = {"settings": SETTINGS, "of_tasks": of_tasks, "rows": ROWS, "together": overall}
     write_results(home, name, records, found, settings)

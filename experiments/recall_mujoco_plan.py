@@ -103,7 +103,7 @@ def remembered(**changes: Any) -> Arm:
 
 
 def trpo() -> list[Run]:
-    """With and without recall; then what other models, weights and lengths give."""
+    """With and without recall; then what other models and lengths give."""
     ablations = (exacter(kind, model=kind) for kind in ("random", "forward"))
     lengths = (exacter(f"length {length}", length=length) for length in LENGTHS)
     return [
@@ -112,8 +112,6 @@ def trpo() -> list[Run]:
         *of(
             "trpo",
             *lengths,
-            exacter("shuffled", weighting="shuffled"),
-            exacter("fixed", **FIXED),
             remembered(**GENTLE),
             recall("paper", **PAPER),
             tasks=(CONTROLLED,),
@@ -150,13 +148,11 @@ def tuning(*arms: Arm) -> list[Run]:
 
 
 def tuning_sac() -> list[Run]:
-    """The search for SAC: what is followed, how far and how often."""
+    """The search for SAC: what is followed."""
     arms = (
         PLAIN,
-        best("best, 0.1 nats", max_divergence=0.1),
-        best("best, 0.3 nats", max_divergence=0.3),
-        stepped("credited, 0.1 nats", max_divergence=0.1),
-        stepped("credited, 0.1 nats every 250", max_divergence=0.1, every=250),
+        best("best", max_divergence=0.1),
+        stepped("credited", max_divergence=0.1),
     )
     return [
         Run(algorithm="sac", task=TASKS["sac"][0], arm=arm, seed=seed, steps=SHORT_STEPS)

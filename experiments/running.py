@@ -30,22 +30,28 @@ def options(about: str, out: str) -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, nargs="+", help="likewise")
     parser.add_argument("--steps", type=int, help="a run, instead of the plan's")
     parser.add_argument("--out", type=Path, default=Path(out))
+    parser.add_argument(
+        "--gather",
+        action="store_true",
+        help="run nothing: take what is finished, from --out and from the result that is there",
+    )
     return parser
 
 
 def carry_out(
     play: Callable[[Any, Path], Path],
     plan: Sequence[Any],
+    name: str,
     parser: argparse.ArgumentParser,
     given: argparse.Namespace,
     **places: Sequence[Any] | None,
 ) -> tuple[list[dict[str, Any]], Path]:
-    """Play the part of a plan that was asked for.
+    """Play the part of a plan that was asked for, or gather what of it is finished.
 
-    parser, given: of `options`, and what it read · places: what else of a run may be asked for, by
-    name; None for all
+    name: of the result · parser, given: of `options`, and what it read · places: what else of a run
+    may be asked for, by name; None for all
     returns the records in the plan's order, and where to write what is made of them: here if the
-    plan is whole, else beside the records
+    whole plan was asked for, else beside the records
     """
     asked = {name: values for name, values in places.items() if values is not None}
     runs = [
@@ -61,9 +67,30 @@ def carry_out(
             for told in ([run.arm.name for run in plan], [run.seed for run in plan])
         )
         parser.error(f"no run of the plan is like that; its arms are {arms}, its seeds {seeds}")
+    home = HERE if runs == list(plan) else given.out
+    if given.gather:
+        records = finished(runs, HERE / "results" / f"{name}.json", given.out)
+        print(f"{len(records)} of {len(runs)} runs are finished")
+        if not records:
+            parser.error(f"nothing to gather in {given.out}; leave out --gather to run the plan")
+        return records, home
     paths = finish(play, runs, given.out, given.workers)
-    records = [json.loads(path.read_text()) for path in paths]
-    return records, HERE if runs == list(plan) else given.out
+    return [json.loads(path.read_text()) for path in paths], home
+
+
+def finished(runs: Sequence[BaseModel], result: Path, folder: Path) -> list[dict[str, Any]]:
+    """The records of those runs that are in a result or, rather, in a folder, the newest of each;
+    of whatever code: a record tells its own."""
+    kept = json.loads(result.read_text())["records"] if result.exists() else []
+    for path in sorted(folder.rglob("*.json"), key=lambda path: path.stat().st_mtime):
+        kept.append(json.loads(path.read_text()))
+    newest = {_identity(record["run"]): record for record in kept if "run" in record}
+    wanted = (_identity(run.model_dump(mode="json")) for run in runs)
+    return [newest[each] for each in wanted if each in newest]
+
+
+def _identity(run: dict[str, Any]) -> str:
+    return json.dumps(run, sort_keys=True)
 
 
 def finish(

@@ -24,6 +24,7 @@ from recall_mujoco_runs import SETTINGS, Arm, Watch, learner
 from recall_mujoco_runs import Run as MujocoRun
 from recall_mujoco_runs import play as play_mujoco
 from recall_mujoco_runs import recalled as recalled_mujoco
+from running import finished
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 import envs
@@ -110,6 +111,34 @@ def test_a_part_of_the_plan_writes_beside_its_runs(
         recall_four_rooms.main(["--arms", "none such", "--out", str(tmp_path)])
     assert refused.value.code == 2
     assert "its arms are actor_critic, prioritized" in capsys.readouterr().err
+
+
+def test_what_is_finished_is_gathered_whatever_code_it_was_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def kept(path: Path, seed: int, commit: str) -> dict[str, object]:
+        record = {"run": runs[seed].model_dump(mode="json"), "commit": commit}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record))
+        return record
+
+    runs = [rooms.run_of(11, rooms.PLAIN, seed) for seed in range(4)]
+    committed = [kept(tmp_path / "other/0.json", seed, "before") for seed in (0, 1)]
+    result = tmp_path / "results/study.json"
+    assert finished(runs, result, tmp_path / "none") == []
+    result.parent.mkdir()
+    result.write_text(json.dumps({"records": [*committed, {"run": {"another": "plan"}}]}))
+    there = [kept(tmp_path / f"runs/{seed}.json", seed, "now") for seed in (3, 1)]
+    assert finished(runs, result, tmp_path / "runs") == [committed[0], there[1], there[0]]
+
+    here = ["--sizes", "11", "--arms", "actor_critic", "--steps", "2048", "--out", str(tmp_path)]
+    with pytest.raises(SystemExit) as refused:
+        recall_four_rooms.main([*here, "--seeds", "0", "1", "--gather"])
+    assert refused.value.code == 2
+    assert "leave out --gather" in capsys.readouterr().err
+    recall_four_rooms.main([*here, "--seeds", "1"])
+    recall_four_rooms.main([*here, "--seeds", "0", "1", "--gather"])
+    assert "1 of 2 runs are finished" in capsys.readouterr().out
 
 
 def test_the_curve_of_a_run_on_mujoco_by_hand() -> None:
