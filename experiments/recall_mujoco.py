@@ -2,10 +2,10 @@
 
     python experiments/recall_mujoco.py trpo --workers 2          # hours; killed, it goes on
     python experiments/recall_mujoco.py sac --workers 2           # hours
+    python experiments/recall_mujoco.py sac_ratio --workers 2     # how often, and how far back
     python experiments/recall_mujoco.py tune_length --workers 2   # and others: see the plan
 
-For rows 4 to 9 of the table of Recall Traces (arXiv 1804.00379); the plan of sac holds the
-algorithm alone so far.
+For rows 4 to 9 of the table of Recall Traces (arXiv 1804.00379).
 
 A finished run is a JSON file under runs/recall_mujoco and is not done again; a killed one is done
 anew, from its seed. A whole plan writes experiments/results/recall_mujoco_<plan>.json and a figure

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from recall_mujoco_runs import Arm, Run
@@ -29,11 +28,6 @@ PAPER: dict[str, Any] = {"length": 20, "count": 64, "model_updates": 20}
 RECALLED = 5_120
 """steps, each time"""
 NETWORKS: dict[str, Any] = {"learn_action_variance": True, "state_variance_from_input": True}
-
-
-def plain(algorithm: str) -> list[Run]:
-    """The algorithm alone, seed by seed, so that whatever is finished can be compared."""
-    return of(algorithm, PLAIN)
 
 
 def of(algorithm: str, *arms: Arm, tasks: tuple[str, ...] = ()) -> list[Run]:
@@ -147,13 +141,29 @@ def tuning(*arms: Arm) -> list[Run]:
     ]
 
 
+def sac() -> list[Run]:
+    """With and without recall, as the search found it."""
+    return of("sac", PLAIN, stepped("recall"))
+
+
+def sac_ratio() -> list[Run]:
+    """How often to recall, and how far back."""
+    arms = (
+        stepped(
+            f"every {every}, length {length}", every=every, length=length, count=2_048 // length
+        )
+        for every in OFTENNESS
+        for length in (2, 20)
+    )
+    return [
+        run.model_copy(update={"steps": RATIO_STEPS})
+        for run in of("sac", PLAIN, *arms, tasks=TASKS["sac"][:1])
+    ]
+
+
 def tuning_sac() -> list[Run]:
     """The search for SAC: what is followed."""
-    arms = (
-        PLAIN,
-        best("best", max_divergence=0.1),
-        stepped("credited", max_divergence=0.1),
-    )
+    arms = (PLAIN, best("best"), stepped("credited"))
     return [
         Run(algorithm="sac", task=TASKS["sac"][0], arm=arm, seed=seed, steps=SHORT_STEPS)
         for seed in TUNING_SEEDS[:4]
@@ -161,7 +171,8 @@ def tuning_sac() -> list[Run]:
     ]
 
 
-OFTEN: dict[str, Any] = {"every": 1_000, "model_updates": 40}
+OFTEN: dict[str, Any] = {"every": 1_000, "model_updates": 40, "max_divergence": 0.1}
+OFTENNESS, RATIO_STEPS = (250, 1_000, 4_000), 40_000
 
 
 def best(name: str, **changes: Any) -> Arm:
@@ -177,7 +188,8 @@ def stepped(name: str, **changes: Any) -> Arm:
 
 PLANS = {
     "trpo": trpo,
-    "sac": partial(plain, "sac"),
+    "sac": sac,
+    "sac_ratio": sac_ratio,
     "tune_strength": tuning_strength,
     "tune_length": tuning_length,
     "tune_sac": tuning_sac,

@@ -76,56 +76,12 @@ def test_imitation_makes_what_was_recalled_likelier(name: str, task: str) -> Non
     assert learner.value(observation).shape == (64,)
 
 
-def test_a_gaussian_policy_keeps_its_standard_deviation() -> None:
-    model = made("PPO", CONTINUOUS)
-    learner = learner_of(model)
-    loss = learner.losses(np.zeros((4, 3), np.float32), np.full((4, 1), 2.0)).mean()
-    loss.backward()
-    assert model.policy.log_std.grad is None
-    # (2 - mean)^2 / 2 at a standard deviation of one
-    mean = model.policy.get_distribution(torch.zeros(4, 3)).distribution.mean
-    assert loss.item() == pytest.approx(((2.0 - mean) ** 2 / 2).mean().item(), rel=1e-5)
-
-
-def test_the_loss_of_sac_by_hand() -> None:
-    """Of a mean of 0.1 and a deviation of a half; 0.99999 counts as 0.9999, whose pull is that of
-    two deviations. Pendulum's actions go from -2 to 2."""
-    model = made("SAC", CONTINUOUS)
-    actor = model.actor
-    with torch.no_grad():
-        for layer, bias in ((actor.mu, 0.1), (actor.log_std, float(np.log(0.5)))):
-            layer.weight.zero_()
-            layer.bias.fill_(bias)
-    action = 2 * np.array([[np.tanh(0.4)], [np.tanh(-1.9)], [0.99999]])
-    found = learner_of(model).losses(np.zeros((3, 3), np.float32), action)
-    off = np.array([0.6, 4.0, (np.arctanh(0.9999) - 0.1) / 0.5])
-    expected = np.where(off > 2, 2 * (off - 1), off**2 / 2)
-    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-4)
-    pulls = []
-    for one in found:
-        actor.mu.bias.grad = None
-        one.backward(retain_graph=True)
-        pulls.append(actor.mu.bias.grad.item())
-    np.testing.assert_allclose(pulls, [-0.6 / 0.5, 2 / 0.5, -2 / 0.5], rtol=1e-4)
-    assert actor.log_std.bias.grad is None
-
-
-def test_the_margin_loss_of_dqn_by_hand() -> None:
-    model = made("DQN", DISCRETE)
-    observation = np.zeros((2, 4), np.float32)
-    value = model.q_net(torch.zeros(2, 4)).detach().numpy()
-    for action in (0, 1):
-        other = value[0, 1 - action] + 0.8
-        expected = max(value[0, action], other) - value[0, action]
-        found = learner_of(model).losses(observation, np.full(2, action))
-        assert found.detach().numpy() == pytest.approx(expected, abs=1e-6)
-
-
 def test_the_buffer_holds_what_happened() -> None:
     model, recall = made("PPO", CONTINUOUS, normalise=True), RecallTraces(**FEW)
     model.learn(256, callback=recall)
     assert recall.buffer is not None
-    steps = recall.buffer.best().transitions
+    best = recall.buffer.best()
+    steps = best.transitions
     # As the task gives it: cosine and sine of an angle, not what VecNormalize makes of them.
     for state in (steps.state, steps.next_state):
         np.testing.assert_allclose((state[:, :2] ** 2).sum(axis=1), 1, atol=1e-5)
@@ -135,6 +91,25 @@ def test_the_buffer_holds_what_happened() -> None:
     expected = np.clip(steps.next_state[:, 2] * 0.05, -np.pi, np.pi)
     np.testing.assert_allclose(turned, expected, atol=1e-3)
     assert (np.abs(steps.action) > 2).any()  # as drawn, before they were clipped
+    # Rewards too: Pendulum's, of the state it is in and of the torque within its bounds.
+    cosine, sine, speed = steps.state.T
+    torque = np.clip(steps.action[:, 0], -2, 2)
+    cost = np.arctan2(sine, cosine) ** 2 + 0.1 * speed**2 + 0.001 * torque**2
+    np.testing.assert_allclose(best.reward, -cost, atol=1e-3)
+
+
+def test_beside_a_normaliser_the_critic_counts_in_its_unit() -> None:
+    model, recall = made("PPO", CONTINUOUS, normalise=True), RecallTraces(**FEW)
+    model.learn(256, callback=recall)
+    normaliser = model.get_vec_normalize_env()
+    deviation = float(np.sqrt(normaliser.ret_rms.var + normaliser.epsilon))
+    assert deviation > 2
+    assert recall._learner.original.unit == pytest.approx(deviation)
+    last, cut = np.ones((2, 3), np.float32), np.array([True, False])
+    expected = deviation * recall._learner.value(last)[0]
+    np.testing.assert_allclose(recall._beyond(last, cut), [expected, 0])
+    assert made("PPO", CONTINUOUS).get_vec_normalize_env() is None
+    assert learner_of(made("PPO", CONTINUOUS)).original.unit == 1.0
 
 
 def test_imitation_stops_at_the_divergence_allowed() -> None:
@@ -189,7 +164,10 @@ def test_means_of_the_model_are_recalled_where_asked() -> None:
 def test_a_buffer_shorter_than_an_episode_waits() -> None:
     model = made("PPO", CONTINUOUS)  # episodes of 40 steps, of which at most 32 are kept
     recall = RecallTraces(**{**FEW, "start": 64}, buffer_size=64)
-    model.learn(STEPS, callback=recall)
+    with pytest.warns(
+        UserWarning, match="nothing is recalled: no trajectory of the buffer is over"
+    ):
+        model.learn(STEPS, callback=recall)
     assert recall.buffer is not None
     assert recall.buffer.finished <= 2
 

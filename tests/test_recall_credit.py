@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_recall import LEARNING as SETTINGS
 from small_recall import logged
-from stable_baselines3 import A2C, PPO, SAC
+from stable_baselines3 import A2C, DQN, PPO, SAC
 
 import envs
 from delegate import RecallTraces, StableVecEnv
@@ -134,7 +134,7 @@ def test_gain_is_a_sum_by_hand() -> None:
     terminal = np.array([False, False, True])
     ends = Ends(states[:, 0], np.array([2.0, 4.0, 6.0]), terminal, np.arange(3))
     config = RecallConfig(length=2, weighting="gain")
-    found, _ = credit.weights(config, critic(0.5, unit=2.0), steps, ends, traces, RNG)
+    found, told = credit.weights(config, critic(0.5, unit=2.0), steps, ends, traces, RNG)
     rate = 4.0 / 2 / (1 - 0.5)  # of the mean reward for ever, in the critic's unit
     entering = [2 / 2 + 0.5 * 8, 4 / 2 + 0.5 * 4, 6 / 2]
     promised = [
@@ -147,6 +147,9 @@ def test_gain_is_a_sum_by_hand() -> None:
     gain = np.maximum(np.array(promised) - [1, 2, 9, 0, 1], 0)
     assert (gain == 0).sum() == 1
     np.testing.assert_allclose(found, gain / gain.mean())
+    assert told["end_value"] == pytest.approx((8 + 4 + 0) / 3)
+    assert told["start_value"] == pytest.approx((2 + 9 + 1) / 3)
+    assert told["trace_return"] == pytest.approx((promised[1] + promised[2] + promised[4]) / 3)
 
 
 def test_where_no_step_is_better_none_counts() -> None:
@@ -285,6 +288,20 @@ def test_traces_imagined_forwards_are_imitated_and_draw_from_their_own_numbers(
     np.testing.assert_array_equal(*ends)
     other = trained(kind, RecallTraces(**SETTINGS, model_settings={"hidden": (16,)}), **settings)
     assert not np.array_equal(ends[0], other)
+
+
+def test_dqn_imagines_with_numbers_of_its_own() -> None:
+    """Its random actions come from the space, which the algorithm draws from too."""
+    ends, drawn = [], []
+    for recall in (None, RecallTraces(**SETTINGS, model="forward", imitation_updates=0)):
+        model = DQN("MlpPolicy", "CartPole-v1", learning_starts=100, train_freq=32, **small())
+        told = logged(model)
+        model.learn(640, callback=recall)
+        ends.append(torch.nn.utils.parameters_to_vector(model.policy.parameters()).detach().numpy())
+        drawn.append([int(model.action_space.sample()) for _ in range(20)])
+    assert told["recall/steps"] > 0
+    np.testing.assert_array_equal(*ends)
+    assert drawn[0] == drawn[1]
 
 
 def test_steps_weigh_by_advantage_and_only_where_states_are_vectors() -> None:

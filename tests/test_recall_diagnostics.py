@@ -10,14 +10,15 @@ import pytest
 import torch
 from gymnasium import spaces
 from scipy.stats import multivariate_normal
-from small_recall import CONTINUOUS, DISCRETE, FEW, STEPS, logged, made, same, weights
+from small_recall import CONTINUOUS, DISCRETE, FEW, SMALL_RECALL, STEPS, logged, made, same, weights
 from stable_baselines3 import A2C, DDPG
 
 import envs
 from delegate import RecallTraces, StableVecEnv
-from delegate.recall import ExactBacktrackingModel, ForwardModel
+from delegate.recall import ExactBacktrackingModel, ForwardModel, diagnostics
 from delegate.recall.algorithms import learner_of
 from delegate.recall.density import log_density
+from delegate.recall.targets import worthy
 from delegate.recall.trajectories import TrajectoryBuffer
 
 KEYS = ["recall/bound", "recall/bound_upper", "recall/log_evidence", "recall/forward_nll"]
@@ -31,7 +32,8 @@ def grid(exact: bool) -> tuple[Any, dict[str, Any]]:
     )
     settings = dict(WITH)
     if exact:
-        settings |= {"model": ExactBacktrackingModel(world.transition_table())}
+        settings = {"model": ExactBacktrackingModel(world.transition_table()), "diagnostics": True}
+        settings |= SMALL_RECALL
     return A2C("MlpPolicy", StableVecEnv(world), seed=0, device="cpu", n_steps=16), settings
 
 
@@ -41,8 +43,6 @@ def trained(name: str, **changed: Any) -> tuple[Any, RecallTraces, dict[str, Any
     else:
         model, settings = made(name, CONTINUOUS, normalise=name == "PPO"), WITH
     settings = settings | changed
-    if name == "exact" and not settings["diagnostics"]:  # nothing learns then
-        settings = {key: value for key, value in settings.items() if not key.startswith("model_")}
     told, recall = logged(model), RecallTraces(**settings)
     model.learn(STEPS, callback=recall)
     return model, recall, told
@@ -51,9 +51,10 @@ def trained(name: str, **changed: Any) -> tuple[Any, RecallTraces, dict[str, Any
 @pytest.mark.parametrize("name", ["exact", "learned", "PPO", "SAC"])
 def test_they_are_logged_and_change_nothing(name: str) -> None:
     (model, _, told), (_, _, again) = trained(name), trained(name)
-    assert all(np.isfinite(told[key]) for key in KEYS)
+    keys = [key for key in KEYS if name != "exact" or key != "recall/forward_nll"]
+    assert all(np.isfinite(told[key]) for key in keys)
     assert told["recall/log_evidence"] < 0
-    assert [told[key] for key in KEYS] == [again[key] for key in KEYS]
+    assert [told[key] for key in keys] == [again[key] for key in keys]
     plain, _, quiet = trained(name, diagnostics=False)
     assert same(weights(model), weights(plain))
     assert not set(KEYS) & set(quiet)
@@ -63,7 +64,11 @@ def test_they_are_logged_and_change_nothing(name: str) -> None:
     }
 
 
-def test_the_evidence_lies_between_once_the_world_is_known() -> None:
+def test_the_evidence_lies_between_once_the_world_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Estimated, as of a world too large to compute."""
+    monkeypatch.setattr(diagnostics, "_COMPUTABLE", 0)
     model, settings = grid(exact=True)
     told = logged(model)
     settings |= {"model_updates": 50, "every": 1_000, "length": 6, "count": 64}
@@ -72,6 +77,60 @@ def test_the_evidence_lies_between_once_the_world_is_known() -> None:
     assert told["recall/forward_nll"] < 0.4
     assert told["recall/bound"] < told["recall/log_evidence"] - 1
     assert told["recall/bound_upper"] > told["recall/log_evidence"] + 0.5
+
+
+def test_in_a_finite_world_the_bounds_in_the_log_are_exact(tmp_path: Path) -> None:
+    """Against paths that are played: of the policy, and of the model."""
+    model, settings = grid(exact=True)
+    told, recall = logged(model), RecallTraces(**settings)
+    model.learn(STEPS, callback=recall)
+    assert recall.buffer is not None
+    exact, length = recall.backtracking_model, recall.config.length
+    assert isinstance(exact, ExactBacktrackingModel)
+    steps = recall.buffer.best(recall.config.trajectories)
+    every, ranked = recall.buffer.best(), recall._worth(steps)
+    top = worthy(ranked, recall.config.targets)
+    entered = every.transitions.next_state
+    event = np.unique(entered[recall._worth(every) >= ranked[top].min() - 1e-6])
+    visited = np.bincount(every.transitions.state, minlength=exact.num_states) + 1
+    all_states = np.arange(exact.num_states)
+    policy = model.policy.get_distribution(torch.as_tensor(all_states)).distribution.probs
+    policy = policy.detach().numpy().astype(float)
+    recall.recall()  # of the policy of now, which it moves only afterwards
+    assert told["recall/bound"] <= told["recall/log_evidence"] <= told["recall/bound_upper"]
+    assert "recall/forward_nll" not in told
+
+    rng, table = np.random.default_rng(0), exact.table
+    state = rng.choice(exact.num_states, size=200_000, p=visited / visited.sum())
+    alive = np.ones(len(state), bool)
+    for _ in range(length):
+        alive &= (table.valid & ~table.terminal)[0, state]
+        draws = rng.random(len(state))[:, None]
+        action = np.minimum((policy[state].cumsum(axis=1) < draws).sum(axis=1), 3)
+        outcome = table.probability[0, state, action].cumsum(axis=1) < rng.random((len(state), 1))
+        k = np.minimum(outcome.sum(axis=1), table.num_outcomes - 1)
+        state = np.where(alive, table.next_state[0, state, action, k], state)
+    reached = alive & np.isin(state, event)
+    assert told["recall/log_evidence"] == pytest.approx(np.log(reached.mean()), abs=0.05)
+
+    ends = rng.choice(steps.transitions.next_state[top], size=20_000)
+    traces = exact.sample_traces(ends, length, 1, rng=rng)
+    shares = np.bincount(steps.transitions.next_state[top], minlength=exact.num_states) / len(top)
+    whole = traces.valid.all(axis=1)
+    path, done = traces.states[whole], traces.actions[whole]
+    log_p = np.log(visited / visited.sum())[path[:, -1]]
+    log_q = np.log(shares[path[:, 0]]) + traces.log_prob[whole].sum(axis=1)
+    for k in range(length):
+        before, after = path[:, k + 1], path[:, k]
+        leads = table.next_state[0, before, done[:, k]] == after[:, None]
+        step = (table.probability[0, before, done[:, k]] * leads).sum(axis=1)
+        log_p += np.log(policy[before, done[:, k]] * step)
+    lower = (log_p - log_q).mean() + np.log(whole.mean())
+    assert told["recall/bound"] == pytest.approx(lower, abs=0.05)
+    recall.save(tmp_path / "recall.pt")
+    RecallTraces(**settings).load(tmp_path / "recall.pt").init_callback(model)
+    with pytest.raises(ValueError, match="which does not learn; drop model_updates"):
+        RecallTraces(**(settings | {"model_updates": 3}))
 
 
 @pytest.mark.parametrize("targets", ["reward", "return", "advantage", "states", "function"])

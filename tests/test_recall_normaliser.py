@@ -55,6 +55,7 @@ def test_there_and_back() -> None:
 def test_nothing_observed_changes_nothing() -> None:
     values = torch.tensor([[3.0, -2.0]])
     assert torch.equal(Normaliser(2).normalise(values), values)
+    assert torch.equal(Normaliser(2).settle(values), values)
     assert Normaliser(2).log_volume == 0.0
 
 
@@ -63,6 +64,8 @@ def test_what_does_not_vary_keeps_its_scale() -> None:
     normaliser = Normaliser(2)
     normaliser.observe(np.array([[1000.0, 0.0]] * 3 + [[1000.0 + 1e-9, 0.0]]))
     np.testing.assert_array_equal(normaliser.std, [1.0, 1.0])
+    settled = normaliser.restore(normaliser.settle(torch.tensor([[0.5, -2.0]])))
+    np.testing.assert_allclose(settled.numpy(), [[1000.0, 0.0]], rtol=1e-9)
     normaliser.observe(np.array([[1001.0, 0.5]]))
     assert (normaliser.std < 1).all()
 

@@ -17,7 +17,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import envs
 from delegate import RecallTraces
-from delegate.recall import ExactBacktrackingModel, LearnedBacktrackingModel
+from delegate.recall import ExactBacktrackingModel, LearnedBacktrackingModel, Traces
+from delegate.recall.algorithms import learner_of
+from delegate.recall.imitation import Imitation, RecallConfig
 
 BOX, TORQUE = gymnasium.make(CONTINUOUS).observation_space, gymnasium.make(CONTINUOUS).action_space
 
@@ -131,6 +133,9 @@ def test_integer_vectors_are_vectors() -> None:
         ({"model": "remembered", "model_settings": {"hidden": (8,)}}, "drop model_settings"),
         ({"model": "forward", "targets_from": "reward"}, '"forward", whose traces end where'),
         ({"gae_lambda": 0.9}, "gae_lambda is of weighting by advantage, and weighting is uniform"),
+        ({"max_divergence": 0.01}, "0.01 is of more than one of Adam's steps; give more imit"),
+        ({"model_settings": {"goal_size": 2}}, '"learned" of goal_size 2, and observations hold'),
+        ({"model_settings": {"layout_size": 9}}, "layout_size 9, and observations hold"),
         (
             {"optimiser": "natural", "max_divergence": 0.01, "learning_rate": 1e-3},
             "learning_rate is Adam's, and optimiser is natural",
@@ -150,6 +155,12 @@ def test_settings_beside_a_model_are_refused() -> None:
     for name in ("model_updates", "model_batch", "states"):
         with pytest.raises(ValueError, match=f"Exact.*, which does not learn; drop {name}"):
             RecallTraces(model=exact, **{name: 1})
+    several = envs.make("FourRooms", 1, size=7, num_levels=3).transition_table()
+    with pytest.raises(ValueError, match=r"Exact.* of 3 levels, and observations do not tell"):
+        RecallTraces(model=ExactBacktrackingModel(several))
+    aimed = LearnedBacktrackingModel(BOX, TORQUE, hidden=(8,), goal_size=2)
+    with pytest.raises(ValueError, match=r"LearnedBack.* of goal_size 2, and observations hold"):
+        RecallTraces(model=aimed)
     learned = LearnedBacktrackingModel(BOX, TORQUE, hidden=(8,))
     with pytest.raises(ValueError, match="model_settings are of a new model"):
         RecallTraces(model=learned, model_settings={"hidden": (8,)})
@@ -248,6 +259,36 @@ def test_an_empty_buffer_says_so_and_a_wrong_file_changes_nothing(tmp_path: Path
     with pytest.raises(ValueError, match="the saved policy optimiser: parameter"):
         RecallTraces(**FEW).load(tmp_path / "narrow.pt").init_callback(wider)
     assert same(before, weights(model))
+
+
+def test_where_no_episode_ends_it_says_so_once() -> None:
+    class Endless(Broken):
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            return *super().step(action)[:3], False, {}
+
+    model = PPO("MlpPolicy", Endless(), n_steps=64, device="cpu", seed=0)
+    with pytest.warns(UserWarning, match="nothing is recalled: no trajectory of the") as warned:
+        model.learn(640, callback=RecallTraces(**FEW, buffer_size=200))
+    assert len([each for each in warned if "recalled" in str(each.message)]) == 1
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "natural"])
+def test_imitation_of_what_overflows_changes_nothing(optimiser: Any) -> None:
+    model = made("SAC", CONTINUOUS)
+    size = 0.01 if optimiser == "natural" else None
+    imitation = Imitation(
+        learner_of(model), RecallConfig(length=1, optimiser=optimiser, max_divergence=size)
+    )
+    states, before = np.full((4, 2, 3), 1e38, np.float32), weights(model)
+    traces = Traces(states, np.ones((4, 1, 1)), np.zeros((4, 1)), np.ones((4, 1), bool))
+    with pytest.raises(
+        FloatingPointError, match=r"the loss of imitation is .*; give the model a s"
+    ):
+        imitation.follow(traces, np.ones(4), np.random.default_rng(0))
+    assert same(before, weights(model))
+    near = Traces(states / 1e38, traces.actions, traces.log_prob, traces.valid)
+    assert imitation.follow(near, np.ones(4), np.random.default_rng(0))["imitation_updates"] == 1
+    assert not same(before, weights(model))
 
 
 def test_off_policy_recall_waits_until_the_critic_has_learned() -> None:

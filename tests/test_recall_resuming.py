@@ -83,6 +83,14 @@ def test_whatever_was_not_kept_would_be_missed(part: str, tmp_path: Path) -> Non
     assert not same(*ends)
 
 
+def test_settings_of_today_hold_for_what_was_saved(tmp_path: Path) -> None:
+    trained("PPO", tmp_path)
+    _, slower = loaded("PPO", tmp_path, learning_rate=1e-6)
+    optimiser = slower._imitation._optimiser
+    assert [group["lr"] for group in optimiser.param_groups] == [1e-6]
+    assert optimiser.state, "its moments are those of before"
+
+
 def test_what_was_damaged_or_is_of_another_version_changes_nothing(tmp_path: Path) -> None:
     trained("PPO", tmp_path, diagnostics=True)
     whole = torch.load(tmp_path / "recall.pt", weights_only=True)

@@ -12,7 +12,9 @@ from recall_cases import EVERY_CASE, cells, made
 
 from delegate.recall import (
     ForwardModel,
+    LearnedBacktrackingModel,
     RandomBacktrackingModel,
+    Transitions,
 )
 from delegate.recall.codes import GridState
 
@@ -59,6 +61,32 @@ def test_traces_carry_their_own_log_prob(case: str) -> None:
     np.testing.assert_array_equal(again.states, traces.states)
     other = model.sample_traces(seen.next_state[:3], 4, 5, *given, rng=2)
     assert (other.states != traces.states).any()
+
+
+@pytest.mark.parametrize("settings", [{}, {"components": 3}, {"state_variance_from_input": True}])
+def test_a_goal_that_stays_through_episodes_stays_in_traces(settings: dict[str, Any]) -> None:
+    """The second coordinate differs between transitions and never changes; the third grows by a
+    half with each step; one action is always the same."""
+    rng = np.random.default_rng(0)
+    before = rng.normal(size=(500, 3))
+    action = np.stack([rng.uniform(-1, 1, 500), np.full(500, 0.25)], axis=1)
+    change = np.stack([0.1 * rng.normal(size=500), np.zeros(500), np.full(500, 0.5)], axis=1)
+    given = {"hidden": (16,), "support": None, **settings}
+    spaces = Box(-np.inf, np.inf, (3,), np.float64), Box(-1, 1, (2,), np.float64)
+    model = LearnedBacktrackingModel(*spaces, **given)
+    model.fit(Transitions(before, action, before + change), 20, rng=0)
+    ends = before[:10]
+    traces = model.sample_traces(ends, 8, 5, rng=0)
+    assert traces.valid.all()
+    stays, grows = traces.states[:, :, 1], traces.states[:, :, 2]
+    np.testing.assert_array_equal(
+        stays, np.repeat(ends[:, 1:2], 5, 0).astype(np.float32) * np.ones(9)
+    )
+    np.testing.assert_allclose(np.diff(grows, axis=1), -0.5, atol=1e-6)
+    np.testing.assert_allclose(traces.actions[:, :, 1], 0.25, atol=1e-7)
+    assert np.diff(traces.states[:, :, 0], axis=1).std() > 0.05
+    asked = model.log_prob(traces.states[:, 1], traces.actions[:, 0], traces.states[:, 0])
+    np.testing.assert_allclose(traces.log_prob[:, 0], asked, atol=2e-3)
 
 
 def test_traces_stay_where_there_were_data() -> None:

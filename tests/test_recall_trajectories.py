@@ -55,7 +55,7 @@ def test_the_best_are_those_of_a_plain_list(
             buffer.best(share)
         return
     gained = {n: sum(s["reward"] for s in plain if s["number"] == n) for n in numbers}
-    ranked = sorted(numbers, key=lambda n: (-gained[n], n))
+    ranked = sorted(numbers, key=lambda n: (-gained[n], -n))
     chosen = ranked[: max(1, round(share * len(ranked)))]
     expected = sorted((s["t"], s["row"]) for s in there if s["number"] in chosen)
     best = buffer.best(share)
@@ -126,6 +126,17 @@ def test_what_does_not_fit_changes_nothing() -> None:
         one.load(large.state_arrays())
     for name, array in one.state_arrays().items():
         np.testing.assert_array_equal(array, before[name])
+    wrapped = empty(12)
+    fill(wrapped, [(t % 3 == 0, t % 2 == 0) for t in range(17)])
+    with pytest.raises(ValueError, match="the buffer_size it was saved under"):
+        empty(40).load(wrapped.state_arrays())
+    torn = one.state_arrays() | {"action": one.state_arrays()["action"][:-1]}
+    with pytest.raises(ValueError, match=r"action has shape \(5,\), which does not fit"):
+        one.load(torn)
+    other = TrajectoryBuffer(12, ROWS, np.zeros(2), np.zeros((), np.int64), 0.9)
+    with pytest.raises(ValueError, match=r"discount is 0.5, and here 0.9; resume with the gamma"):
+        other.load(one.state_arrays())
+    assert len(other) == 0
     with pytest.raises(ValueError, match="cannot hold a step of 2"):
         empty(1)
 

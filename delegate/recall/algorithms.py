@@ -35,7 +35,7 @@ MARGIN = 0.8
 ATANH_ROOM = 1e-4
 """recalled actions stay so far within squashed bounds, at which log-probabilities are infinite"""
 FAR = 2.0
-"""standard deviations"""
+"""standard deviations beyond which the pull towards an action grows no more (SAC)"""
 
 
 class Learner(ABC):
@@ -103,7 +103,8 @@ class ActorCritic(Learner):
     """A2C, PPO and TRPO. A Gaussian's standard deviation is left to the algorithm: what was
     recalled says where to go, not how sure to be. Its actions count as they were drawn, before
     they are clipped to the environment's bounds: the mean of clipped ones is nearer to the middle,
-    and imitating them would draw every mean there."""
+    and imitating them would draw every mean there. Layers that the actor shares with the critic,
+    as a custom features extractor unless told otherwise, move too."""
 
     @property
     def action_space(self) -> Box | Discrete:

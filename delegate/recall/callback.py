@@ -9,6 +9,7 @@ Source: Goyal et al., Recall Traces (arXiv 1804.00379), algorithm 1.
 from __future__ import annotations
 
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from delegate.recall import checkpoint
 from delegate.recall.algorithms import Learner, learner_of
 from delegate.recall.credit import CREDITED, weights
-from delegate.recall.diagnostics import Diagnostics, check_diagnosable
+from delegate.recall.diagnostics import Diagnostics, check_diagnosable, new_diagnostics
 from delegate.recall.forward import ForwardModel
 from delegate.recall.imagining import imagine
 from delegate.recall.imitation import Imitation, RecallConfig
@@ -41,7 +42,7 @@ from delegate.recall.targets import (
     worth,
 )
 from delegate.recall.traces import Traces
-from delegate.recall.trajectories import Steps, TrajectoryBuffer
+from delegate.recall.trajectories import NONE_OVER, Steps, TrajectoryBuffer
 from delegate.recall.transitions import Transitions
 
 
@@ -61,12 +62,15 @@ class RecallTraces(BaseCallback):
     of vectors, or integers.
     What was remembered and learned is `save`d beside the algorithm's own `model.save`.
     Logs recall/model_nll (nats a transition), recall/end_value and recall/start_value (the critic
-    at both ends of the traces, 0 where an episode ended), recall/steps (recalled),
+    at both ends of the traces, 0 where an episode ended), recall/trace_return (what a trace
+    promises from its start: the mean remembered reward on its way, and what the critic expects of
+    entering its end), recall/steps (recalled),
     recall/imitation_loss, recall/divergence, recall/best_return and recall/time_share (of all
     wall-clock since training began); if adaptive recall/earned (what the last steps gained, in
     standard deviations of the advantage for each root of a nat).
     With diagnostics also recall/bound and recall/bound_upper, between which recall/log_evidence,
-    log p(R > L), should lie, and recall/forward_nll: see `delegate.recall.diagnostics`.
+    log p(R > L), should lie, exact where the model is, and recall/forward_nll where they are
+    estimated: see `delegate.recall.diagnostics`.
     Raises TypeError for an algorithm or spaces that it does not know, ValueError naming the
     environment for observations that are not finite; nothing has been changed then.
     """
@@ -104,6 +108,7 @@ class RecallTraces(BaseCallback):
         self._diagnostics: Diagnostics | None = None
         self._due, self._observed = 0, 0  # environment steps
         self._spent, self._began = 0.0, 0.0
+        self._warned = False
         self._shown: np.ndarray | None = None
         self._seen: Any = None  # the observations of the last step, as the algorithm has them
 
@@ -134,14 +139,8 @@ class RecallTraces(BaseCallback):
             buffer.check_source(*source)
         if self.config.diagnostics and diagnostics is None:
             assert isinstance(model, BacktrackingModel)
-            diagnostics = Diagnostics(
-                learner,
-                model,
-                self.config,
-                self._model_settings,
-                self._worth,
-                self._seed,
-            )
+            more = self._worth, self._model_settings, self._seed
+            diagnostics = new_diagnostics(learner, model, self.config, *more)
         imitation = Imitation(learner, self.config)
         if hasattr(self, "_imitation"):  # another algorithm of the same shapes goes on
             imitation.load(self._imitation.state())
@@ -188,14 +187,24 @@ class RecallTraces(BaseCallback):
         if self.config.count == 0 or self.num_timesteps < begins:
             return
         assert self.buffer is not None
-        if not self.buffer.finished or self.buffer.steps < self.config.start:
+        if self.buffer.steps < self.config.start:
             return
         began = time.perf_counter()
+        if not self.buffer.finished:
+            self._wait()
+            return
         self.recall()
         self._due = self.num_timesteps + self.config.every
         now = time.perf_counter()
         self._spent += now - began
         self.logger.record("recall/time_share", self._spent / max(now - self._began, 1e-9))
+
+    def _wait(self) -> None:
+        """For the end of a trajectory; where none may ever end, say so once."""
+        assert self.buffer is not None
+        if self.buffer.steps >= self.buffer.capacity and not self._warned:
+            self._warned = True
+            warnings.warn(f"nothing is recalled: {NONE_OVER}", stacklevel=2)
 
     def _on_rollout_end(self) -> None:
         if self.config.count == 0:

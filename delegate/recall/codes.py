@@ -53,6 +53,10 @@ class StateCode(ABC):
     def reach(self, anchor: Tensor, target: Tensor) -> Tensor:
         """The other state, given what the head gave."""
 
+    def settled(self, drawn: Tensor) -> Tensor:
+        """What the head has drawn, but for what never varied."""
+        return drawn
+
     def choices(self, anchor: Tensor) -> Tensor | None:
         """bool [B, head.width], False where a choice leads nowhere; None where all lead."""
         return None
@@ -63,7 +67,8 @@ class StateCode(ABC):
 
 
 class BoxState(StateCode):
-    """Vectors: the network says how the normalised vector changes."""
+    """Vectors: the network says how the normalised vector changes. A coordinate whose change never
+    varied, as of a goal that stays through an episode, changes so in traces too, exactly."""
 
     def __init__(self, size: int, config: RecallModelConfig, device: torch.device) -> None:
         self.width = size
@@ -85,6 +90,9 @@ class BoxState(StateCode):
 
     def reach(self, anchor: Tensor, target: Tensor) -> Tensor:
         return (anchor + self._changes.restore(target)).float()
+
+    def settled(self, drawn: Tensor) -> Tensor:
+        return self._changes.settle(drawn)
 
     def supported(self, state: Tensor) -> Tensor | None:
         if self._support is None:
@@ -196,7 +204,7 @@ class ActionCode(ABC):
 
 
 class BoxAction(ActionCode):
-    """Vectors, normalised; what is drawn is clipped to the space."""
+    """Vectors, normalised; what is drawn is clipped to the space, and what never varied stays."""
 
     def __init__(
         self, space: gymnasium.spaces.Box, config: RecallModelConfig, device: torch.device
@@ -220,7 +228,8 @@ class BoxAction(ActionCode):
         return self._actions.normalise(action)
 
     def value(self, target: Tensor) -> Tensor:
-        return torch.clamp(self._actions.restore(target), self._low, self._high)
+        settled = self._actions.restore(self._actions.settle(target))
+        return torch.clamp(settled, self._low, self._high)
 
 
 class DiscreteAction(ActionCode):

@@ -33,13 +33,14 @@ def weights(
     """
     valid, discount, unit = traces.valid, learner.model.gamma, learner.original.unit
     start, beyond = learner.value(traces.states[:, 1:][valid]), ends.beyond(learner.value)
-    told = {"end_value": float(beyond.mean()), "start_value": float(start.mean())}
+    promised = _promised(steps, ends, traces, learner)
+    first = np.cumsum(valid.sum(axis=1))[valid.any(axis=1)] - 1
+    told = {
+        "end_value": float(beyond.mean()),
+        "start_value": float(start[first].mean()),
+        "trace_return": float(promised[first].mean()),
+    }
     if config.weighting == "gain":
-        back = np.broadcast_to(np.arange(1, config.length + 1), valid.shape)[valid]
-        fade = discount ** (back - 1)
-        along = back - 1 if discount == 1 else (1 - fade) / (1 - discount)
-        entering = np.repeat(ends.entering(learner.value, discount, unit), valid.sum(axis=1))
-        promised = steps.reward.mean() / unit * along + fade * entering
         gain = np.maximum(promised - start, 0)
         return gain / max(gain.mean(), 1e-9), told
     if config.weighting in CREDITED:
@@ -54,6 +55,17 @@ def weights(
         standard = (gained - gained.mean()) / spread
         return rng.permutation(standard) if config.weighting == "shuffled" else standard, told
     return np.ones(len(start)), told
+
+
+def _promised(steps: Steps, ends: Ends, traces: Traces, learner: Learner) -> np.ndarray:
+    """What the rest of the trace promises from each valid step on, in the critic's unit: the mean
+    remembered reward on its way, and what the critic expects of entering its end. float64 [N]"""
+    valid, discount, unit = traces.valid, learner.model.gamma, learner.original.unit
+    left = np.broadcast_to(np.arange(valid.shape[1]), valid.shape)[valid]
+    fade = discount**left
+    along = left if discount == 1 else (1 - fade) / (1 - discount)
+    entering = np.repeat(ends.entering(learner.value, discount, unit), valid.sum(axis=1))
+    return np.asarray(steps.reward.mean() / unit * along + fade * entering)
 
 
 class RewardModel:

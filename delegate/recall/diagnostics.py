@@ -1,6 +1,10 @@
 """What RecallTraces logs of how well its traces explain success: see `delegate.recall.variational`.
 
-All of it is estimated. Where the policy is and where traces end are a Gaussian, or frequencies;
+Beside an ExactBacktrackingModel of one level all of it is computed from the model's own table and
+the policy of the moment, but for where the policy is, which is how often it was there, each state
+once more than it was seen, and where traces end.
+
+Otherwise it is estimated. Where the policy is and where traces end are a Gaussian, or frequencies;
 the world is a ForwardModel, and as far as that is off (recall/forward_nll) the bounds lie too low.
 The upper one takes the latest runs that ended well for runs of today's policy. log p(R > L) is the
 share of all remembered states that are worth it, as if T steps on were a time like any other: too
@@ -9,6 +13,7 @@ much where episodes are hardly longer than T.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +23,7 @@ from gymnasium.spaces import Box
 from delegate.recall import checkpoint
 from delegate.recall.algorithms import Learner
 from delegate.recall.density import deviations, log_density
+from delegate.recall.exact import ExactBacktrackingModel
 from delegate.recall.forward import ForwardModel
 from delegate.recall.imitation import RecallConfig
 from delegate.recall.learning import TransitionModel
@@ -26,8 +32,10 @@ from delegate.recall.saving import stream_from
 from delegate.recall.targets import Ends, Targets, entered, worthy
 from delegate.recall.traces import Traces
 from delegate.recall.trajectories import Steps, TrajectoryBuffer
-from delegate.recall.variational import estimated_bounds
+from delegate.recall.variational import estimated_bounds, exact_bounds
 
+_COMPUTABLE = 4_000_000
+"""numbers of q(s, a | s') up to which bounds are computed: some seconds and 200 MB"""
 _SAME = 1e-5
 """relative difference of two values of one state, computed among different others"""
 
@@ -50,26 +58,152 @@ def check_diagnosable(learner: Learner, model: Any) -> None:
         )
 
 
-class Diagnostics:
-    """A forward model beside a backtracking model, and the bounds that follow from both.
+Worths = Callable[[Steps], np.ndarray]
+"""what each state entered is worth as a target, steps -> float64 [N]"""
 
-    learner: whose policy and critic it is about, and whose spaces the forward model takes
-    model: the backtracking model · settings: of the forward model, where `model` is not learned;
-        one that is learned shares its own
-    worths: what each state entered is worth as a target, steps -> float64 [N]
-    seed: of the forward model and of what is drawn here, which no other random stream notices
+
+def computable(model: object) -> bool:
+    """Whether bounds follow from it without an estimate."""
+    if not isinstance(model, ExactBacktrackingModel) or model.num_levels > 1:
+        return False
+    return model.num_states**2 * model.num_actions <= _COMPUTABLE
+
+
+def new_diagnostics(
+    learner: Learner,
+    model: BacktrackingModel,
+    config: RecallConfig,
+    worths: Worths,
+    settings: dict[str, Any],
+    seed: int,
+) -> Diagnostics:
+    """Computed where they can be.
+
+    settings: of a forward model, where `model` is not learned; one that is learned shares its own
+    seed: of the forward model and of what is drawn for it, which no other random stream notices
     """
+    if computable(model):
+        return ComputedDiagnostics(learner, model, config, worths)
+    return EstimatedDiagnostics(learner, model, config, worths, settings, seed)
+
+
+class Diagnostics(ABC):
+    """The bounds that follow from a backtracking model and a policy.
+
+    learner: whose policy and critic it is about
+    """
+
+    def __init__(
+        self, learner: Learner, model: BacktrackingModel, config: RecallConfig, worths: Worths
+    ) -> None:
+        self.learner, self.model, self.config, self._worths = learner, model, config, worths
+
+    @abstractmethod
+    def measure(
+        self,
+        buffer: TrajectoryBuffer,
+        targets: Targets,
+        best: Steps,
+        ranked: np.ndarray,
+        ends: Ends,
+        traces: Traces,
+    ) -> dict[str, float]:
+        """What to log, by name (nats).
+
+        targets: where traces end · best, ranked: what `targets` is taken from, and its worth
+        ends: the targets taken · traces: those recalled from them
+        """
+
+    def _event(
+        self, every: Steps, targets: Targets, best: Steps, ranked: np.ndarray, ends: Ends
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Which of the remembered steps entered what is worth no less than the least of the
+        targets, bool [N]; and states like those in which traces may end."""
+        if isinstance(targets, str):
+            worths = self._worths(every)
+            top = worthy(ranked, self.config.targets)
+            least, among = float(ranked[top].min()), best.transitions.next_state[top]
+        elif (ends.place >= 0).all():
+            of_critic = self.learner.value, self.learner.model.gamma, self.learner.original.unit
+            worths, among = self._worths(every), ends.states
+            least = float(ends.entering(*of_critic).min())
+        else:  # what entering them gives is not known
+            worths, among = entered(every).beyond(self.learner.value), ends.states
+            least = float(ends.beyond(self.learner.value).min())
+        return worths >= least - _SAME * max(1.0, abs(least)), among
+
+    def _log_policy(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
+        log_prob = self.learner.log_prob(state, action)
+        assert log_prob is not None
+        return log_prob
+
+    def state(self) -> dict[str, Any]:
+        """All that can change; see `load`."""
+        return {}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Go on from what `state` gave; raises what `check` raises, changing nothing."""
+        self.check(saved)
+
+    def check(self, saved: dict[str, Any]) -> None:
+        """Raise ValueError for what `state` cannot have given, or a model of other settings."""
+        if saved.keys() != self.state().keys():
+            raise ValueError("the saved diagnostics are of another version; start anew")
+
+
+class ComputedDiagnostics(Diagnostics):
+    """Of an exact model, whose table is the world."""
+
+    model: ExactBacktrackingModel
+
+    def measure(
+        self,
+        buffer: TrajectoryBuffer,
+        targets: Targets,
+        best: Steps,
+        ranked: np.ndarray,
+        ends: Ends,
+        traces: Traces,
+    ) -> dict[str, float]:
+        model, every = self.model, buffer.best()
+        reached, among = self._event(every, targets, best, ranked, ends)
+        visited, space = every.transitions, self.learner.original.space
+        shares = np.bincount(among, minlength=model.num_states) / len(among)
+        event = shares > 0
+        event[visited.next_state[reached]] = True
+        state, action = np.divmod(
+            np.arange(model.num_states * model.num_actions), model.num_actions
+        )
+        policy = np.exp(self._log_policy(state, action)).reshape(model.num_states, -1)
+        bounds = exact_bounds(
+            model,
+            model.table,
+            policy / policy.sum(axis=1, keepdims=True),
+            np.exp(log_density(visited.state, space)(np.arange(model.num_states))),
+            shares,
+            self.config.length,
+            event=event,
+        )
+        return {
+            "bound": bounds.lower,
+            "log_evidence": bounds.log_evidence,
+            "bound_upper": bounds.upper,
+        }
+
+
+class EstimatedDiagnostics(Diagnostics):
+    """A forward model beside a backtracking model, and the bounds that follow from both."""
 
     def __init__(
         self,
         learner: Learner,
         model: BacktrackingModel,
         config: RecallConfig,
+        worths: Worths,
         settings: dict[str, Any],
-        worths: Callable[[Steps], np.ndarray],
         seed: int,
     ) -> None:
-        self.learner, self.model, self.config = learner, model, config
+        super().__init__(learner, model, config, worths)
         shared = model.config.model_dump() if isinstance(model, TransitionModel) else settings
         self.forward = ForwardModel(
             learner.original.space,
@@ -78,7 +212,6 @@ class Diagnostics:
             seed=seed,
             **shared,
         )
-        self._worths = worths
         self._rng = np.random.default_rng([seed, 12])
         self._observed = 0
 
@@ -91,25 +224,9 @@ class Diagnostics:
         ends: Ends,
         traces: Traces,
     ) -> dict[str, float]:
-        """Train the forward model on what is remembered; what to log, by name (nats).
-
-        targets: where traces end · best, ranked: what `targets` is taken from, and its worth
-        ends: the targets taken · traces: those recalled from them
-        """
         told = self._learn(buffer)
         every = buffer.best()
-        if isinstance(targets, str):
-            worths = self._worths(every)
-            top = worthy(ranked, self.config.targets)
-            least, among = float(ranked[top].min()), best.transitions.next_state[top]
-        elif (ends.place >= 0).all():
-            of_critic = self.learner.value, buffer.discount, self.learner.original.unit
-            worths, among = self._worths(every), ends.states
-            least = float(ends.entering(*of_critic).min())
-        else:  # what entering them gives is not known
-            worths, among = entered(every).beyond(self.learner.value), ends.states
-            least = float(ends.beyond(self.learner.value).min())
-        reached = worths >= least - _SAME * max(1.0, abs(least))
+        reached, among = self._event(every, targets, best, ranked, ends)
         space, visited = self.forward.state_space, every.transitions.state
         scale = deviations(visited) if isinstance(space, Box) else None
         with np.errstate(divide="ignore"):
@@ -128,13 +245,7 @@ class Diagnostics:
             told["bound_upper"] = bounds.upper
         return told
 
-    def _log_policy(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
-        log_prob = self.learner.log_prob(state, action)
-        assert log_prob is not None
-        return log_prob
-
     def state(self) -> dict[str, Any]:
-        """All that can change; see `load`."""
         return {
             "forward": checkpoint.packed(self.forward),
             "observed": self._observed,
@@ -142,16 +253,13 @@ class Diagnostics:
         }
 
     def load(self, saved: dict[str, Any]) -> None:
-        """Go on from what `state` gave; raises what `check` raises, changing nothing."""
-        self.check(saved)
+        super().load(saved)
         checkpoint.unpack(self.forward, saved["forward"])
         self._observed = saved["observed"]
         self._rng = stream_from("the saved diagnostics", saved["rng"])
 
     def check(self, saved: dict[str, Any]) -> None:
-        """Raise ValueError for what `state` cannot have given, or a model of other settings."""
-        if saved.keys() != {"forward", "observed", "rng"}:
-            raise ValueError("the saved diagnostics are of another version; start anew")
+        super().check(saved)
         checkpoint.check(self.forward, saved["forward"])
         stream_from("the saved diagnostics", saved["rng"])
 

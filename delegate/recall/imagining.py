@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ def imagine(
     """
     tries = max(1, round(config.count / config.targets))
     start = steps.transitions.state[rng.integers(len(steps), size=tries)]
-    with _own_stream(rng, learner.model.device):
+    with _own_stream(rng, learner.model):
         traces = model.sample_traces(
             start, learner.act, config.length, 1, rng=rng, mean_changes=config.mean_changes
         )
@@ -40,9 +41,12 @@ def imagine(
 
 
 @contextmanager
-def _own_stream(rng: np.random.Generator, device: torch.device) -> Iterator[None]:
-    """What draws from global random numbers meanwhile does not change what comes after."""
-    before = np.random.get_state()
+def _own_stream(rng: np.random.Generator, model: Any) -> Iterator[None]:
+    """What draws meanwhile from global random numbers, or from those of the space of actions, as
+    DQN does, does not change what comes after."""
+    before, device = np.random.get_state(), model.device
+    draws = model.action_space.np_random.bit_generator
+    of_space = draws.state
     devices = [] if device.type == "cpu" else [device]
     with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"):
         seed = int(rng.integers(2**32))
@@ -52,3 +56,4 @@ def _own_stream(rng: np.random.Generator, device: torch.device) -> Iterator[None
             yield
         finally:
             np.random.set_state(before)
+            draws.state = of_space

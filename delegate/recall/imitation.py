@@ -104,6 +104,11 @@ class RecallConfig(BaseModel):
                 f"adaptive shortens natural steps, and optimiser is {self.optimiser}; give "
                 'optimiser="natural" and a max_divergence, or drop adaptive'
             )
+        if self.optimiser == "adam" and self.max_divergence and self.imitation_updates <= 1:
+            raise ValueError(
+                f"max_divergence {self.max_divergence} is of more than one of Adam's steps; give "
+                'more imitation_updates, or optimiser="natural"'
+            )
         if self.optimiser == "natural":
             if self.max_divergence is None:
                 raise ValueError("a natural step needs its length; give max_divergence, as 0.002")
@@ -145,6 +150,7 @@ class Imitation:
         """Lower the weighted loss of the recalled steps; what to log, by name.
 
         weight: float [N], of the valid steps, trace by trace; where all are 0, nothing changes
+        Raises FloatingPointError where the loss is not finite; that step is not made then.
         """
         if not weight.any():
             return {}
@@ -158,6 +164,11 @@ class Imitation:
             scale = torch.as_tensor(weight[chosen], dtype=loss.dtype, device=loss.device)
             loss = (loss * scale).mean()
             losses.append(loss.item())
+            if not np.isfinite(losses[-1]):
+                raise FloatingPointError(
+                    f"the loss of imitation is {losses[-1]}: what was recalled is beyond all the "
+                    "policy has seen; give the model a support, or targets nearer by"
+                )
             if moved is None:
                 assert limit is not None
                 divergence = self._natural_step(loss, state[chosen[:_CURVED]], limit)
@@ -210,6 +221,8 @@ class Imitation:
         """Go on from what `state` gave; raises what `check` raises."""
         self.check(saved)
         self._optimiser.load_state_dict(saved["adam"])
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._config.learning_rate
         if self._hindsight is not None and saved["hindsight"] is not None:
             self._hindsight.load(saved["hindsight"])
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from gymnasium.spaces import Discrete
 
 from delegate.recall.algorithms import Learner
+from delegate.recall.diagnostics import computable
 from delegate.recall.forward import ForwardModel
 from delegate.recall.imitation import RecallConfig
 from delegate.recall.learned import LearnedBacktrackingModel, RandomBacktrackingModel
@@ -43,7 +44,8 @@ def check_settings(
     targets: where traces end · settings: of a new model
     """
     called, kind = _called(model)
-    learns, other = issubclass(kind, TransitionModel), config.diagnostics  # its forward model
+    learns = issubclass(kind, TransitionModel)
+    other = config.diagnostics and not computable(model)  # their forward model
     if not learns:
         for name in ("states",) if other else ("states", "model_updates", "model_batch"):
             if name in config.model_fields_set:
@@ -62,6 +64,7 @@ def check_settings(
             f"targets_from as one of {', '.join(BY_WORTH)}"
         )
     _check_means(called, kind, config.mean_actions, config.mean_changes)
+    _check_conditions(called, model, settings)
 
 
 def check_spaces(model: Model, learner: Learner) -> None:
@@ -87,6 +90,22 @@ def _called(model: Kind | Model) -> tuple[str, type]:
     if isinstance(model, str):
         return f'"{model}"', _CLASSES.get(model, object)
     return type(model).__name__, type(model)
+
+
+def _check_conditions(called: str, model: Kind | Model, settings: dict[str, Any]) -> None:
+    """Of goals, layouts and levels only what observations hold is known."""
+    of_model = model.config.model_dump() if isinstance(model, TransitionModel) else settings
+    for name in ("goal_size", "layout_size"):
+        if size := of_model.get(name, 0):
+            raise ValueError(
+                f"model is {called} of {name} {size}, and observations hold all that is seen; "
+                "give 0"
+            )
+    if isinstance(model, FiniteBacktrackingModel) and model.num_levels > 1:
+        raise ValueError(
+            f"model is {called} of {model.num_levels} levels, and observations do not tell which; "
+            "give that of one"
+        )
 
 
 def _check_means(called: str, kind: type, actions: bool, changes: bool) -> None:

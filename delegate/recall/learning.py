@@ -238,7 +238,7 @@ class TransitionModel:
         inputs = torch.cat([context, self._actions.features(action)], 1)
         inputs = inputs.expand(self.config.members, *inputs.shape)
         outputs = among(self._state_network.forward(inputs)[-1], code.choices(anchor))
-        drawn = code.head.draw(outputs, member, generator, mean)
+        drawn = code.settled(code.head.draw(outputs, member, generator, mean))
         return code.reach(anchor, drawn), code.head.log_prob(outputs, drawn[None])
 
     def _starts(

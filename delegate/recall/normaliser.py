@@ -32,7 +32,10 @@ class Normaliser:
     def std(self) -> np.ndarray:
         """float64 [size]; 1 where the coordinate does not vary."""
         std = np.sqrt(self.m2 / max(self.count, 1.0))
-        return np.where(std > _ROUNDING * np.abs(self.mean), std, 1.0)
+        return np.where(self._still(std), 1.0, std)
+
+    def _still(self, std: np.ndarray) -> np.ndarray:
+        return std <= _ROUNDING * np.abs(self.mean)
 
     def observe(self, batch: np.ndarray) -> None:
         """batch: [N, size], finite."""
@@ -56,6 +59,8 @@ class Normaliser:
         std = self.std
         self._mean = torch.as_tensor(mean, device=self.device)
         self._std = torch.as_tensor(std, device=self.device)
+        still = self._still(np.sqrt(m2 / max(count, 1.0))) & (count > 0)
+        self._varies = torch.as_tensor(~still, device=self.device)
         self.log_volume = float(np.log(std).sum())
 
     def normalise(self, value: Tensor) -> Tensor:
@@ -65,3 +70,7 @@ class Normaliser:
     def restore(self, value: Tensor) -> Tensor:
         """[..., size] normalised -> float32, in units of the data."""
         return (value * self._std + self._mean).float()
+
+    def settle(self, value: Tensor) -> Tensor:
+        """[..., size] normalised -> the same, but what does not vary as it always was."""
+        return value * self._varies

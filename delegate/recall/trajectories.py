@@ -10,6 +10,11 @@ from scipy.signal import lfilter
 
 from delegate.recall.transitions import Transitions
 
+NONE_OVER = (
+    "no trajectory of the buffer is over; wait for one, or raise buffer_size above the length of "
+    "an episode times the number of environments"
+)
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -130,13 +135,11 @@ class TrajectoryBuffer:
         """
         owner, done = self._owners()
         if not done:
-            raise ValueError(
-                "no trajectory of the buffer is over; wait for one, or raise buffer_size above "
-                "the length of an episode times the number of environments"
-            )
+            raise ValueError(NONE_OVER)
         returns = np.array([self._returns[number] for number in done])
         count = max(1, round(trajectories * len(done)))
-        chosen = np.array(done)[np.argsort(-returns, kind="stable")[:count]]
+        # Of equals the newest: of what the policy did long ago it does little now.
+        chosen = np.array(done)[np.lexsort((-np.array(done), -returns))[:count]]
         index = np.flatnonzero(np.isin(owner, chosen))
         index = index[np.lexsort((-self._age(index), owner[index]))]
         reward, to_go, terminal = (
@@ -186,6 +189,7 @@ class TrajectoryBuffer:
             **{name: array[: len(self)] for name, array in self._arrays.items()},
             **self._open,
             "counts": self._counts,
+            "discount": np.array(self.discount),
             "finished": np.array(list(self._returns), np.int64),
             "returns": np.array(list(self._returns.values())),
         }
@@ -198,12 +202,18 @@ class TrajectoryBuffer:
                 f"saved buffer differs in {', '.join(sorted(differing))}: it is of another "
                 "version; start anew"
             )
-        count = len(arrays["reward"])
+        if arrays["discount"] != self.discount:
+            raise ValueError(
+                f"saved buffer: discount is {arrays['discount']}, and here {self.discount}; resume "
+                "with the gamma it was saved under"
+            )
+        added = int(arrays["counts"].flat[0]) * self.rows
+        counts = {name: min(added, self.capacity) for name in self._arrays}
+        counts |= {name: len(arrays["finished"]) for name in ("finished", "returns")}
         for name in mine:
-            fixed = name in self._open or name == "counts"
-            wanted = mine[name].shape if fixed else mine[name].shape[1:]
-            found = arrays[name].shape if fixed else arrays[name].shape[1:]
-            if wanted != found or count > self.capacity:
+            rows, shape = counts.get(name), mine[name].shape
+            wanted = shape if rows is None else (rows, *shape[1:])
+            if arrays[name].shape != wanted:
                 raise ValueError(
                     f"saved buffer: {name} has shape {arrays[name].shape}, which does not fit; "
                     "resume with the environment and the buffer_size it was saved under"
