@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import recall_direction
-import recall_direction_runs
+import recall_direction_measure
 import recall_four_rooms
 import recall_four_rooms_plan as rooms
 import recall_her
 import recall_mujoco
 import recall_mujoco_summary as mujoco
 import torch
+from recall_direction_algorithms import DIVERGENCE, KINDS
 from recall_four_rooms_plan import SEEDS, TUNING_SEEDS, arms, recall, reported, tuning
 from recall_four_rooms_runs import EARLY, Run, play, recalled
 from recall_four_rooms_summary import scores, success, summary, table
@@ -28,6 +29,7 @@ from running import finished
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 import envs
+from delegate import RecallTraces
 
 
 def record(arm: str, seed: int, curve: list[float | None]) -> dict[str, Any]:
@@ -277,33 +279,57 @@ def test_a_part_of_the_mujoco_study_writes_beside_its_runs(tmp_path: Path) -> No
     assert (tmp_path / "figures/recall_mujoco_trpo.svg").exists()
 
 
+@pytest.mark.parametrize(("algorithm", "ways"), [("trpo", 16), ("sac", 14)])
 def test_directions_are_measured_and_the_policy_is_put_back(
-    monkeypatch: pytest.MonkeyPatch,
+    algorithm: Any, ways: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = {"MOMENTS": (2_048,), "ROWS": 32, "STEPS": 256, "EPISODES": 4, "RECALLED": 200}
+    small = {"ROWS": 32, "STEPS": 256, "EPISODES": 4, "RECALLED": 200}
     for name, value in small.items():
-        monkeypatch.setattr(recall_direction_runs, name, value)
+        monkeypatch.setattr(recall_direction_measure, name, value)
+    monkeypatch.setitem(SETTINGS, "sac", {"learning_starts": 1_500})
     arm = Arm(name="none", recall={"imitation_updates": 0, "model_updates": 1})
-    run = MujocoRun(algorithm="trpo", task="Hopper-v5", arm=arm, seed=0, steps=4_096)
+    steps = {"trpo": 4_096, "sac": 2_050}[algorithm]
+    run = MujocoRun(algorithm=algorithm, task="Hopper-v5", arm=arm, seed=0, steps=steps)
     ends = []
     for measured in (True, False):
         model, venv = learner(run)
         beside = recalled_mujoco(run)
         callbacks: list[BaseCallback] = [beside]
         if measured:
-            asked = recall_direction_runs.Run(task="Hopper-v5", seed=0)
-            directions = recall_direction_runs.Directions(asked, beside)
+            directions = KINDS[algorithm]("Hopper-v5", [2_048], 0, beside)
             callbacks.append(directions)
         model.learn(run.steps, callback=CallbackList(callbacks))
         ends.append(torch.nn.utils.parameters_to_vector(model.policy.parameters()))
         venv.close()
     assert torch.equal(*ends), "measuring changed the training"
     rows = {row["way"]: row for row in directions.found}
-    assert len(rows) == 16
-    assert all(row["returned"] != 0 and 0 < row["divergence"] < 0.02 for row in rows.values())
+    assert len(rows) == ways
+    allowed = 2 * DIVERGENCE[algorithm]
+    assert all(row["returned"] != 0 and 0 < row["divergence"] < allowed for row in rows.values())
     off = directions.depth[0]
-    assert len(off["model"]) == len(off["stay"]) == recall_direction_runs.DEPTH
+    assert len(off["model"]) == len(off["stay"]) == recall_direction_measure.DEPTH
     assert off["stay"][0] < off["stay"][-1], "the first state back is the nearest"
-    records = [{"run": {"task": "Hopper-v5"}, "rows": directions.found, "depth": directions.depth}]
+    asked = {"algorithm": algorithm, "task": "Hopper-v5"}
+    records = [{"run": asked, "rows": directions.found, "depth": directions.depth}]
     said = recall_direction.table(recall_direction.summary(records))
-    assert said.count("\n") == 23
+    assert said.count("\n") == ways + 2 + 5
+
+
+def test_what_sac_raises_rises_along_its_own_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a critic that wants actions of a half."""
+    model, _ = learner(
+        MujocoRun(algorithm="sac", task="Hopper-v5", arm=Arm(name="none"), seed=0, steps=1)
+    )
+    directions = KINDS["sac"]("Hopper-v5", [], 0, RecallTraces())
+    directions.init_callback(model)
+
+    def wants(_: Any, action: torch.Tensor) -> tuple[torch.Tensor]:
+        return (-100 * (action - 0.5).pow(2).sum(dim=1, keepdim=True),)
+
+    monkeypatch.setattr(model, "critic", wants)
+    states = np.random.default_rng(0).normal(size=(400, 11)).astype(np.float32)
+    before, _ = model.predict(states, deterministic=True)
+    told = directions._climb(states[:200], states[200:])
+    after, _ = model.predict(states, deterministic=True)
+    assert told["gain"] > 0.1
+    assert np.abs(after - 0.5).mean() < np.abs(before - 0.5).mean()
