@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Box
@@ -35,7 +35,7 @@ from delegate.recall.trajectories import Steps, TrajectoryBuffer
 from delegate.recall.variational import estimated_bounds, exact_bounds
 
 _COMPUTABLE = 4_000_000
-"""numbers of q(s, a | s') up to which bounds are computed: some seconds and 200 MB"""
+"""numbers of q(s, a | s') up to which bounds are computed: a second and 200 MB"""
 _SAME = 1e-5
 """relative difference of two values of one state, computed among different others"""
 
@@ -93,6 +93,9 @@ class Diagnostics(ABC):
     learner: whose policy and critic it is about
     """
 
+    _parts: ClassVar[frozenset[str]] = frozenset()
+    """names of `state`"""
+
     def __init__(
         self, learner: Learner, model: BacktrackingModel, config: RecallConfig, worths: Worths
     ) -> None:
@@ -147,7 +150,7 @@ class Diagnostics(ABC):
 
     def check(self, saved: dict[str, Any]) -> None:
         """Raise ValueError for what `state` cannot have given, or a model of other settings."""
-        if saved.keys() != self.state().keys():
+        if saved.keys() != self._parts:
             raise ValueError("the saved diagnostics are of another version; start anew")
 
 
@@ -193,6 +196,8 @@ class ComputedDiagnostics(Diagnostics):
 
 class EstimatedDiagnostics(Diagnostics):
     """A forward model beside a backtracking model, and the bounds that follow from both."""
+
+    _parts: ClassVar[frozenset[str]] = frozenset({"forward", "observed", "rng"})
 
     def __init__(
         self,
