@@ -21,7 +21,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from delegate.recall import checkpoint
 from delegate.recall.algorithms import Learner, learner_of
 from delegate.recall.credit import CREDITED, weights
-from delegate.recall.diagnostics import Diagnostics, check_diagnosable, new_diagnostics
+from delegate.recall.diagnostics import Diagnostics, Recalled, check_diagnosable, new_diagnostics
 from delegate.recall.forward import ForwardModel
 from delegate.recall.imagining import imagine
 from delegate.recall.imitation import Imitation, RecallConfig
@@ -230,9 +230,8 @@ class RecallTraces(BaseCallback):
         ends, traces = self._recalled(steps, ranked)
         told = {"steps": int(traces.valid.sum()), "best_return": self.buffer.best_return}
         if self._diagnostics is not None:
-            told |= self._diagnostics.measure(
-                self.buffer, self.targets_from, steps, ranked, ends, traces
-            )
+            recalled = Recalled(self.targets_from, steps, ranked, ends, traces)
+            told |= self._diagnostics.measure(self.buffer, recalled)
         if told["steps"]:
             weight, more = weights(config, self._learner, steps, ends, traces, self._rng)
             told |= more | self._imitation.follow(traces, weight, self._rng)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -87,6 +88,21 @@ def new_diagnostics(
     return EstimatedDiagnostics(learner, model, config, worths, settings, seed)
 
 
+@dataclass(frozen=True)
+class Recalled:
+    """What one recall came to.
+
+    targets: where traces end · best, ranked: the steps that is taken from, and their worth, [N]
+    ends: the targets taken · traces: what was recalled from them
+    """
+
+    targets: Targets
+    best: Steps
+    ranked: np.ndarray
+    ends: Ends
+    traces: Traces
+
+
 class Diagnostics(ABC):
     """The bounds that follow from a backtracking model and a policy.
 
@@ -102,30 +118,17 @@ class Diagnostics(ABC):
         self.learner, self.model, self.config, self._worths = learner, model, config, worths
 
     @abstractmethod
-    def measure(
-        self,
-        buffer: TrajectoryBuffer,
-        targets: Targets,
-        best: Steps,
-        ranked: np.ndarray,
-        ends: Ends,
-        traces: Traces,
-    ) -> dict[str, float]:
-        """What to log, by name (nats).
+    def measure(self, buffer: TrajectoryBuffer, recalled: Recalled) -> dict[str, float]:
+        """What to log, by name (nats)."""
 
-        targets: where traces end · best, ranked: what `targets` is taken from, and its worth
-        ends: the targets taken · traces: those recalled from them
-        """
-
-    def _event(
-        self, every: Steps, targets: Targets, best: Steps, ranked: np.ndarray, ends: Ends
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _event(self, every: Steps, recalled: Recalled) -> tuple[np.ndarray, np.ndarray]:
         """Which of the remembered steps entered what is worth no less than the least of the
         targets, bool [N]; and states like those in which traces may end."""
-        if isinstance(targets, str):
-            worths = self._worths(every)
+        ends = recalled.ends
+        if isinstance(recalled.targets, str):
+            worths, ranked = self._worths(every), recalled.ranked
             top = worthy(ranked, self.config.targets)
-            least, among = float(ranked[top].min()), best.transitions.next_state[top]
+            least, among = float(ranked[top].min()), recalled.best.transitions.next_state[top]
         elif (ends.place >= 0).all():
             of_critic = self.learner.value, self.learner.model.gamma, self.learner.original.unit
             worths, among = self._worths(every), ends.states
@@ -159,17 +162,9 @@ class ComputedDiagnostics(Diagnostics):
 
     model: ExactBacktrackingModel
 
-    def measure(
-        self,
-        buffer: TrajectoryBuffer,
-        targets: Targets,
-        best: Steps,
-        ranked: np.ndarray,
-        ends: Ends,
-        traces: Traces,
-    ) -> dict[str, float]:
+    def measure(self, buffer: TrajectoryBuffer, recalled: Recalled) -> dict[str, float]:
         model, every = self.model, buffer.best()
-        reached, among = self._event(every, targets, best, ranked, ends)
+        reached, among = self._event(every, recalled)
         visited, space = every.transitions, self.learner.original.space
         shares = np.bincount(among, minlength=model.num_states) / len(among)
         event = shares > 0
@@ -220,24 +215,16 @@ class EstimatedDiagnostics(Diagnostics):
         self._rng = np.random.default_rng([seed, 12])
         self._observed = 0
 
-    def measure(
-        self,
-        buffer: TrajectoryBuffer,
-        targets: Targets,
-        best: Steps,
-        ranked: np.ndarray,
-        ends: Ends,
-        traces: Traces,
-    ) -> dict[str, float]:
+    def measure(self, buffer: TrajectoryBuffer, recalled: Recalled) -> dict[str, float]:
         told = self._learn(buffer)
         every = buffer.best()
-        reached, among = self._event(every, targets, best, ranked, ends)
+        reached, among = self._event(every, recalled)
         space, visited = self.forward.state_space, every.transitions.state
         scale = deviations(visited) if isinstance(space, Box) else None
         with np.errstate(divide="ignore"):
             log_evidence = float(np.log(reached.mean()))
         bounds = estimated_bounds(
-            traces,
+            recalled.traces,
             self._remembered(every, every.runs(self.config.length), reached),
             log_policy=self._log_policy,
             log_forward=self.forward.log_prob,
