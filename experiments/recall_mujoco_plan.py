@@ -171,8 +171,20 @@ def tuning_sac() -> list[Run]:
     ]
 
 
+def tuning_sac_step() -> list[Run]:
+    """How long a step of SAC's policy may be, where a wrong one falls."""
+    arms = (PLAIN, *(stepped(f"{nats} nats", max_divergence=nats) for nats in (0.1, 0.02)))
+    return [
+        Run(algorithm="sac", task="Hopper-v5", arm=arm, seed=seed, steps=STEP_STEPS)
+        for seed in TUNING_SEEDS[:4]
+        for arm in arms
+    ]
+
+
 OFTEN: dict[str, Any] = {"every": 1_000, "model_updates": 40, "max_divergence": 0.1}
 OFTENNESS, RATIO_STEPS = (250, 1_000, 4_000), 40_000
+STEP_STEPS = 50_000
+"""of SAC while the length of its steps is sought"""
 
 
 def best(name: str, **changes: Any) -> Arm:
@@ -193,4 +205,5 @@ PLANS = {
     "tune_strength": tuning_strength,
     "tune_length": tuning_length,
     "tune_sac": tuning_sac,
+    "tune_sac_step": tuning_sac_step,
 }
