@@ -21,11 +21,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from curves import draw, interval, panel_of, shown
 from recall_four_rooms_summary import success
-from recall_her_runs import HER_SETTINGS, SAC_SETTINGS, TASK, Arm, Run, play
+from recall_her_runs import BINS, HER_SETTINGS, SAC_SETTINGS, TASK, Arm, Run, play
 from running import carry_out, options, write_results
 
-STEPS, SEEDS, TUNING_SEEDS = 30_000, (0, 1, 2, 3, 4), (1000, 1001)
+STEPS, SEEDS = 40_000, tuple(range(10))
+TUNING_STEPS, TUNING_SEEDS = 30_000, (1000, 1001)
 RECALL: dict[str, Any] = {"targets_from": "reward", "targets": 0.1, "length": 20}
+RIVALS = {"hindsight": "neither", "recall": "neither", "both": "hindsight"}
+"""on whom each has gained, whatever its settings"""
 ALONE = (Arm(name="neither"), Arm(name="hindsight", hindsight=True))
 
 
@@ -47,8 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = options(__doc__.splitlines()[0], "runs/recall_her")
     parser.add_argument("--tune", action="store_true", help="the search for settings instead")
     given = parser.parse_args(arguments)
-    seeds, arms = (TUNING_SEEDS, TUNING) if given.tune else (SEEDS, ARMS)
-    plan = [Run(arm=arm, seed=seed, steps=STEPS) for seed in seeds for arm in arms]
+    seeds, arms, steps = (
+        (TUNING_SEEDS, TUNING, TUNING_STEPS) if given.tune else (SEEDS, ARMS, STEPS)
+    )
+    plan = [Run(arm=arm, seed=seed, steps=steps) for seed in seeds for arm in arms]
     name = "recall_her_tuning" if given.tune else "recall_her"
     records, home = carry_out(play, plan, name, parser, given)
     found = summary(records)
@@ -59,25 +64,50 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Per arm, over the seeds: mean of the success curve, its last third, and seconds of the
-    processor."""
+    """Per arm, over the seeds: mean of the success curve, what it gained on the rival, paired by
+    seed, its last third, and seconds of the processor."""
     found: dict[str, Any] = {}
-    for name in dict.fromkeys(record["run"]["arm"]["name"] for record in records):
+    areas = _areas(records)
+    for name, mine in areas.items():
         runs = [record for record in records if record["run"]["arm"]["name"] == name]
-        curves = [success(record) for record in runs]
+        ends = [success(record)[-BINS // 3 :].mean() for record in runs]
         found[name] = {
-            "area": interval([float(curve.mean()) for curve in curves]),
-            "end": interval([float(curve[-len(curve) // 3 :].mean()) for curve in curves]),
+            "area": interval(list(mine.values())),
+            "end": interval(ends),
             "seconds": interval([record["seconds"] for record in runs]),
         }
+        rival = RIVALS.get(name.split(",")[0])
+        theirs = areas.get(str(rival), {})
+        if shared := [seed for seed in mine if seed in theirs]:
+            gains = [mine[seed] - theirs[seed] for seed in shared]
+            found[name]["gained"] = {"on": rival, **interval(gains)}
     return found
+
+
+def _areas(records: Sequence[dict[str, Any]]) -> dict[str, dict[int, float]]:
+    """Mean of the success curve by arm and seed."""
+    areas: dict[str, dict[int, float]] = {}
+    for record in records:
+        of_arm = areas.setdefault(record["run"]["arm"]["name"], {})
+        of_arm[record["run"]["seed"]] = float(success(record).mean())
+    return areas
 
 
 def table(found: dict[str, Any]) -> str:
     """The summary in Markdown."""
-    lines = ["| arm | area under the success curve | last third | seconds |", "|---|---|---|---|"]
+    lines = [
+        "| arm | area under the success curve | gained on | by | last third | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, entry in found.items():
-        cells = shown(entry["area"], 2), shown(entry["end"], 2), shown(entry["seconds"])
+        gained = entry.get("gained")
+        cells = (
+            shown(entry["area"], 2),
+            gained["on"] if gained else "–",
+            shown(gained, 2),
+            shown(entry["end"], 2),
+            shown(entry["seconds"]),
+        )
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

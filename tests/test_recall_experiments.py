@@ -208,6 +208,25 @@ def test_hindsight_and_recall_go_together(tmp_path: Path, monkeypatch: pytest.Mo
     assert told["recall"]["imitation_loss"] != told["both"]["imitation_loss"]
 
 
+def test_what_an_arm_of_the_maze_gained_is_paired_by_seed() -> None:
+    def kept(arm: str, seed: int, share: float) -> dict[str, Any]:
+        run = {"arm": {"name": arm}, "seed": seed}
+        return {"run": run, "success": [share] * 30, "seconds": 1.0}
+
+    records = [
+        *(kept("neither", seed, seed / 10) for seed in (0, 1, 2)),
+        *(kept("recall, 20 updates", seed, 0.3 + seed / 10) for seed in (2, 1)),
+        *(kept("both", seed, 0.5) for seed in (0, 1)),
+    ]
+    found = recall_her.summary(records)
+    assert "gained" not in found["neither"]
+    assert "gained" not in found["both"], "hindsight replay alone was not run"
+    assert found["recall, 20 updates"]["gained"]["on"] == "neither"
+    assert found["recall, 20 updates"]["gained"]["per_seed"] == pytest.approx([0.3, 0.3])
+    row = "| recall, 20 updates | 0.45 [0.40, 0.50] | neither | 0.30 [0.30, 0.30] | 0.45"
+    assert row in recall_her.table(found)
+
+
 def mujoco_record(arm: str, seed: int, curve: list[float | None], share: float) -> dict[str, Any]:
     """What a run on MuJoCo leaves, made up."""
     return {
