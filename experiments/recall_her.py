@@ -76,8 +76,8 @@ def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "end": interval(ends),
             "seconds": interval([record["seconds"] for record in runs]),
         }
-        rival = RIVALS.get(name.split(",")[0])
-        theirs = areas.get(str(rival), {})
+        rival = RIVALS.get(name.split(",")[0], "")
+        theirs = areas.get(rival, {})
         if shared := [seed for seed in mine if seed in theirs]:
             gains = [mine[seed] - theirs[seed] for seed in shared]
             found[name]["gained"] = {"on": rival, **interval(gains)}
