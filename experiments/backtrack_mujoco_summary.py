@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from curves import Line, Panel, area, draw, interval, shown
+from curves import Line, Panel, Scores, area, draw, gain, interval, shown
 
 ENDS = ("mean_off", "mean_on", "sampled_off", "sampled_on")
 BASELINES = ("none", "disabled")
@@ -43,19 +43,13 @@ def scores(record: Record) -> dict[str, float]:
     return found
 
 
-Scores = dict[int, dict[str, float]]
-"""by seed"""
-
-
 def _entry(runs: Sequence[Record], mine: Scores, baselines: dict[str, Scores]) -> dict[str, Any]:
     entry: dict[str, Any] = {"seeds": list(mine)}
     for what in next(iter(mine.values())):
         entry[what] = interval([found[what] for found in mine.values()])
         for name, theirs in baselines.items():
-            shared = [seed for seed in mine if seed in theirs and what in theirs[seed]]
-            if shared and theirs is not mine:
-                gain = [mine[seed][what] - theirs[seed][what] for seed in shared]
-                entry[f"{what}_minus_{name}"] = interval(gain)
+            if gained := gain(mine, theirs, what):
+                entry[f"{what}_minus_{name}"] = gained
     for name, key in (("undone_share", "undone"), ("backtrack_share", "restores")):
         entry[name] = float(
             np.mean([r["curve"][-1]["training"].get(key, 0) / r["interactions"] for r in runs])

@@ -26,6 +26,9 @@ COLOURS = (
     *matplotlib.color_sequences["tab20"][1::2],
 )
 
+Scores = Mapping[int, Mapping[str, float]]
+"""what was measured of each seed"""
+
 
 def interval(
     values: Sequence[float] | np.ndarray, strata: Sequence[str] | None = None
@@ -43,6 +46,14 @@ def interval(
         "n": len(values),
         "per_seed": values.tolist(),
     }
+
+
+def gain(mine: Scores, theirs: Scores, what: str = "area") -> dict[str, Any] | None:
+    """Interval of how much more of `what` mine have, paired by seed; None where none have a rival
+    or they are the same."""
+    told = ((scores, theirs.get(seed, {})) for seed, scores in mine.items())
+    gains = [scores[what] - other[what] for scores, other in told if what in other]
+    return interval(gains) if gains and mine is not theirs else None
 
 
 def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ from running import carry_out, options, write_results
 NAME = "recall_direction"
 TASKS = {
     "trpo": ("Hopper-v5", "Walker2d-v5", "HalfCheetah-v5"),
-    "sac": ("HalfCheetah-v5",),
+    "sac": ("HalfCheetah-v5", "Hopper-v5"),
 }
 STEPS = {"trpo": 130_000, "sac": 60_000}
 _ENDS = ("value", "low", "high")

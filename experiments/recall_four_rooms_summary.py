@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from curves import draw, interval, panel_of, shown
+from curves import Scores, draw, gain, interval, panel_of, shown
 
 import envs
 
@@ -69,21 +69,14 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
     return found
 
 
-Scores = dict[int, dict[str, float]]
-"""by seed"""
-
-
-def _entry(mine: Scores, arms: dict[str, Scores]) -> dict[str, Any]:
+def _entry(mine: Scores, arms: Mapping[str, Scores]) -> dict[str, Any]:
     entry: dict[str, Any] = {"seeds": list(mine)}
     for what in next(iter(mine.values())):
         values = [found[what] for found in mine.values()]
         entry[what] = float(np.mean(values)) if what == "converged" else interval(values)
     for name in BASELINES:
-        theirs = arms.get(name, {})
-        shared = [seed for seed in mine if seed in theirs]
-        if shared and theirs is not mine:
-            gain = [mine[seed]["area"] - theirs[seed]["area"] for seed in shared]
-            entry[f"area_minus_{name}"] = interval(gain)
+        if gained := gain(mine, arms.get(name, {})):
+            entry[f"area_minus_{name}"] = gained
     return entry
 
 

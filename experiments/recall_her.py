@@ -19,7 +19,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from curves import draw, interval, panel_of, shown
+from curves import draw, gain, interval, panel_of, shown
 from recall_four_rooms_summary import success
 from recall_her_runs import BINS, HER_SETTINGS, SAC_SETTINGS, TASK, Arm, Run, play
 from running import carry_out, options, write_results
@@ -64,33 +64,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Per arm, over the seeds: mean of the success curve, what it gained on the rival, paired by
-    seed, its last third, and seconds of the processor."""
+    """Per arm: every score over the seeds, and what it gained in area on its rival, paired by
+    seed."""
     found: dict[str, Any] = {}
-    areas = _areas(records)
-    for name, mine in areas.items():
-        runs = [record for record in records if record["run"]["arm"]["name"] == name]
-        ends = [success(record)[-BINS // 3 :].mean() for record in runs]
+    arms: dict[str, dict[int, dict[str, float]]] = {}
+    for record in records:
+        of_arm = arms.setdefault(record["run"]["arm"]["name"], {})
+        of_arm[record["run"]["seed"]] = scores(record)
+    for name, mine in arms.items():
         found[name] = {
-            "area": interval(list(mine.values())),
-            "end": interval(ends),
-            "seconds": interval([record["seconds"] for record in runs]),
+            what: interval([told[what] for told in mine.values()])
+            for what in next(iter(mine.values()))
         }
         rival = RIVALS.get(name.split(",")[0], "")
-        theirs = areas.get(rival, {})
-        if shared := [seed for seed in mine if seed in theirs]:
-            gains = [mine[seed] - theirs[seed] for seed in shared]
-            found[name]["gained"] = {"on": rival, **interval(gains)}
+        if gained := gain(mine, arms.get(rival, {})):
+            found[name]["gained"] = {"on": rival, **gained}
     return found
 
 
-def _areas(records: Sequence[dict[str, Any]]) -> dict[str, dict[int, float]]:
-    """Mean of the success curve by arm and seed."""
-    areas: dict[str, dict[int, float]] = {}
-    for record in records:
-        of_arm = areas.setdefault(record["run"]["arm"]["name"], {})
-        of_arm[record["run"]["seed"]] = float(success(record).mean())
-    return areas
+def scores(record: dict[str, Any]) -> dict[str, float]:
+    """area: mean of the success curve · end: that of its last third · seconds: of the processor"""
+    curve = success(record)
+    end = float(curve[-BINS // 3 :].mean())
+    return {"area": float(curve.mean()), "end": end, "seconds": record["seconds"]}
 
 
 def table(found: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from curves import draw, interval, panel_of, shown
+from curves import Scores, draw, gain, interval, panel_of, shown
 
 Record = dict[str, Any]
 THRESHOLD = 0.75
@@ -59,29 +59,27 @@ def reached(record: Record, threshold: float, alone: float) -> dict[str, float]:
     return {"reached": there, "steps": record["run"]["steps"] * share, "seconds": seconds}
 
 
-Scores = dict[int, dict[str, float]]
-"""by seed"""
-
-
 def summary(records: Sequence[Record]) -> dict[str, Any]:
     """Per algorithm and task, and arm: every score over the seeds, the differences to the
     algorithm alone, paired by seed, and steps and seconds to a common threshold."""
     found: dict[str, Any] = {}
     for place in sorted({_place(record) for record in records}):
         here = [record for record in records if _place(record) == place]
-        arms: dict[str, list[Record]] = {}
+        runs: dict[str, list[Record]] = {}
         for record in here:
-            arms.setdefault(record["run"]["arm"]["name"], []).append(record)
-        plain = _scores(arms.get("none", []))
+            runs.setdefault(record["run"]["arm"]["name"], []).append(record)
+        arms = {name: _scores(own) for name, own in runs.items()}
+        plain = arms.get("none", {})
         ends, alone = (
-            interval([found[what] for found in plain.values()])["value"] if plain else None
+            interval([told[what] for told in plain.values()])["value"] if plain else None
             for what in ("end", "seconds")
         )
         threshold = None if ends is None or ends <= 0 else THRESHOLD * ends
-        found[" ".join(place)] = {
-            "threshold": threshold,
-            "arms": {name: _entry(runs, plain, threshold, alone) for name, runs in arms.items()},
-        }
+        entries = {name: _entry(mine, plain) for name, mine in arms.items()}
+        if threshold is not None and alone is not None:
+            for name, own in runs.items():
+                entries[name] |= _way_there([reached(run, threshold, alone) for run in own])
+        found[" ".join(place)] = {"threshold": threshold, "arms": entries}
     return found
 
 
@@ -93,24 +91,21 @@ def _scores(runs: Sequence[Record]) -> Scores:
     return {record["run"]["seed"]: scores(record) for record in runs}
 
 
-def _entry(
-    runs: Sequence[Record], plain: Scores, threshold: float | None, alone: float | None
-) -> dict[str, Any]:
-    mine = _scores(runs)
+def _entry(mine: Scores, plain: Scores) -> dict[str, Any]:
     entry: dict[str, Any] = {"seeds": list(mine)}
     for what in next(iter(mine.values())):
-        entry[what] = interval([found[what] for found in mine.values()])
-    shared = [seed for seed in mine if seed in plain]
-    if shared and mine != plain:
-        for what in ("area", "end", "mean", "sampled"):
-            gains = [mine[seed][what] - plain[seed][what] for seed in shared]
-            entry[f"{what}_minus_none"] = interval(gains)
-    if threshold is not None and alone is not None:
-        told = [reached(record, threshold, alone) for record in runs]
-        entry["reached"] = sum(each["reached"] for each in told)
-        for what in ("steps", "seconds"):
-            entry[f"{what}_to_threshold"] = interval([each[what] for each in told])
+        entry[what] = interval([told[what] for told in mine.values()])
+    for what in ("area", "end", "mean", "sampled"):
+        if gained := gain(mine, plain, what):
+            entry[f"{what}_minus_none"] = gained
     return entry
+
+
+def _way_there(told: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Of what `reached` says of each run."""
+    ways = {f"{what}_to_threshold": [each[what] for each in told] for what in ("steps", "seconds")}
+    count = sum(each["reached"] for each in told)
+    return {"reached": count, **{name: interval(values) for name, values in ways.items()}}
 
 
 def together(records: Sequence[Record]) -> dict[str, Any]:
