@@ -238,6 +238,10 @@ def test_same_seed_same_traces() -> None:
         (lambda m: m.reachability([0], -1, 0.9, [0]), "length is -1"),
         (lambda m: m.steps_back([-1], 3, [0]), "goal -1 is not there"),
         (lambda m: m.sample_traces([4], 3, 1, [0]), "end_state 4 is not there"),
+        (lambda m: m.sample_traces([1.5], 3, 1, [0]), "end_state is float64; give integers from 0"),
+        (lambda m: m.sample_traces([1], -1, 1, [0]), "length is -1; give 0 or more"),
+        (lambda m: m.sample_traces([1], 3, -1, [0]), "count is -1; give 0 or more"),
+        (lambda m: m.log_prob([0.5], [0], [0], [0]), "state is float64; give integers from 0 to 3"),
         (lambda m: ExactBacktrackingModel(m.table, "uniforn"), 'backward is "uniforn"'),
         (lambda m: ExactBacktrackingModel(m.table, np.ones((2, 4))), r"give \(4, 2\) for all"),
         (lambda m: ExactBacktrackingModel(m.table, -np.ones((4, 2))), "negative or non-finite"),
@@ -245,5 +249,5 @@ def test_same_seed_same_traces() -> None:
 )
 def test_errors_name_cause_and_remedy(ask: object, message: str) -> None:
     model = ExactBacktrackingModel(random_table(0, levels=2))
-    with pytest.raises((ValueError, IndexError), match=message):
+    with pytest.raises((ValueError, IndexError, TypeError), match=message):
         ask(model)  # type: ignore[operator]

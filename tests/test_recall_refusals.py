@@ -13,7 +13,12 @@ from gymnasium import spaces
 from sb3_contrib import QRDQN, RecurrentPPO
 from small_recall import CONTINUOUS, DISCRETE, FEW, SMALL_RECALL, STEPS, made, same, weights
 from stable_baselines3 import A2C, PPO, SAC
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+)
 
 import envs
 from delegate import RecallTraces
@@ -205,18 +210,44 @@ def test_what_does_not_fit_the_algorithm_is_refused_before_training(
         ([[3]], r"have shape \(1, 1\); give \[count\]"),
     ],
 )
-@pytest.mark.parametrize("source", [False, True])
-def test_targets_that_are_no_state_of_a_grid_are_refused(
-    states: list[Any], message: str, source: bool
-) -> None:
+def test_targets_that_are_no_state_of_a_grid_are_refused(states: list[Any], message: str) -> None:
     given = np.array(states)
     model = A2C("MlpPolicy", "FrozenLake-v1", n_steps=32, device="cpu")
     before = weights(model)
-    recall = RecallTraces(**FEW, targets_from=(lambda count, rng: given) if source else given)
+    with pytest.raises(ValueError, match=message):
+        model.learn(STEPS, callback=RecallTraces(**FEW, targets_from=given))
+    assert model.num_timesteps == 0, "known before training"
+    assert same(before, weights(model))
+    recall = RecallTraces(**FEW, targets_from=lambda count, rng: given)
     with pytest.raises(ValueError, match=message):
         model.learn(STEPS, callback=recall)
-    assert source or model.num_timesteps == 0, "known before training"
-    assert source or same(before, weights(model))
+    assert nothing_learned(recall)
+
+
+def nothing_learned(recall: RecallTraces) -> bool:
+    model = recall.backtracking_model
+    assert isinstance(model, LearnedBacktrackingModel)
+    return float(model._tensors()["optimiser step"]) == 0 and not model._observed
+
+
+@pytest.mark.parametrize("rows", [0, 2, 9])
+def test_a_source_that_gives_another_number_of_states_is_refused(rows: int) -> None:
+    source = lambda count, rng: np.zeros((rows, 3), np.float32)  # noqa: E731
+    recall = RecallTraces(**FEW, targets_from=source, diagnostics=True)
+    with pytest.raises(ValueError, match=f"gave {rows} states; give the 8 asked for"):
+        made("PPO", CONTINUOUS).learn(STEPS, callback=recall)
+    assert nothing_learned(recall)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_changes_normalised_observations_is_refused() -> None:
+    rows = DummyVecEnv([lambda: gymnasium.make(CONTINUOUS)])
+    outside = PPO("MlpPolicy", VecFrameStack(VecNormalize(rows), 3), n_steps=64, device="cpu")
+    with pytest.raises(TypeError, match=r"VecFrameStack makes .*; put VecNormalize outside it"):
+        outside.learn(64, callback=RecallTraces(**FEW))
+    assert outside.num_timesteps == 0
+    inside = VecMonitor(VecNormalize(VecFrameStack(rows, 3)))
+    PPO("MlpPolicy", inside, n_steps=64, device="cpu").learn(64, callback=RecallTraces(**FEW))
 
 
 def test_what_was_refused_serves_another_algorithm() -> None:
@@ -226,6 +257,20 @@ def test_what_was_refused_serves_another_algorithm() -> None:
     made("PPO", DISCRETE).learn(STEPS, callback=recall)
     assert recall.buffer is not None
     assert recall.buffer.finished > 0
+
+
+def test_a_refused_file_leaves_the_callback_to_its_own_environment(tmp_path: Path) -> None:
+    kept = RecallTraces(**FEW)
+    made("PPO", DISCRETE).learn(STEPS, callback=kept)
+    kept.save(tmp_path / "cart.pt")
+    recall = RecallTraces(**FEW).load(tmp_path / "cart.pt")
+    with pytest.raises(ValueError, match="optimiser has 8 parameters and this policy 9"):
+        recall.init_callback(made("PPO", CONTINUOUS))
+    assert recall.buffer is None
+    made("PPO", DISCRETE).learn(STEPS, callback=recall)
+    assert kept.buffer is not None
+    assert recall.buffer is not None
+    assert recall.buffer.steps == 2 * kept.buffer.steps
 
 
 def test_a_finite_model_of_another_world_is_refused() -> None:
@@ -239,6 +284,8 @@ def test_an_empty_buffer_says_so_and_a_wrong_file_changes_nothing(tmp_path: Path
     model, recall = made("PPO", CONTINUOUS), RecallTraces(**FEW)
     with pytest.raises(ValueError, match="nothing was remembered yet"):
         recall.save(tmp_path / "early.pt")
+    with pytest.raises(ValueError, match=r"nothing was remembered yet; .*, then recall"):
+        recall.recall()
     assert not list(tmp_path.iterdir())
     recall.init_callback(model)
     before = weights(model)

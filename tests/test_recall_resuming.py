@@ -10,11 +10,23 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from small_recall import CONTINUOUS, DISCRETE, FEW, SMALL_RECALL, STEPS, logged, made, same, weights
+from small_recall import (
+    CONTINUOUS,
+    DISCRETE,
+    FEW,
+    LEARNING,
+    SMALL_RECALL,
+    STEPS,
+    logged,
+    made,
+    same,
+    weights,
+)
 from stable_baselines3 import PPO
 
 from delegate import RecallTraces
 from delegate.recall import LearnedBacktrackingModel
+from delegate.recall.algorithms import learner_of
 
 ADAM = FEW | {"imitation_updates": 3}
 
@@ -212,14 +224,12 @@ def test_what_was_saved_with_another_model_is_refused(tmp_path: Path) -> None:
     other = RecallTraces(**SMALL_RECALL, model="remembered").load(tmp_path / "learned.pt")
     with pytest.raises(ValueError, match="recalled by LearnedBacktrackingModel, and this by None"):
         other.init_callback(model)
-    small = RecallTraces(**FEW, buffer_size=64).load(tmp_path / "learned.pt")
+    of = model.observation_space, learner_of(model).action_space
+    learned = LearnedBacktrackingModel(*of, **FEW["model_settings"])
+    learned.save(tmp_path / "before.pt")
+    small = RecallTraces(**LEARNING, model=learned, buffer_size=64).load(tmp_path / "learned.pt")
     with pytest.raises(ValueError, match=r"saved buffer: .* does not fit"):
         small.init_callback(model)
-    learned = small.backtracking_model
-    assert isinstance(learned, LearnedBacktrackingModel)
-    fresh = LearnedBacktrackingModel(
-        learned.state_space, learned.action_space, **FEW["model_settings"]
-    )
-    learned.save(tmp_path / "a.pt")
-    fresh.save(tmp_path / "b.pt")
-    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes(), "it was unpacked"
+    learned.save(tmp_path / "after.pt")
+    before, after = ((tmp_path / f"{name}.pt").read_bytes() for name in ("before", "after"))
+    assert before == after, "it was unpacked"

@@ -87,9 +87,14 @@ def test_a_file_of_other_spaces_kinds_or_shapes_is_refused(tmp_path: Path) -> No
         write(tmp_path / "m", model._description(), stream, {**good, name: bad})
         with pytest.raises(ValueError, match=message):
             model.load(tmp_path / "m")
-    write(tmp_path / "m", model._description(), {"observed": True, "rng": {}}, good)
-    with pytest.raises(ValueError, match="no state of a random stream"):
-        model.load(tmp_path / "m")
+    for wrong, message in (
+        ({"observed": True, "rng": {}}, "no state of a random stream"),
+        ({"observed": True}, "no state of a random stream"),
+        ({"rng": stream["rng"]}, "does not say whether anything was observed"),
+    ):
+        write(tmp_path / "m", model._description(), wrong, good)
+        with pytest.raises(ValueError, match=message):
+            model.load(tmp_path / "m")
     assert fingerprint(model) == before
 
 
@@ -103,6 +108,13 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
             model.load(tmp_path / "m")
     with pytest.raises(FileNotFoundError):
         model.load(tmp_path / "none")
+
+
+def test_a_file_is_for_whoever_may_read_what_is_new_here(tmp_path: Path) -> None:
+    model, _ = made("vectors")
+    model.save(tmp_path / "m")
+    (tmp_path / "other").write_bytes(b"")
+    assert (tmp_path / "m").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 def test_a_save_that_fails_leaves_the_old_file(

@@ -298,7 +298,8 @@ def learner_of(model: BaseAlgorithm) -> Learner:
 
 
 def check_spaces(model: BaseAlgorithm) -> None:
-    """Raise TypeError for observations that are not vectors or an integer, or other actions."""
+    """Raise TypeError for observations that are not vectors or an integer, for other actions, and
+    for observations that VecNormalize gives and something outside it changes."""
     observation, action = model.observation_space, model.action_space
     parts = observation.spaces.values() if isinstance(observation, Dict) else [observation]
     vectors = all(isinstance(part, Box) and len(part.shape) == 1 for part in parts)
@@ -307,6 +308,14 @@ def check_spaces(model: BaseAlgorithm) -> None:
             f"observations {observation} cannot be recalled; recall needs a 1-D Box, a Dict of "
             "them, or Discrete: give features instead of images"
         )
+    normaliser, venv = model.get_vec_normalize_env(), model.get_env()
+    if normaliser is not None and venv is not None:
+        inner = normaliser.observation_space
+        if venv.observation_space != inner:
+            raise TypeError(
+                f"{type(venv).__name__} makes observations {venv.observation_space} of "
+                f"VecNormalize's {inner}; put VecNormalize outside it"
+            )
     if not isinstance(action, Discrete) and not (
         isinstance(action, Box) and len(action.shape) == 1
     ):

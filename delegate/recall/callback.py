@@ -35,6 +35,7 @@ from delegate.recall.saving import stream_from
 from delegate.recall.targets import (
     Ends,
     Targets,
+    ask,
     check_states,
     check_targets,
     choose,
@@ -144,14 +145,14 @@ class RecallTraces(BaseCallback):
         imitation = Imitation(learner, self.config)
         if hasattr(self, "_imitation"):  # another algorithm of the same shapes goes on
             imitation.load(self._imitation.state())
+        if self._pending is not None:
+            self._resume(self._pending, buffer, model, imitation, diagnostics)
+            self._pending = None
         # Whatever can be wrong was found before anything changed.
         self.buffer, self.backtracking_model = buffer, model
         self._learner, self._imitation, self._diagnostics = learner, imitation, diagnostics
         if diagnostics is not None:
             diagnostics.learner = learner
-        if self._pending is not None:
-            self._resume(self._pending)
-            self._pending = None
 
     def _on_training_start(self) -> None:
         self._began, self._spent = time.perf_counter(), 0.0
@@ -217,17 +218,21 @@ class RecallTraces(BaseCallback):
     def recall(self) -> None:
         """Learn the model, recall traces, imitate them: what is done every so often.
 
-        Raises ValueError, changing nothing, while no trajectory is over.
+        Raises ValueError, changing nothing, before training, where count is 0, while no trajectory
+        is over, or where a source of targets gives other states.
         """
         config = self.config
-        assert self.buffer is not None
+        if self.buffer is None:
+            raise ValueError("nothing was remembered yet; train with a count above 0, then recall")
         steps = self.buffer.best(config.trajectories)
         ranked = self._worth(steps)
         if isinstance(self.targets_from, str) and np.ptp(ranked) == 0:
             return  # nothing is better than anything else
+        space, source = self._learner.original.space, self.targets_from
+        asked = ask(source, steps, config.count, self._rng, space) if callable(source) else None
         if isinstance(self.backtracking_model, TransitionModel):
             self._learn(steps.transitions.take(most(ranked, config.states)))
-        ends, traces = self._recalled(steps, ranked)
+        ends, traces = self._recalled(steps, ranked, asked)
         told = {"steps": int(traces.valid.sum()), "best_return": self.buffer.best_return}
         if self._diagnostics is not None:
             recalled = Recalled(self.targets_from, steps, ranked, ends, traces)
@@ -249,13 +254,17 @@ class RecallTraces(BaseCallback):
         if len(losses):
             self.logger.record("recall/model_nll", float(np.mean(losses)))
 
-    def _recalled(self, steps: Steps, ranked: np.ndarray) -> tuple[Ends, Traces]:
-        """Where traces end, and the traces."""
+    def _recalled(
+        self, steps: Steps, ranked: np.ndarray, asked: Ends | None = None
+    ) -> tuple[Ends, Traces]:
+        """Where traces end, and the traces. asked: what a source of targets said"""
         config, model, rng = self.config, self.backtracking_model, self._rng
         if isinstance(model, ForwardModel):
             return imagine(model, self._learner, steps, config, rng)
-        space = self._learner.original.space
-        ends = choose(self.targets_from, steps, ranked, config.targets, config.count, rng, space)
+        ends, space = asked, self._learner.original.space
+        if ends is None:
+            by = self.targets_from
+            ends = choose(by, steps, ranked, config.targets, config.count, rng, space)
         if model is None:  # "remembered"
             return ends, remembered_traces(steps, ends, config.length)
         if not isinstance(model, LearnedBacktrackingModel):
@@ -310,27 +319,34 @@ class RecallTraces(BaseCallback):
         self._pending = checkpoint.read(path)
         return self
 
-    def _resume(self, saved: dict[str, Any]) -> None:
-        assert self.buffer is not None
+    def _resume(
+        self,
+        saved: dict[str, Any],
+        buffer: TrajectoryBuffer,
+        model: Model | None,
+        imitation: Imitation,
+        diagnostics: Diagnostics | None,
+    ) -> None:
+        """Fill those, and the rest of what is here."""
         arrays = {name: tensor.numpy() for name, tensor in saved["buffer"].items()}
         # Whatever can be wrong is found before anything changes.
-        self._imitation.check(saved["imitation"])
-        self.buffer.check(arrays)
+        imitation.check(saved["imitation"])
+        buffer.check(arrays)
         rng = stream_from("the saved callback", saved["rng"])
-        kind = type(self.backtracking_model).__name__
+        kind = type(model).__name__
         if saved["kind"] != kind:
             raise ValueError(
                 f"what was saved recalled by {saved['kind']}, and this by {kind} (NoneType: what "
                 "was remembered); resume with the model it was saved with"
             )
-        if isinstance(self.backtracking_model, TransitionModel):
-            checkpoint.check(self.backtracking_model, saved["model"])
-        if self._diagnostics is not None and saved["diagnostics"] is not None:
-            self._diagnostics.load(saved["diagnostics"])
-        if isinstance(self.backtracking_model, TransitionModel):
-            checkpoint.unpack(self.backtracking_model, saved["model"])
-        self.buffer.load(arrays)
-        self._imitation.load(saved["imitation"])
+        if isinstance(model, TransitionModel):
+            checkpoint.check(model, saved["model"])
+        if diagnostics is not None and saved["diagnostics"] is not None:
+            diagnostics.load(saved["diagnostics"])
+        if isinstance(model, TransitionModel):
+            checkpoint.unpack(model, saved["model"])
+        buffer.load(arrays)
+        imitation.load(saved["imitation"])
         self._observed = saved["observed"]
         self._rng = rng
         self._due = saved["due"]

@@ -13,7 +13,7 @@ class RecallModelConfig(BaseModel):
     The defaults are the paper's, where it gives them (arXiv 1804.00379, appendix).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     hidden: tuple[PositiveInt, ...] = (128, 128)
     """width of each hidden layer of both networks (units)"""
@@ -30,7 +30,7 @@ class RecallModelConfig(BaseModel):
     state_variance_from_input: bool = False
     """let the network say the variance of the change of a Box state; otherwise each dimension
     has one, learned"""
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: float = Field(1e-3, gt=0, le=1)
     """step size of Adam (nats, normalised units)"""
     goal_size: int = Field(0, ge=0)
     """length of the goal vector to condition on (count); 0 for none"""

@@ -115,6 +115,9 @@ class ExactBacktrackingModel(FiniteBacktrackingModel):
         level: np.ndarray | None = None,
         rng: np.random.Generator | int | None = None,
     ) -> Traces:
+        for name, given in (("length", length), ("count", count)):
+            if given < 0:
+                raise ValueError(f"{name} is {given}; give 0 or more")
         end_state = np.atleast_1d(np.asarray(end_state))
         _check_index("end_state", end_state, self.num_states)
         level = np.repeat(self._levels(level, len(end_state)), count)
@@ -263,6 +266,8 @@ class ExactBacktrackingModel(FiniteBacktrackingModel):
 
 def _check_index(name: str, index: np.ndarray, count: int) -> None:
     index = np.asarray(index)
+    if index.size and index.dtype.kind not in "iu":
+        raise TypeError(f"{name} is {index.dtype}; give integers from 0 to {count - 1}")
     if index.size and (index.min() < 0 or index.max() >= count):
         wrong = int(index.min()) if index.min() < 0 else int(index.max())
         raise IndexError(f"{name} {wrong} is not there; give 0 to {count - 1}")

@@ -185,8 +185,8 @@ class TransitionModel:
         nll = float(loss) / self.config.members
         if not abs(nll) < _OVERFLOW:
             raise FloatingPointError(
-                f"the mean of -log density is {nll}; observe transitions of this range, or leave "
-                "out those far from all others"
+                f"the mean of -log density is {nll}; observe transitions of this range, leave out "
+                f"those far from all others, or lower learning_rate {self.config.learning_rate}"
             )
         self._optimiser.step()
         head.keep_in_bounds()
@@ -338,7 +338,10 @@ class TransitionModel:
         spaces or shapes; this one is then as it was.
         """
         stream, tensors = saving.read(Path(path), self._description(), self._tensors())
-        self._rng, self._observed = saving.stream_from(path, stream["rng"]), stream["observed"]
+        rng = saving.stream_from(path, stream.get("rng", {}))
+        if not isinstance(observed := stream.get("observed"), bool):
+            raise ValueError(f"{path} does not say whether anything was observed; train anew")
+        self._rng, self._observed = rng, observed
         for name, tensor in self._tensors().items():
             if not name.startswith("normaliser"):
                 tensor.copy_(tensors[name])

@@ -56,7 +56,8 @@ class FiniteBacktrackingModel(BacktrackingModel):
         """log q(state, action | next_state), float64 [B]; -inf off the model's support.
 
         state, action, next_state, level: int [B]
-        Raises IndexError for a state, action or level that is not there.
+        Raises IndexError for a state, action or level that is not there, TypeError for what are
+        no integers.
         """
 
     @abstractmethod
@@ -71,6 +72,8 @@ class FiniteBacktrackingModel(BacktrackingModel):
         """Recall `count` traces of up to `length` steps from each end state.
 
         end_state, level: int [E] · returns E * count traces, those of one end together
+        Raises IndexError for a state or level that is not there, TypeError for what are no
+        integers, ValueError for a length or count below 0.
         """
 
     @abstractmethod

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +29,15 @@ def write(
 
 def write_whole(path: Path, content: dict[str, Any]) -> None:
     """What torch can read without running code, whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    making = path.with_name(f".{path.name}.{os.getpid()}.making")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(making, "wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        making.replace(path)
     except BaseException:
-        os.unlink(name)
+        making.unlink(missing_ok=True)
         raise
 
 
