@@ -156,7 +156,7 @@ def fitted() -> LearnedBacktrackingModel:
     )
     seen = linear(20_000, seed=0)
     for rate in (3e-3, 3e-4):
-        model._optimiser.param_groups[0]["lr"] = rate
+        model.config = model.config.model_copy(update={"learning_rate": rate})
         model.fit(seen, 1000, 256, rng=1)
     return model
 

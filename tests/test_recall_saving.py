@@ -43,7 +43,7 @@ def test_forgetting_the_moments_of_the_optimiser_is_seen(tmp_path: Path) -> None
     model.save(tmp_path / "model.pt")
     onward = model.fit(seen, 5)
     model.load(tmp_path / "model.pt")
-    model._optimiser.state[model._parameters.vector]["exp_avg"].zero_()
+    model._moments["exp_avg"].zero_()
     assert (model.fit(seen, 5) != onward).any()
 
 

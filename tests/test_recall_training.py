@@ -124,6 +124,17 @@ def test_what_is_not_held_ready_is_encoded_as_it_is_drawn(monkeypatch: pytest.Mo
     np.testing.assert_array_equal(*found)
 
 
+@EVERY_CASE
+def test_steps_drawn_at_once_are_those_drawn_one_by_one(case: str) -> None:
+    at_once, seen = made(case)
+    one_by_one, _ = made(case)
+    one_by_one.observe(seen.state, seen.action, seen.next_state, seen.goal, seen.layout)
+    rng = np.random.default_rng(5)
+    expected = [one_by_one.fit(seen, 1, 16, rng)[0] for _ in range(150)]
+    np.testing.assert_array_equal(at_once.fit(seen, 150, 16, np.random.default_rng(5)), expected)
+    assert fingerprint(at_once) == fingerprint(one_by_one)
+
+
 def test_many_rows_are_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     model, seen = made("ensemble")
     whole = model.log_prob(seen.state, seen.action, seen.next_state)

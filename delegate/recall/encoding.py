@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,15 +22,25 @@ class Encoded(NamedTuple):
     state: Tensor
     choices: Tensor | None
 
-    def take(self, rows: Tensor) -> Encoded:
-        """rows: int64 [M, B], those of each member."""
-        flat, shape = rows.flatten(), rows.shape
+    def take(self, rows: Tensor) -> list[Encoded]:
+        """Batches of those rows, int64 [batches, M, B]: those of each member."""
+        flat = rows.flatten()
 
         def part(values: Tensor) -> Tensor:
-            return values[0].index_select(0, flat).view(*shape, *values.shape[2:])
+            return values[0].index_select(0, flat)[None]
 
         choices = None if self.choices is None else part(self.choices)
-        return Encoded(part(self.inputs), part(self.action), part(self.state), choices)
+        drawn = Encoded(part(self.inputs), part(self.action), part(self.state), choices)
+        return drawn.split(rows.shape)
+
+    def split(self, shape: Sequence[int]) -> list[Encoded]:
+        """All rows, one after the other, as batches. shape: batches, M, B"""
+        count = shape[0]
+        parts = (
+            [None] * count if part is None else part[0].view(*shape, *part.shape[2:]).unbind()
+            for part in self
+        )
+        return [Encoded(*batch) for batch in zip(*parts, strict=True)]
 
     def for_all(self, members: int) -> Encoded:
         """The same rows for each member."""

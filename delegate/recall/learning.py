@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 from delegate.recall import saving
 from delegate.recall.codes import action_code, state_code
@@ -27,7 +29,9 @@ from delegate.recall.transitions import (
 )
 
 _ENCODED_AT_ONCE = 1 << 25
-"""numbers that `fit` holds ready for the networks; bounds its memory to 128 MiB"""
+"""numbers that `fit` holds ready for the networks; bounds its memory to 128 MiB, twice"""
+_BATCHES_AT_ONCE = 64
+"""that `fit` draws at most"""
 
 _SCORED_AT_ONCE = 1 << 16
 """rows that `log_prob` holds at a time"""
@@ -100,9 +104,7 @@ class TransitionModel:
             self._action_network = Mlp("action", self._parameters, "tanh", generator)
             action.head.bind(self._parameters)
         vector = self._parameters.vector
-        rate = self.config.learning_rate
-        self._optimiser = torch.optim.Adam([vector], rate, fused=vector.device.type != "mps")
-        self._optimiser.state[vector] = {
+        self._moments = {
             "step": torch.zeros((), device=vector.device),
             "exp_avg": torch.zeros_like(vector),
             "exp_avg_sq": torch.zeros_like(vector),
@@ -157,19 +159,26 @@ class TransitionModel:
         rng = self._stream(rng)
         if not self._observed:
             self._observe(transitions)
-        width = self._context + self._actions.width
-        whole = self._encode(transitions) if len(transitions) * width <= _ENCODED_AT_ONCE else None
-        losses = np.empty(steps)
-        shape = (self.config.members, batch_size)
-        for step in range(steps):
+        batches = self._batches(transitions, steps, batch_size, rng)
+        return np.array([self._step(batch) for batch in batches], np.float64)
+
+    def _batches(
+        self, transitions: Transitions, steps: int, size: int, rng: np.random.Generator
+    ) -> Iterator[Encoded]:
+        """As many, drawn and encoded many at a time."""
+        members, width = self.config.members, self._context + self._actions.width
+        room = _ENCODED_AT_ONCE // width
+        at_once = min(max(1, room // (members * size)), _BATCHES_AT_ONCE)
+        once = len(transitions) <= min(room, steps * members * size)
+        whole = self._encode(transitions) if once else None
+        for first in range(0, steps, at_once):
+            shape = (min(at_once, steps - first), members, size)
             rows = rng.integers(len(transitions), size=shape)
             if whole is not None:
-                encoded = whole.take(torch.from_numpy(rows).to(self.device))
+                drawn = whole.take(torch.from_numpy(rows).to(self.device))
             else:
-                flat = self._encode(transitions.take(rows.ravel()))
-                encoded = flat.take(torch.arange(rows.size, device=self.device).view(shape))
-            losses[step] = self._step(encoded)
-        return losses
+                drawn = self._encode(transitions.take(rows.ravel())).split(shape)
+            yield from drawn
 
     @torch.no_grad()
     def _step(self, encoded: Encoded) -> float:
@@ -178,6 +187,7 @@ class TransitionModel:
         loss, gradient = head.loss(among(layers[-1], encoded.choices), encoded.state)
         self._state_network.backward(layers, gradient)
         if self._learns_actions:
+            del layers, gradient  # what follows has room in the cache then
             layers = self._action_network.forward(encoded.inputs[..., : self._context])
             of_action, gradient = self._actions.head.loss(layers[-1], encoded.action)
             self._action_network.backward(layers, gradient)
@@ -188,11 +198,32 @@ class TransitionModel:
                 f"the mean of -log density is {nll}; observe transitions of this range, leave out "
                 f"those far from all others, or lower learning_rate {self.config.learning_rate}"
             )
-        self._optimiser.step()
+        self._descend()
         head.keep_in_bounds()
         if self._learns_actions:
             self._actions.head.keep_in_bounds()
         return nll + self._log_volume
+
+    def _descend(self) -> None:
+        """A step of Adam: the function of it, because its class takes as long again."""
+        vector, moments = self._parameters.vector, self._moments
+        assert vector.grad is not None
+        adam(
+            [vector],
+            [vector.grad],
+            [moments["exp_avg"]],
+            [moments["exp_avg_sq"]],
+            [],
+            [moments["step"]],
+            fused=vector.device.type != "mps",
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=self.config.learning_rate,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
 
     @property
     def _log_volume(self) -> float:
@@ -312,10 +343,9 @@ class TransitionModel:
         return {"model": type(self).__name__, **sizes, **self.config.model_dump(mode="json")}
 
     def _tensors(self) -> dict[str, Tensor]:
-        moments = self._optimiser.state[self._parameters.vector]
         return {
             **{f"parameter {name}": value for name, value in self._parameters.values.items()},
-            **{f"optimiser {name}": value for name, value in moments.items()},
+            **{f"optimiser {name}": value for name, value in self._moments.items()},
             **{
                 f"normaliser {name} {part}": torch.as_tensor(
                     getattr(kept, part), dtype=torch.float64
