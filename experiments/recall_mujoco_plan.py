@@ -142,8 +142,8 @@ def tuning(*arms: Arm) -> list[Run]:
 
 
 def sac() -> list[Run]:
-    """With and without recall, as the search found it."""
-    return of("sac", PLAIN, stepped("recall"))
+    """With and without recall, as the search on HalfCheetah found it, and that on Hopper."""
+    return of("sac", PLAIN, stepped("recall"), stepped("recall, 0.02 nats", max_divergence=0.02))
 
 
 def sac_ratio() -> list[Run]:
