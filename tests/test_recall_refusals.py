@@ -232,7 +232,9 @@ def nothing_learned(recall: RecallTraces) -> bool:
 
 @pytest.mark.parametrize("rows", [0, 2, 9])
 def test_a_source_that_gives_another_number_of_states_is_refused(rows: int) -> None:
-    source = lambda count, rng: np.zeros((rows, 3), np.float32)  # noqa: E731
+    def source(count: int, rng: np.random.Generator) -> np.ndarray:
+        return np.zeros((rows, 3), np.float32)
+
     recall = RecallTraces(**FEW, targets_from=source, diagnostics=True)
     with pytest.raises(ValueError, match=f"gave {rows} states; give the 8 asked for"):
         made("PPO", CONTINUOUS).learn(STEPS, callback=recall)

@@ -272,9 +272,11 @@ def _smallest(critic: Any, observation: Tensor, action: Tensor) -> np.ndarray:
 def learner_of(model: BaseAlgorithm) -> Learner:
     """The face of an algorithm.
 
-    Raises TypeError for an algorithm, a policy, or spaces that recall does not know.
+    Raises TypeError for an algorithm, a policy, or spaces that recall does not know, and for what
+    changes observations outside VecNormalize.
     """
     check_spaces(model)
+    check_normaliser(model)
     name = type(model).__name__
     if isinstance(model, OnPolicyAlgorithm):
         policy = model.policy
@@ -297,9 +299,20 @@ def learner_of(model: BaseAlgorithm) -> Learner:
     )
 
 
+def check_normaliser(model: BaseAlgorithm) -> None:
+    """Raise TypeError where something outside VecNormalize changes the observations it gives."""
+    normaliser, venv = model.get_vec_normalize_env(), model.get_env()
+    if normaliser is None or venv is None:
+        return
+    if venv.observation_space != (inner := normaliser.observation_space):
+        raise TypeError(
+            f"{type(venv).__name__} makes observations {venv.observation_space} of VecNormalize's "
+            f"{inner}; put VecNormalize outside it"
+        )
+
+
 def check_spaces(model: BaseAlgorithm) -> None:
-    """Raise TypeError for observations that are not vectors or an integer, for other actions, and
-    for observations that VecNormalize gives and something outside it changes."""
+    """Raise TypeError for observations that are not vectors or an integer, or other actions."""
     observation, action = model.observation_space, model.action_space
     parts = observation.spaces.values() if isinstance(observation, Dict) else [observation]
     vectors = all(isinstance(part, Box) and len(part.shape) == 1 for part in parts)
@@ -308,14 +321,6 @@ def check_spaces(model: BaseAlgorithm) -> None:
             f"observations {observation} cannot be recalled; recall needs a 1-D Box, a Dict of "
             "them, or Discrete: give features instead of images"
         )
-    normaliser, venv = model.get_vec_normalize_env(), model.get_env()
-    if normaliser is not None and venv is not None:
-        inner = normaliser.observation_space
-        if venv.observation_space != inner:
-            raise TypeError(
-                f"{type(venv).__name__} makes observations {venv.observation_space} of "
-                f"VecNormalize's {inner}; put VecNormalize outside it"
-            )
     if not isinstance(action, Discrete) and not (
         isinstance(action, Box) and len(action.shape) == 1
     ):
