@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -58,10 +59,20 @@ def same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:
 def logged(model: Any) -> dict[str, Any]:
     """The last value of everything it will log."""
     told: dict[str, Any] = {}
+    _listen(model, told.__setitem__)
+    return told
 
+
+def every_logged(model: Any, name: str) -> list[Any]:
+    """All values that it will log by that name, in order."""
+    told: list[Any] = []
+    _listen(model, lambda key, value: told.append(value) if key == name else None)
+    return told
+
+
+def _listen(model: Any, hear: Callable[[str, Any], None]) -> None:
     class Kept(Logger):
         def record(self, key: str, value: Any, exclude: Any = None) -> None:
-            told[key] = value
+            hear(key, value)
 
     model.set_logger(Kept(None, []))
-    return told

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from small_recall import CONTINUOUS, DISCRETE, FEW, SMALL_RECALL, STEPS, logged, made, same, weights
+from small_recall import (
+    CONTINUOUS,
+    DISCRETE,
+    FEW,
+    SMALL_RECALL,
+    STEPS,
+    every_logged,
+    logged,
+    made,
+    same,
+    weights,
+)
 from stable_baselines3 import A2C
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -126,15 +137,17 @@ def test_imitation_stops_at_the_divergence_allowed() -> None:
 @pytest.mark.parametrize(("name", "task"), PAIRS)
 def test_a_natural_step_is_as_long_as_allowed(name: str, task: str) -> None:
     given: dict[str, Any] = {**FEW, "optimiser": "natural"}
-    ends, told = [], {}
+    ends, reached = [], {}
     for size in (1e-3, 1e-3, 1e-2):
         model = made(name, task)
-        told[size] = logged(model)
+        reached[size] = every_logged(model, "recall/divergence")
         model.learn(STEPS, callback=RecallTraces(**given, max_divergence=size))
         ends.append(weights(model))
     assert same(*ends[:2])
-    for size, found in told.items():
-        assert 0.3 * size < found["recall/divergence"] <= size
+    for size, each in reached.items():
+        assert 0 < min(each) <= max(each) <= size
+        # One that is damped, or was too long at first, falls short of it.
+        assert np.mean(each) > 0.4 * size
 
 
 @pytest.mark.parametrize(("task", "falls"), [(CONTINUOUS, False), (DISCRETE, True)])
@@ -157,7 +170,7 @@ def test_means_of_the_model_are_recalled_where_asked() -> None:
     for means, alike in ((True, True), (False, False)):
         update = {"mean_changes": means, "mean_actions": means, "targets": 1e-9}
         recall.config = recall.config.model_copy(update=update)
-        _, traces = recall._recalled(steps, ranked)
+        _, traces = recall._recalled(steps, recall._ends(steps, ranked))
         assert (traces.states[:, 1].std(axis=0).max() < 1e-6) == alike
 
 
@@ -188,7 +201,7 @@ def test_traces_end_where_asked(targets: Any) -> None:
         "advantage": steps.to_go - value(before),
     }
     least = np.sort(worths[targets])[::-1][round(recall.config.targets * len(steps)) - 1]
-    ends, traces = recall._recalled(steps, recall._worth(steps))
+    ends, traces = recall._recalled(steps, recall._ends(steps, recall._worth(steps)))
     assert (worths[targets][ends.place] >= least - 1e-6).all()
     np.testing.assert_array_equal(traces.states[:, 0], there[ends.place])
 

@@ -35,7 +35,6 @@ from delegate.recall.saving import stream_from
 from delegate.recall.targets import (
     Ends,
     Targets,
-    ask,
     check_states,
     check_targets,
     choose,
@@ -228,11 +227,10 @@ class RecallTraces(BaseCallback):
         ranked = self._worth(steps)
         if isinstance(self.targets_from, str) and np.ptp(ranked) == 0:
             return  # nothing is better than anything else
-        space, source = self._learner.original.space, self.targets_from
-        asked = ask(source, steps, config.count, self._rng, space) if callable(source) else None
+        ends = self._ends(steps, ranked)
         if isinstance(self.backtracking_model, TransitionModel):
             self._learn(steps.transitions.take(most(ranked, config.states)))
-        ends, traces = self._recalled(steps, ranked, asked)
+        ends, traces = self._recalled(steps, ends)
         told = {"steps": int(traces.valid.sum()), "best_return": self.buffer.best_return}
         if self._diagnostics is not None:
             recalled = Recalled(self.targets_from, steps, ranked, ends, traces)
@@ -254,17 +252,17 @@ class RecallTraces(BaseCallback):
         if len(losses):
             self.logger.record("recall/model_nll", float(np.mean(losses)))
 
-    def _recalled(
-        self, steps: Steps, ranked: np.ndarray, asked: Ends | None = None
-    ) -> tuple[Ends, Traces]:
-        """Where traces end, and the traces. asked: what a source of targets said"""
+    def _ends(self, steps: Steps, ranked: np.ndarray) -> Ends:
+        """Where traces shall end."""
+        config, space = self.config, self._learner.original.space
+        share, count = config.targets, config.count
+        return choose(self.targets_from, steps, ranked, share, count, self._rng, space)
+
+    def _recalled(self, steps: Steps, ends: Ends) -> tuple[Ends, Traces]:
+        """Where traces do end, which those through a forward model choose themselves, and they."""
         config, model, rng = self.config, self.backtracking_model, self._rng
         if isinstance(model, ForwardModel):
             return imagine(model, self._learner, steps, config, rng)
-        ends, space = asked, self._learner.original.space
-        if ends is None:
-            by = self.targets_from
-            ends = choose(by, steps, ranked, config.targets, config.count, rng, space)
         if model is None:  # "remembered"
             return ends, remembered_traces(steps, ends, config.length)
         if not isinstance(model, LearnedBacktrackingModel):

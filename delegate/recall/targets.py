@@ -118,17 +118,6 @@ def worth(
     return steps.reward if targets == "reward" else steps.to_go
 
 
-def ask(
-    source: GoalSource, steps: Steps, count: int, rng: np.random.Generator, space: Box | Discrete
-) -> Ends:
-    """What a source of targets says. Raises ValueError for another count, or for no states."""
-    states = np.asarray(source(count, rng))
-    check_states(states, space)
-    if len(states) != count:
-        raise ValueError(f"targets_from gave {len(states)} states; give the {count} asked for")
-    return given(states, steps, space)
-
-
 def choose(
     targets: Targets,
     steps: Steps,
@@ -142,9 +131,16 @@ def choose(
 
     ranked: float [N], the worth of each remembered state; of use where targets are among them
     top: share of the most worthy · space: of states
+
+    Raises ValueError where a source gives another count, or no states.
     """
     if callable(targets):
-        return ask(targets, steps, count, rng, space)
+        ends = given(np.asarray(targets(count, rng)), steps, space)
+        if len(ends.states) != count:
+            raise ValueError(
+                f"targets_from gave {len(ends.states)} states; give the {count} asked for"
+            )
+        return ends
     if isinstance(targets, np.ndarray):
         return given(targets[rng.integers(0, len(targets), count)], steps, space)
     best = worthy(ranked, top)
