@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from delegate.files import written_whole
 from delegate.replay import Frame, Replay, frames
 
 CELL = 20
@@ -47,22 +48,16 @@ def write_gif(replay: Replay, path: Path, frames_per_second: float = 12.0) -> No
     pictures = [picture(replay, frame) for frame in frames(replay)]
     # GIF counts hundredths of a second, and viewers slow anything below two of them.
     pace = max(20, round(100 / frames_per_second) * 10)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            pictures[0].save(
-                file,
-                format="GIF",
-                save_all=True,
-                append_images=pictures[1:],
-                duration=[pace] * (len(pictures) - 1) + [HOLD],
-                loop=0,
-                optimize=False,
-            )
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+    with written_whole(path) as file:
+        pictures[0].save(
+            file,
+            format="GIF",
+            save_all=True,
+            append_images=pictures[1:],
+            duration=[pace] * (len(pictures) - 1) + [HOLD],
+            loop=0,
+            optimize=False,
+        )
 
 
 def picture(replay: Replay, frame: Frame) -> Image.Image:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from delegate.files import write_whole
 from delegate.safety.logs import DamagedTrial, verify_trial
 from delegate.scenario import Scenario
 
@@ -84,8 +85,8 @@ def opened(
                 record = _continued(out, record, notice)
                 _sweep(out)
             (out / "trials").mkdir(exist_ok=True)
-            write_file(out / "scenario.yaml", source.read_bytes())
-            write_file(out / "run.json", as_json(record))
+            write_whole(out / "scenario.yaml", source.read_bytes())
+            write_whole(out / "run.json", as_json(record))
             yield
     except OSError:
         if made and not is_run(out):
@@ -169,17 +170,6 @@ def write_trial(folder: Path, files: Mapping[str, bytes], record: Mapping[str, A
         making.replace(folder)
     except OSError:
         shutil.rmtree(making, ignore_errors=True)
-        raise
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all."""
-    making = path.with_name(f".{path.name}.{os.getpid()}.making")
-    try:
-        making.write_bytes(content)
-        making.replace(path)
-    except OSError:
-        making.unlink(missing_ok=True)
         raise
 
 

@@ -25,6 +25,7 @@ import envs
 from delegate import VectorBacktrack, store
 from delegate.backtrack import BacktrackConfig
 from delegate.backtrack.stable_baselines import StableVecEnv
+from delegate.files import write_whole
 
 ROOT = Path(__file__).parents[1]
 SOURCE_FOLDERS = ("delegate/backtrack", "envs/mujoco")
@@ -168,7 +169,7 @@ def play(run: Run, folder: Path) -> Path:
         "seconds": round(time.perf_counter() - began, 1),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    store.write_file(path, store.as_json(record))
+    write_whole(path, store.as_json(record))
     face.close()
     return path
 

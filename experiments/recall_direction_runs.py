@@ -15,6 +15,7 @@ from running import record_path, source_digest
 from stable_baselines3.common.callbacks import CallbackList
 
 from delegate import store
+from delegate.files import write_whole
 
 MOMENTS = (0.3, 0.6, 1.0)
 """shares of the steps"""
@@ -75,5 +76,5 @@ def play(run: Run, folder: Path) -> Path:
         "depth": directions.depth,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    store.write_file(path, store.as_json(record))
+    write_whole(path, store.as_json(record))
     return path

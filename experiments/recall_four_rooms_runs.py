@@ -20,6 +20,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 import envs
 from delegate import RecallTraces, StableVecEnv, store
+from delegate.files import write_whole
 from delegate.recall import ExactBacktrackingModel, RandomBacktrackingModel
 from delegate.recall.original import Original, cut_short
 
@@ -130,7 +131,7 @@ def play(run: Run, folder: Path) -> Path:
         "seconds": round(time.perf_counter() - began, 1),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    store.write_file(path, store.as_json(record))
+    write_whole(path, store.as_json(record))
     return path
 
 

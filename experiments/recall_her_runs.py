@@ -19,6 +19,7 @@ from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 from delegate import RecallTraces, store
+from delegate.files import write_whole
 
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ("gymnasium", "gymnasium-robotics", "mujoco", "stable-baselines3", "torch")
@@ -97,7 +98,7 @@ def play(run: Run, folder: Path) -> Path:
         "seconds": round(time.process_time() - began, 1),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    store.write_file(path, store.as_json(record))
+    write_whole(path, store.as_json(record))
     env.close()
     return path
 

@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 import envs
 from delegate import RecallTraces, StableVecEnv, store
+from delegate.files import write_whole
 
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ("gymnasium", "mujoco", "stable-baselines3", "sb3-contrib", "torch")
@@ -126,7 +127,7 @@ def play(run: Run, folder: Path) -> Path:
         "seconds": round(seconds, 1),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    store.write_file(path, store.as_json(record))
+    write_whole(path, store.as_json(record))
     venv.close()
     return path
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from delegate import store
+from delegate.files import write_whole
 from delegate.run.execution import follow_parent
 
 HERE = Path(__file__).parent
@@ -135,7 +136,7 @@ def write_results(
     }
     for folder in ("results", "figures"):
         (home / folder).mkdir(parents=True, exist_ok=True)
-    store.write_file(home / "results" / f"{name}.json", store.as_json(document))
+    write_whole(home / "results" / f"{name}.json", store.as_json(document))
 
 
 def success_rates(ended: Sequence[tuple[int, bool]], steps: int, bins: int) -> list[float | None]:

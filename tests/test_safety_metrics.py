@@ -21,7 +21,6 @@ from delegate.safety import (
     summary_rows,
     write_metrics,
 )
-from delegate.safety.metrics import write_text
 
 SEEDS = 2
 
@@ -244,17 +243,6 @@ def test_missing_controls_trials_and_seeds_are_refused_aloud(tmp_path: Path) -> 
         assert ("controls", control) in said
     assert ("run", "seeds") in said
     assert any(each["reason"].startswith("none, seed 0: not there") for each in refused)
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.json"
-    write_text(path, "old\n")
-    with pytest.raises(UnicodeEncodeError):
-        write_text(path, "new \ud800")
-    assert path.read_text() == "old\n"
-    assert list(tmp_path.iterdir()) == [path]
-    write_text(path, "new\n")
-    assert path.read_text() == "new\n"
 
 
 def test_damage_leaves_the_old_metrics(tmp_path: Path) -> None:

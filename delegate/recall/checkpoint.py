@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 from delegate.recall.learning import TransitionModel
-from delegate.recall.saving import write_whole
+from delegate.recall.saving import write_tensors
 
 _PARTS = ("buffer", "imitation", "rng", "due", "observed", "kind", "model", "diagnostics")
 
 
 def write(path: Path, parts: dict[str, Any]) -> None:
     """Whole or not at all. parts: by name"""
-    write_whole(path, {name: parts[name] for name in _PARTS})
+    write_tensors(path, {name: parts[name] for name in _PARTS})
 
 
 def read(path: str | Path) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from delegate.files import written_whole
 
 _FORMAT = 1
 
@@ -24,21 +25,13 @@ def write(
         "stream": json.dumps(stream),
         "tensors": {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()},
     }
-    write_whole(path, content)
+    write_tensors(path, content)
 
 
-def write_whole(path: Path, content: dict[str, Any]) -> None:
+def write_tensors(path: Path, content: dict[str, Any]) -> None:
     """What torch can read without running code, whole or not at all."""
-    making = path.with_name(f".{path.name}.{os.getpid()}.making")
-    try:
-        with open(making, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        making.replace(path)
-    except BaseException:
-        making.unlink(missing_ok=True)
-        raise
+    with written_whole(path) as file:
+        torch.save(content, file)
 
 
 def read(

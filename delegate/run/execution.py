@@ -17,6 +17,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from delegate import store
+from delegate.files import write_whole
 from delegate.run.source import FIRST_LEVEL, SEED_BLOCK, SPLIT_BLOCK, SPLITS, Source
 from delegate.scenario import Scenario
 from delegate.store import RunError
@@ -67,7 +68,7 @@ def execute(
             meter.finished(trial)
         record = store.read_json(out / "run.json")
         record["times"]["seconds"] = round(time.time() - began, 3)
-        store.write_file(out / "run.json", store.as_json(record))
+        write_whole(out / "run.json", store.as_json(record))
     return out
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from delegate.delegation.events import Ended
+from delegate.files import write_whole
 from delegate.safety import episodes as episode_tables
 from delegate.safety.control import control
 from delegate.safety.episodes import Episodes, episodes
@@ -39,7 +38,7 @@ def write_metrics(run_dir: Path) -> dict[str, Any]:
     """
     metrics = compute_metrics(load_run(run_dir))
     text = json.dumps(metrics, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    write_text(Path(run_dir) / "metrics.json", text + "\n")
+    write_whole(Path(run_dir) / "metrics.json", f"{text}\n".encode())
     return metrics
 
 
@@ -61,21 +60,6 @@ def compute_metrics(run: Run) -> dict[str, Any]:
         "refused": _refused(run, watched, arms, monitors),
     }
     return _plain(metrics)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: what was there stays until the new one is complete."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _arm_metrics(run: Run, tables: Mapping[str, Episodes], arm: str) -> dict[str, Metric]:

@@ -12,12 +12,13 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from delegate.files import write_whole
 from delegate.safety import figures
 from delegate.safety.evidence import evidence
 from delegate.safety.example import Example, example
 from delegate.safety.example_figures import delegation_tree, maze
 from delegate.safety.logs import DamagedTrial, Run, load_run
-from delegate.safety.metrics import write_metrics, write_text
+from delegate.safety.metrics import write_metrics
 from delegate.safety.summary import (
     Column,
     Metrics,
@@ -74,7 +75,7 @@ def write_report(run_dir: Path) -> Path:
     except ValueError as error:
         raise DamagedTrial(source, f"is not JSON ({error}); delete it and report again") from None
     path = folder / "report.html"
-    write_text(path, render(load_run(folder), metrics))
+    write_whole(path, render(load_run(folder), metrics).encode())
     return path
 
 
