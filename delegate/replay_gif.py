@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from delegate.files import written_whole
+from delegate.files import write_whole
 from delegate.replay import Frame, Replay, frames
 
 CELL = 20
@@ -48,16 +49,17 @@ def write_gif(replay: Replay, path: Path, frames_per_second: float = 12.0) -> No
     pictures = [picture(replay, frame) for frame in frames(replay)]
     # GIF counts hundredths of a second, and viewers slow anything below two of them.
     pace = max(20, round(100 / frames_per_second) * 10)
-    with written_whole(path) as file:
-        pictures[0].save(
-            file,
-            format="GIF",
-            save_all=True,
-            append_images=pictures[1:],
-            duration=[pace] * (len(pictures) - 1) + [HOLD],
-            loop=0,
-            optimize=False,
-        )
+    file = io.BytesIO()
+    pictures[0].save(
+        file,
+        format="GIF",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=[pace] * (len(pictures) - 1) + [HOLD],
+        loop=0,
+        optimize=False,
+    )
+    write_whole(path, file.getvalue())
 
 
 def picture(replay: Replay, frame: Frame) -> Image.Image:

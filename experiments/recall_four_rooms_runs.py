@@ -46,7 +46,7 @@ COMMIT = store.commit()
 
 
 class Prioritized(BaseModel):
-    """Prioritized replay beside A2C. Source: RECALL_TRACES.md, row 2.
+    """Prioritized replay beside A2C. Source: Recall Traces (arXiv 1804.00379).
 
     batch: transitions · every: A2C updates to one from the buffer
     """

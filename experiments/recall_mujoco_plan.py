@@ -72,9 +72,8 @@ GENTLE: dict[str, Any] = {
     "adaptive": True,
 }
 """of one and two steps two were the better on the tuning seeds"""
-FIXED: dict[str, Any] = {"adaptive": False}
-EARLIER: dict[str, Any] = {"length": 5, "gae_lambda": 0.9, "model_updates": 20, **FIXED}
-"""beside a divergence"""
+EARLIER: dict[str, Any] = {"gae_lambda": 0.9, "model_updates": 20, "mean_changes": True}
+"""beside a divergence, while all steps were of one length"""
 
 
 def exacter(name: str, **changes: Any) -> Arm:
@@ -115,8 +114,10 @@ def trpo() -> list[Run]:
 
 def tuning_strength() -> list[Run]:
     """How long a step of the policy may be, while all were of one length."""
-    nats = (0.001, 0.002)
-    arms = (exacter(f"exacter, {each} nats", max_divergence=each, **EARLIER) for each in nats)
+    arms = (
+        recall(f"exacter, {nats} nats", FAST, **credited(max_divergence=nats, **EARLIER))
+        for nats in (0.001, 0.002)
+    )
     return tuning(PLAIN, *arms)
 
 
@@ -195,7 +196,7 @@ def best(name: str, **changes: Any) -> Arm:
 def stepped(name: str, **changes: Any) -> Arm:
     """What `exacter` says of TRPO, for SAC: of fewer steps."""
     settings: dict[str, Any] = {"count": 1_024, "imitation_batch": 2_048, "buffer_size": 20_000}
-    return exacter(name, **(FIXED | settings | OFTEN | changes))
+    return exacter(name, **({"adaptive": False} | settings | OFTEN | changes))
 
 
 PLANS = {

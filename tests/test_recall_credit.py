@@ -71,6 +71,13 @@ def test_rewards_of_locomotion_are_learned_and_noise_is_not() -> None:
     assert RewardModel(steps_of(rng, 2_000, noise=100.0)).explained < 0.1
 
 
+def test_no_reward_is_beyond_all_that_were_seen() -> None:
+    steps = steps_of(np.random.default_rng(0), 200)
+    learned, seen, far = RewardModel(steps, unit=2.0), steps.transitions, 100.0
+    found = learned(far * seen.state, far * seen.action, far * seen.next_state)
+    assert {found.min(), found.max()} == {steps.reward.min() / 2, steps.reward.max() / 2}
+
+
 @given(
     seed=st.integers(0, 2**16),
     discount=st.floats(0.5, 1.0),

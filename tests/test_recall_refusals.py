@@ -133,7 +133,9 @@ def test_integer_vectors_are_vectors() -> None:
     [
         ({"targets_from": "best"}, 'targets_from is "best"; give one of critic'),
         ({"targets_from": np.zeros((0, 3))}, r"targets_from has no state, shape \(0, 3\)"),
-        ({"lenght": 3}, "lenght"),
+        ({"lenght": 3}, 'RecallTraces: setting "lenght" is not known; did you mean "length"'),
+        ({"length": 0}, "RecallTraces: length is 0; input should be greater than or equal to 1"),
+        ({"model_settings": {"hiden": (8,)}}, 'model_settings: setting "hiden" .* mean "hidden"'),
         ({"model": "remembered", "model_updates": 3}, '"remembered", which does not learn; drop m'),
         ({"model": "remembered", "model_settings": {"hidden": (8,)}}, "drop model_settings"),
         ({"model": "forward", "targets_from": "reward"}, '"forward", whose traces end where'),
@@ -273,6 +275,27 @@ def test_a_refused_file_leaves_the_callback_to_its_own_environment(tmp_path: Pat
     assert kept.buffer is not None
     assert recall.buffer is not None
     assert recall.buffer.steps == 2 * kept.buffer.steps
+    other = RecallTraces(**FEW)
+    model = made("PPO", CONTINUOUS).learn(STEPS, callback=other)
+    other.load(tmp_path / "cart.pt")
+    with pytest.raises(ValueError, match="optimiser has 8 parameters and this policy 9"):
+        model.learn(STEPS, callback=other, reset_num_timesteps=False)
+    model.learn(STEPS, callback=other, reset_num_timesteps=False)
+    assert other.buffer is not None
+    assert other.buffer.steps == 2 * kept.buffer.steps, "it goes on with its own"
+
+
+def test_a_model_that_would_clip_what_a_policy_draws_is_refused() -> None:
+    def with_bounds(model: Any) -> RecallTraces:
+        learned = LearnedBacktrackingModel(model.observation_space, model.action_space)
+        return RecallTraces(**SMALL_RECALL, model=learned)
+
+    for name in ("SAC", "TD3"):
+        model = made(name, CONTINUOUS)
+        with_bounds(model).init_callback(model)
+    model = made("PPO", CONTINUOUS)
+    with pytest.raises(ValueError, match="draws them without bounds"):
+        with_bounds(model).init_callback(model)
 
 
 def test_a_finite_model_of_another_world_is_refused() -> None:
@@ -328,16 +351,26 @@ def test_imitation_of_what_overflows_changes_nothing(optimiser: Any) -> None:
     imitation = Imitation(
         learner_of(model), RecallConfig(length=1, optimiser=optimiser, max_divergence=size)
     )
-    states, before = np.full((4, 2, 3), 1e38, np.float32), weights(model)
-    traces = Traces(states, np.ones((4, 1, 1)), np.zeros((4, 1)), np.ones((4, 1), bool))
-    with pytest.raises(
-        FloatingPointError, match=r"the loss of imitation is .*; give the model a s"
+    before, rng = weights(model), np.random.default_rng(0)
+
+    def traces(states: float, actions: float = 1.0) -> Traces:
+        seen = np.full((4, 2, 3), states, np.float32)
+        return Traces(seen, np.full((4, 1, 1), actions), np.zeros((4, 1)), np.ones((4, 1), bool))
+
+    for recalled, said in (
+        (traces(1e38), r"states as large as 1e\+38, is beyond all the policy has seen; lower"),
+        (traces(np.nan), "recalled states are not finite"),
+        (traces(1.0, np.nan), "recalled actions are not finite"),
     ):
-        imitation.follow(traces, np.ones(4), np.random.default_rng(0))
-    assert same(before, weights(model))
-    near = Traces(states / 1e38, traces.actions, traces.log_prob, traces.valid)
-    assert imitation.follow(near, np.ones(4), np.random.default_rng(0))["imitation_updates"] == 1
+        with pytest.raises(FloatingPointError, match=f"the loss of imitation is .*: .*{said}"):
+            imitation.follow(recalled, np.ones(4), rng)
+        assert same(before, weights(model))
+    assert imitation.follow(traces(1.0), np.ones(4), rng)["imitation_updates"] == 1
     assert not same(before, weights(model))
+    with torch.no_grad():
+        next(imitation._learner.parameters()).fill_(np.nan)
+    with pytest.raises(FloatingPointError, match="the policy's parameters are not finite"):
+        imitation.follow(traces(1.0), np.ones(4), rng)
 
 
 def test_off_policy_recall_waits_until_the_critic_has_learned() -> None:

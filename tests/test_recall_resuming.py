@@ -109,7 +109,7 @@ def test_what_was_damaged_or_is_of_another_version_changes_nothing(tmp_path: Pat
     imitation = whole["imitation"]
     damages: list[tuple[str, Any, str]] = [
         ("imitation", {"adam": imitation["adam"]}, "imitation is of another version"),
-        ("imitation", imitation | {"hindsight": {"earned": 0.1}}, "recall has earned is damaged"),
+        ("imitation", imitation | {"adaptive": {"earned": 0.1}}, "recall has earned is damaged"),
         ("rng", {}, "no state of a random stream"),
         ("model", whole["model"][:100], "the saved model is not a model"),
         ("diagnostics", {"forward": whole["model"]}, "diagnostics are of another version"),
@@ -222,7 +222,7 @@ def test_what_was_saved_with_another_model_is_refused(tmp_path: Path) -> None:
     kept.save(tmp_path / "learned.pt")
     model = made("PPO", CONTINUOUS)
     other = RecallTraces(**SMALL_RECALL, model="remembered").load(tmp_path / "learned.pt")
-    with pytest.raises(ValueError, match="recalled by LearnedBacktrackingModel, and this by None"):
+    with pytest.raises(ValueError, match=r'model LearnedBacktracking.*, and this is "remembered"'):
         other.init_callback(model)
     of = model.observation_space, learner_of(model).action_space
     learned = LearnedBacktrackingModel(*of, **FEW["model_settings"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -108,28 +110,18 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
             model.load(tmp_path / "m")
     with pytest.raises(FileNotFoundError):
         model.load(tmp_path / "none")
+    with pytest.raises(IsADirectoryError):
+        model.save(tmp_path)
 
 
-def test_a_file_is_for_whoever_may_read_what_is_new_here(tmp_path: Path) -> None:
-    model, _ = made("vectors")
-    model.save(tmp_path / "m")
-    (tmp_path / "other").write_bytes(b"")
-    assert (tmp_path / "m").stat().st_mode == (tmp_path / "other").stat().st_mode
-
-
-def test_a_save_that_fails_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, _ = made("vectors")
-    model.save(tmp_path / "m")
-    before = (tmp_path / "m").read_bytes()
-
-    def full(content: object, file: Any) -> None:
-        file.write(b"half")
-        raise OSError("no space left")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="no space"):
-        model.save(tmp_path / "m")
-    assert (tmp_path / "m").read_bytes() == before
-    assert os.listdir(tmp_path) == ["m"]
+@EVERY_CASE
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_learns_on_by_itself(case: str, copied: Any) -> None:
+    model, seen = made(case)
+    model.fit(seen, 5)
+    other = copied(model)
+    before = fingerprint(model)
+    onward = other.fit(seen, 5)
+    assert fingerprint(model) == before != fingerprint(other)
+    np.testing.assert_array_equal(model.fit(seen, 5), onward)
+    assert fingerprint(model) == fingerprint(other)

@@ -13,6 +13,7 @@ from recall_cases import ACTIONS, CASES, EVERY_CASE, SMALL, STATES, fingerprint,
 from delegate.recall import (
     ForwardModel,
     LearnedBacktrackingModel,
+    RandomBacktrackingModel,
     RecallModelConfig,
     Transitions,
 )
@@ -89,6 +90,19 @@ def test_an_update_returns_what_log_prob_says(case: str) -> None:
     before = model.log_prob(seen.state, seen.action, seen.next_state, *given)
     assert before.dtype == np.float64
     assert model.update(seen) == pytest.approx(-before.mean(), rel=1e-5)
+
+
+def test_so_it_does_where_actions_are_drawn_at_random() -> None:
+    for actions in (Box(-1, 3, (1,)), Discrete(3)):
+        model = RandomBacktrackingModel(STATES, actions, **SMALL)
+        actions.seed(0)
+        action = np.array([actions.sample() for _ in range(64)])
+        rng = np.random.default_rng(0)
+        state, after = rng.normal(size=(2, 64, *STATES.shape))
+        model.observe(state, action, after)
+        before = model.log_prob(state, action, after)
+        found = model.update(Transitions(state, action, after))
+        assert found == pytest.approx(-before.mean(), rel=1e-5)
 
 
 @EVERY_CASE

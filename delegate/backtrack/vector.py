@@ -26,6 +26,7 @@ from delegate.backtrack.path import Path, check_world, limit_of
 from delegate.backtrack.progress import Progress
 from delegate.backtrack.refund import StandingStill
 from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv
+from delegate.settings import checked
 
 OWN = "backtrack/"
 """prefix of the arrays that VectorBacktrack adds to its world's state"""
@@ -78,7 +79,7 @@ class VectorBacktrack(StatefulVectorEnv):
             raise TypeError("the world already has a backtrack action; give its env")
         check_world(env)
         self.env = env
-        self.config = config if config is not None else BacktrackConfig(**settings)
+        self.config = config or checked(type(self).__name__, BacktrackConfig, settings)
         self.num_envs = env.num_envs
         self.autoreset_mode = mode_of(autoreset_mode)
         self.metadata = {**env.metadata, "autoreset_mode": self.autoreset_mode}

@@ -61,7 +61,7 @@ def measure(settings: Settings, advance: Advance) -> dict[str, Any]:
         "commit": store.commit(),
         "versions": versions(),
         "machine": {
-            "platform": platform.platform(),
+            "platform": f"{platform.system()} {platform.machine()}",
             "processors": len(os.sched_getaffinity(0))
             if hasattr(os, "sched_getaffinity")
             else os.cpu_count(),

@@ -13,6 +13,7 @@ from delegate.recall.transitions import Transitions
 if TYPE_CHECKING:
     from delegate.recall.forward import ForwardModel
     from delegate.recall.goal_gan import GoalGan, GoalGanConfig
+    from delegate.recall.imitation import RecallConfig
     from delegate.recall.learned import LearnedBacktrackingModel, RandomBacktrackingModel
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "GoalGanConfig",
     "LearnedBacktrackingModel",
     "RandomBacktrackingModel",
+    "RecallConfig",
     "RecallModelConfig",
     "Traces",
     "TransitionTable",
@@ -44,6 +46,10 @@ def __getattr__(name: str) -> Any:
         from delegate.recall import goal_gan
 
         return getattr(goal_gan, name)
+    if name == "RecallConfig":
+        from delegate.recall.imitation import RecallConfig
+
+        return RecallConfig
     if name in ("LearnedBacktrackingModel", "RandomBacktrackingModel"):
         from delegate.recall import learned
 

@@ -275,8 +275,8 @@ def learner_of(model: BaseAlgorithm) -> Learner:
     Raises TypeError for an algorithm, a policy, or spaces that recall does not know, and for what
     changes observations outside VecNormalize.
     """
-    check_spaces(model)
-    check_normaliser(model)
+    _check_spaces(model)
+    _check_normaliser(model)
     name = type(model).__name__
     if isinstance(model, OnPolicyAlgorithm):
         policy = model.policy
@@ -299,7 +299,7 @@ def learner_of(model: BaseAlgorithm) -> Learner:
     )
 
 
-def check_normaliser(model: BaseAlgorithm) -> None:
+def _check_normaliser(model: BaseAlgorithm) -> None:
     """Raise TypeError where something outside VecNormalize changes the observations it gives."""
     normaliser, venv = model.get_vec_normalize_env(), model.get_env()
     if normaliser is None or venv is None:
@@ -311,7 +311,7 @@ def check_normaliser(model: BaseAlgorithm) -> None:
         )
 
 
-def check_spaces(model: BaseAlgorithm) -> None:
+def _check_spaces(model: BaseAlgorithm) -> None:
     """Raise TypeError for observations that are not vectors or an integer, or other actions."""
     observation, action = model.observation_space, model.action_space
     parts = observation.spaces.values() if isinstance(observation, Dict) else [observation]

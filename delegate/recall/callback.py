@@ -44,17 +44,18 @@ from delegate.recall.targets import (
 from delegate.recall.traces import Traces
 from delegate.recall.trajectories import NONE_OVER, Steps, TrajectoryBuffer
 from delegate.recall.transitions import Transitions
+from delegate.settings import checked
 
 
 class RecallTraces(BaseCallback):
     """Learns what leads to good states, recalls traces to them, and has the policy imitate them.
 
-    length, count and the other settings of `RecallConfig`, by name
+    length, count and the other settings of `delegate.recall.RecallConfig`, by name
     targets_from: where traces end, see `delegate.recall.targets.Targets`
     model: learned; or for comparison random (its actions are) · forward (imagines traces
     forwards, as Dyna does, of which the best tenth, `targets`, are imitated) · remembered (no
     model: what truly led to remembered states); or a model to go on with, which learns if it can
-    model_settings: of a new model, see RecallModelConfig
+    model_settings: of a new model, see `delegate.recall.RecallModelConfig`
     seed: of the model and of all that is drawn here; nothing is taken from the algorithm's own
     random numbers
 
@@ -65,14 +66,16 @@ class RecallTraces(BaseCallback):
     at both ends of the traces, 0 where an episode ended), recall/trace_return (what a trace
     promises from its start: the mean remembered reward on its way, and what the critic expects of
     entering its end), recall/steps (recalled),
-    recall/imitation_loss, recall/divergence, recall/best_return and recall/time_share (of all
-    wall-clock since training began); if adaptive recall/earned (what the last steps gained, in
-    standard deviations of the advantage for each root of a nat).
+    recall/imitation_loss, recall/imitation_updates (taken), recall/divergence,
+    recall/best_return and recall/time_share (of all wall-clock since training began); weighted by
+    advantage recall/reward_explained (share of the rewards' variance); if adaptive recall/earned
+    (what the last steps gained, in standard deviations of the advantage for each root of a nat).
     With diagnostics also recall/bound and recall/bound_upper, between which recall/log_evidence,
     log p(R > L), should lie, exact where the model is, and recall/forward_nll where they are
     estimated: see `delegate.recall.diagnostics`.
-    Raises TypeError for an algorithm or spaces that it does not know, ValueError naming the
-    environment for observations that are not finite; nothing has been changed then.
+    Raises TypeError for an algorithm or spaces that it does not know, ValueError for settings that
+    are not known or do not go together, and naming the environment for observations that are not
+    finite; nothing has been changed then. FloatingPointError as `recall`.
     """
 
     model: Any  # each algorithm has attributes of its own
@@ -93,7 +96,8 @@ class RecallTraces(BaseCallback):
         **settings: Any,
     ) -> None:
         super().__init__(verbose)
-        self.config = RecallConfig(length=length, count=count, **settings)
+        settings = {"length": length, "count": count, **settings}
+        self.config = checked("RecallTraces", RecallConfig, settings)
         self.targets_from: Targets = targets_from
         check_targets(targets_from)
         check_model(model)
@@ -144,8 +148,10 @@ class RecallTraces(BaseCallback):
         imitation = Imitation(learner, self.config)
         if hasattr(self, "_imitation"):  # another algorithm of the same shapes goes on
             imitation.load(self._imitation.state())
-        if self._pending is not None:
-            self._resume(self._pending, buffer, model, imitation, diagnostics)
+        if (pending := self._pending) is not None:
+            if self.buffer is not None:
+                self._pending = None  # a refused file does not stand in the way of what is here
+            self._resume(pending, buffer, model, imitation, diagnostics)
             self._pending = None
         # Whatever can be wrong was found before anything changed.
         self.buffer, self.backtracking_model = buffer, model
@@ -218,7 +224,8 @@ class RecallTraces(BaseCallback):
         """Learn the model, recall traces, imitate them: what is done every so often.
 
         Raises ValueError, changing nothing, before training, where count is 0, while no trajectory
-        is over, or where a source of targets gives other states.
+        is over, or where a source of targets gives other states. FloatingPointError where the
+        model's density or the policy's loss overflows; the policy is then as before that step.
         """
         config = self.config
         if self.buffer is None:
@@ -302,7 +309,7 @@ class RecallTraces(BaseCallback):
             "rng": self._rng.bit_generator.state,
             "due": self._due,
             "observed": self._observed,
-            "kind": type(model).__name__,
+            "kind": _kind(model),
             "model": checkpoint.packed(model) if isinstance(model, TransitionModel) else None,
             "diagnostics": self._diagnostics.state() if self._diagnostics else None,
         }
@@ -311,8 +318,9 @@ class RecallTraces(BaseCallback):
     def load(self, path: str | Path) -> RecallTraces:
         """Go on from what `save` wrote, at the next `learn`. Returns this callback.
 
-        Raises ValueError for a file that is no such thing, or of another environment; what is
-        here is untouched then.
+        Raises OSError where it cannot be read, ValueError for a file that is no such thing. That
+        of another environment, model or algorithm is refused by `learn`, with ValueError: what is
+        here is untouched then, and the next `learn` goes on with it if anything was learned.
         """
         self._pending = checkpoint.read(path)
         return self
@@ -331,11 +339,10 @@ class RecallTraces(BaseCallback):
         imitation.check(saved["imitation"])
         buffer.check(arrays)
         rng = stream_from("the saved callback", saved["rng"])
-        kind = type(model).__name__
-        if saved["kind"] != kind:
+        if saved["kind"] != (kind := _kind(model)):
             raise ValueError(
-                f"what was saved recalled by {saved['kind']}, and this by {kind} (NoneType: what "
-                "was remembered); resume with the model it was saved with"
+                f"what was saved recalled with model {saved['kind']}, and this is {kind}; resume "
+                "with the model it was saved with"
             )
         if isinstance(model, TransitionModel):
             checkpoint.check(model, saved["model"])
@@ -348,6 +355,11 @@ class RecallTraces(BaseCallback):
         self._observed = saved["observed"]
         self._rng = rng
         self._due = saved["due"]
+
+
+def _kind(model: Model | None) -> str:
+    """How to name it in a file."""
+    return '"remembered"' if model is None else type(model).__name__
 
 
 def _example(space: Any) -> np.ndarray:

@@ -24,12 +24,12 @@ def write(path: Path, parts: dict[str, Any]) -> None:
 def read(path: str | Path) -> dict[str, Any]:
     """What `write` was given.
 
-    Raises FileNotFoundError, or ValueError for a file that is no such thing.
+    Raises OSError where it cannot be read, ValueError for a file that is no such thing.
     """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         return {name: saved[name] for name in _PARTS}
-    except FileNotFoundError:
+    except OSError:
         raise
     except Exception as error:  # whatever a damaged file makes of the reader
         raise ValueError(

@@ -69,7 +69,8 @@ def _promised(steps: Steps, ends: Ends, traces: Traces, learner: Learner) -> np.
 
 
 class RewardModel:
-    """What a step earns, by least squares on the state, the action, the change, their squares.
+    """What a step earns, by least squares on the state, the action, the change, their squares;
+    never more or less than was seen, since squares grow fast where nothing was.
 
     States are vectors; the number of a discrete action counts as one.
     steps: what was earned · unit: of the rewards it gives
@@ -85,6 +86,7 @@ class RewardModel:
         square[np.diag_indices_from(square)] += _SHRINKAGE * len(features)
         reward = steps.reward[some] / unit
         self._offset = float(reward.mean())
+        self._range = reward.min(), reward.max()
         self._weights = np.linalg.solve(square, features.T @ (reward - self._offset))
         error = reward - features @ self._weights - self._offset
         self.explained = float(1 - error.var() / max(reward.var(), 1e-12))
@@ -93,7 +95,7 @@ class RewardModel:
     def __call__(self, state: np.ndarray, action: np.ndarray, next_state: np.ndarray) -> np.ndarray:
         """float64 [N]"""
         features = self._features(_parts(state, action, next_state))
-        return np.asarray(features @ self._weights + self._offset)
+        return np.clip(features @ self._weights + self._offset, *self._range)
 
     def _features(self, raw: np.ndarray) -> np.ndarray:
         scaled = (raw - self._mean) / self._scale

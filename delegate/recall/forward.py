@@ -34,7 +34,10 @@ class ForwardModel(TransitionModel):
         goal: np.ndarray | None = None,
         layout: np.ndarray | None = None,
     ) -> np.ndarray:
-        """log p(next_state | state, action), float64 [B]; arrays as in Transitions."""
+        """log p(next_state | state, action), float64 [B]; arrays as in Transitions.
+
+        Raises ValueError or IndexError for what cannot be a transition.
+        """
         return self._log_prob(Transitions(state, action, next_state, goal, layout))
 
     @torch.no_grad()
@@ -56,6 +59,8 @@ class ForwardModel(TransitionModel):
         returns E * count traces in reversed time, as a backtracking model's are: index 0 is the
         last state reached, and the start stands at the last valid index; log_prob is that of
         `log_prob`, the policy's not among it
+        Raises ValueError or IndexError for what cannot be a state, a goal, a layout or, of the
+        policy, an action, ValueError for a length or count below 0.
         """
         starts, given = self._starts("start_state", start_state, count, goal, layout)
         generator = self._generator(rng)

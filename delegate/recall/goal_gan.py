@@ -27,6 +27,7 @@ from delegate.recall import saving
 from delegate.recall.config import GoalGanConfig
 from delegate.recall.least_squares_gan import LeastSquaresGan
 from delegate.recall.targets import GoalSource
+from delegate.settings import checked
 
 Decoder = Callable[[np.ndarray], np.ndarray]
 """goals [N, d] -> states [N, ...]"""
@@ -69,7 +70,7 @@ class GoalGan:
     ) -> None:
         self.low, self.high = _checked_bounds(low, high)
         given = {} if config is None else config.model_dump()
-        self.config = GoalGanConfig(**{**given, **settings})
+        self.config = checked("GoalGan", GoalGanConfig, {**given, **settings})
         self._rng = np.random.default_rng([seed, 23])
         self._gan = LeastSquaresGan(self.size, self.config, seed, torch.device(device))
         self._replay = np.zeros((self.config.capacity, self.size))

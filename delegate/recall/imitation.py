@@ -9,8 +9,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from delegate.recall.adaptive import AdaptiveStep
 from delegate.recall.algorithms import ActorCritic, Learner
-from delegate.recall.hindsight import Hindsight
 from delegate.recall.natural import natural_step
 from delegate.recall.traces import Traces
 
@@ -68,7 +68,7 @@ class RecallConfig(BaseModel):
     follows; None for no limit"""
     adaptive: bool = False
     """natural steps are the shorter the less the last ones turned out to have gained, by the
-    advantages of the rollouts that followed them, see `delegate.recall.hindsight`; for A2C, PPO
+    advantages of the rollouts that followed them, see `delegate.recall.adaptive`; for A2C, PPO
     and TRPO"""
     weighting: Literal["uniform", "gain", "advantage", "shuffled"] = "uniform"
     """gain: only steps from which the trace promises more than the critic expects, in proportion;
@@ -133,14 +133,14 @@ class Imitation:
     """
 
     def __init__(self, learner: Learner, config: RecallConfig) -> None:
-        self._hindsight: Hindsight | None = None
+        self._adaptive: AdaptiveStep | None = None
         if config.adaptive:
             if not isinstance(learner, ActorCritic):
                 raise TypeError(
                     "adaptive judges a step by the rollout after it, and "
                     f"{type(learner.model).__name__} has none; drop adaptive"
                 )
-            self._hindsight = Hindsight(learner)
+            self._adaptive = AdaptiveStep(learner)
         self._learner, self._config = learner, config
         self._optimiser = torch.optim.Adam(learner.parameters(), lr=config.learning_rate)
 
@@ -166,8 +166,7 @@ class Imitation:
             losses.append(loss.item())
             if not np.isfinite(losses[-1]):
                 raise FloatingPointError(
-                    f"the loss of imitation is {losses[-1]}: what was recalled is beyond all the "
-                    "policy has seen; give the model a support, or targets nearer by"
+                    f"the loss of imitation is {losses[-1]}: {self._overflowing(state, action)}"
                 )
             if moved is None:
                 assert limit is not None
@@ -189,33 +188,46 @@ class Imitation:
             "divergence": divergence,
         }
 
+    def _overflowing(self, state: np.ndarray, action: np.ndarray) -> str:
+        """What is not finite, and what would help."""
+        if not all(torch.isfinite(part).all() for part in self._learner.parameters()):
+            return "the policy's parameters are not finite; lower the step size it learns with"
+        for name, recalled in (("states", state), ("actions", action)):
+            if not np.isfinite(recalled).all():
+                return f"recalled {name} are not finite; lower the model's support"
+        far = float(np.abs(state).max())
+        return (
+            f"what was recalled, states as large as {far:.3g}, is beyond all the policy has seen; "
+            "lower the model's support, or give targets nearer by"
+        )
+
     @property
     def _limit(self) -> float | None:
         """How far the next step may move the policy (nats)."""
         limit = self._config.max_divergence
-        if limit is None or self._hindsight is None:
+        if limit is None or self._adaptive is None:
             return limit
-        return limit * self._hindsight.share
+        return limit * self._adaptive.share
 
     def _natural_step(self, loss: Tensor, state: np.ndarray, limit: float) -> float:
-        learner, hindsight = self._learner, self._hindsight
-        if hindsight is not None:
-            hindsight.begin()
+        learner, adaptive = self._learner, self._adaptive
+        if adaptive is not None:
+            adaptive.begin()
         divergence = natural_step(loss, learner.moved(state), learner.parameters(), limit)
-        if hindsight is not None:
-            hindsight.end(divergence)
+        if adaptive is not None:
+            adaptive.end(divergence)
         return divergence
 
     def look_back(self) -> dict[str, float]:
         """Judge the last step by the rollout that has just ended; what to log, by name."""
-        if self._hindsight is None or self._hindsight.judge() is None:
+        if self._adaptive is None or self._adaptive.judge() is None:
             return {}
-        return {"earned": self._hindsight.earned}
+        return {"earned": self._adaptive.earned}
 
     def state(self) -> dict[str, Any]:
         """Of the optimiser, and what steps have earned; see `load`."""
-        earned = None if self._hindsight is None else self._hindsight.state()
-        return {"adam": self._optimiser.state_dict(), "hindsight": earned}
+        earned = None if self._adaptive is None else self._adaptive.state()
+        return {"adam": self._optimiser.state_dict(), "adaptive": earned}
 
     def load(self, saved: dict[str, Any]) -> None:
         """Go on from what `state` gave; raises what `check` raises."""
@@ -223,12 +235,12 @@ class Imitation:
         self._optimiser.load_state_dict(saved["adam"])
         for group in self._optimiser.param_groups:
             group["lr"] = self._config.learning_rate
-        if self._hindsight is not None and saved["hindsight"] is not None:
-            self._hindsight.load(saved["hindsight"])
+        if self._adaptive is not None and saved["adaptive"] is not None:
+            self._adaptive.load(saved["adaptive"])
 
     def check(self, saved: dict[str, Any]) -> None:
         """Raise ValueError unless that state is of parameters of the same shapes."""
-        if saved.keys() != {"adam", "hindsight"}:
+        if saved.keys() != {"adam", "adaptive"}:
             raise ValueError("the saved imitation is of another version; start anew")
         adam = saved["adam"]
         mine = [part for group in self._optimiser.param_groups for part in group["params"]]
@@ -238,8 +250,8 @@ class Imitation:
                 f"the saved policy optimiser has {count} parameters and this policy {len(mine)}; "
                 "resume with the algorithm it was saved beside"
             )
-        if saved["hindsight"] is not None:
-            Hindsight.check(saved["hindsight"])
+        if saved["adaptive"] is not None:
+            AdaptiveStep.check(saved["adaptive"])
         for place, state in adam["state"].items():
             if state["exp_avg"].shape != mine[place].shape:
                 raise ValueError(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-from gymnasium.spaces import Discrete
+import numpy as np
+from gymnasium.spaces import Box, Discrete
 
 from delegate.recall.algorithms import Learner
+from delegate.recall.config import RecallModelConfig
 from delegate.recall.diagnostics import computable
 from delegate.recall.forward import ForwardModel
 from delegate.recall.imitation import RecallConfig
@@ -14,6 +16,7 @@ from delegate.recall.learned import LearnedBacktrackingModel, RandomBacktracking
 from delegate.recall.learning import TransitionModel
 from delegate.recall.model import BacktrackingModel, FiniteBacktrackingModel
 from delegate.recall.targets import BY_WORTH
+from delegate.settings import checked
 
 Kind = Literal["learned", "random", "forward", "remembered"]
 """learned: a LearnedBacktrackingModel · random: one whose actions are · forward: a ForwardModel,
@@ -54,6 +57,9 @@ def check_settings(
         raise ValueError(
             "model_settings are of a new model, and none is made here; drop model_settings"
         )
+    more = ("device", "seed")
+    own = {name: value for name, value in settings.items() if name not in more}
+    checked("RecallTraces: model_settings", RecallModelConfig, own)
     if issubclass(kind, ForwardModel) and not (isinstance(targets, str) and targets == "critic"):
         raise ValueError(
             f"model is {called}, whose traces end where the critic expects most; drop targets_from"
@@ -68,7 +74,8 @@ def check_settings(
 
 
 def check_spaces(model: Model, learner: Learner) -> None:
-    """Raise ValueError for a model of other spaces than the learner's, bounds aside."""
+    """Raise ValueError for a model of other spaces than the learner's, or one that would clip
+    actions where the algorithm has them as the policy drew them."""
     if isinstance(model, FiniteBacktrackingModel):
         mine: tuple[Any, Any] = Discrete(model.num_states), Discrete(model.num_actions)
     elif isinstance(model, TransitionModel):
@@ -83,6 +90,15 @@ def check_spaces(model: Model, learner: Learner) -> None:
                 f"model is of {what} {space}, and the algorithm's are {other}; give a model made "
                 "for them"
             )
+    drawn, own = mine[1], learner.action_space
+    if not isinstance(own, Box) or own.is_bounded() or isinstance(model, RandomBacktrackingModel):
+        return
+    if np.isfinite([drawn.low, drawn.high]).any():
+        raise ValueError(
+            f"model is of actions {drawn}, and {type(learner.model).__name__}'s policy draws them "
+            "without bounds, clipped only for the environment: imitated, they would pull it "
+            "there; give a model made for Box(-inf, inf)"
+        )
 
 
 def _called(model: Kind | Model) -> tuple[str, type]:

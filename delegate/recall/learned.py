@@ -61,6 +61,8 @@ class LearnedBacktrackingModel(TransitionModel, BacktrackingModel):
         mean_actions, mean_changes: always the likeliest action, and change of the state
         returns E * count traces, those of one end together; actions are clipped to their space,
         and a trace ends before it would leave the `support`. log_prob is that of `log_prob`
+        Raises ValueError or IndexError for what cannot be a state, a goal or a layout, ValueError
+        for a length or count below 0.
         """
         ends, given = self._starts("end_state", end_state, count, goal, layout)
         generator = self._generator(rng)
@@ -89,6 +91,7 @@ class LearnedBacktrackingModel(TransitionModel, BacktrackingModel):
         """The likeliest state before each, given what was done there; int [B] or float32 [B, d].
 
         Arrays as in Transitions; of an ensemble, for each row one network drawn at random says it.
+        Raises ValueError or IndexError for what cannot be a transition.
         """
         action = checked_column("action", action, self.action_space, len(next_state))
         after, given = self._starts("next_state", next_state, 1, goal, layout)

@@ -27,6 +27,7 @@ from delegate.recall.transitions import (
     checked_transitions,
     space_size,
 )
+from delegate.settings import checked
 
 _ENCODED_AT_ONCE = 1 << 25
 """numbers that `fit` holds ready for the networks; bounds its memory to 128 MiB, twice"""
@@ -57,6 +58,8 @@ class TransitionModel:
     _backwards: ClassVar[bool] = True
     """the anchor is the later state"""
     _learns_actions: ClassVar[bool] = True
+    _log_uniform = 0.0
+    """log density of actions that are drawn at random"""
 
     def __init__(
         self,
@@ -71,7 +74,7 @@ class TransitionModel:
         self.state_space = checked_space("state_space", state_space)
         self.action_space = checked_space("action_space", action_space)
         given = {} if config is None else config.model_dump()
-        self.config = RecallModelConfig(**{**given, **settings})
+        self.config = checked(type(self).__name__, RecallModelConfig, {**given, **settings})
         self.device = torch.device(device)
         self._rng = np.random.default_rng(seed)
         self._observed = False
@@ -202,7 +205,7 @@ class TransitionModel:
         head.keep_in_bounds()
         if self._learns_actions:
             self._actions.head.keep_in_bounds()
-        return nll + self._log_volume
+        return nll + self._log_volume - self._log_uniform
 
     def _descend(self) -> None:
         """A step of Adam: the function of it, because its class takes as long again."""
@@ -371,6 +374,9 @@ class TransitionModel:
         rng = saving.stream_from(path, stream.get("rng", {}))
         if not isinstance(observed := stream.get("observed"), bool):
             raise ValueError(f"{path} does not say whether anything was observed; train anew")
+        self._become(rng, observed, tensors)
+
+    def _become(self, rng: np.random.Generator, observed: bool, tensors: dict[str, Tensor]) -> None:
         self._rng, self._observed = rng, observed
         for name, tensor in self._tensors().items():
             if not name.startswith("normaliser"):
@@ -380,3 +386,25 @@ class TransitionModel:
                 tensors[f"normaliser {name} {part}"].numpy() for part in ("count", "mean", "m2")
             )
             kept.set(float(count), mean.copy(), m2.copy())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The tensors are views of one vector, which copying one by one would tear apart.
+        made = type(self), self.state_space, self.action_space, self.config, self.device
+        tensors = {name: tensor.clone() for name, tensor in self._tensors().items()}
+        return _remade, (*made, self._rng, self._observed, tensors)
+
+
+def _remade(
+    kind: type[TransitionModel],
+    state_space: gymnasium.Space,
+    action_space: gymnasium.Space,
+    config: RecallModelConfig,
+    device: torch.device,
+    rng: np.random.Generator,
+    observed: bool,
+    tensors: dict[str, Tensor],
+) -> TransitionModel:
+    """A copy, which learns on by itself."""
+    model = kind(state_space, action_space, config, device=device)
+    model._become(rng, observed, tensors)
+    return model

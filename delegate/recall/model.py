@@ -38,7 +38,7 @@ class FiniteBacktrackingModel(BacktrackingModel):
     """q(s, a | s') over the states of a bank of levels, every one of which can be enumerated.
 
     Wherever a method takes `level`, None means the only level of the bank; with several
-    levels it must be given.
+    levels it must be given, or ValueError is raised.
     """
 
     num_levels: int
@@ -86,7 +86,8 @@ class FiniteBacktrackingModel(BacktrackingModel):
         from g). The goal itself is 0 steps back, so log B_g(g) >= 0; -inf where no trace of
         that length passes.
         goal, level: int [G] · length: steps, 0 or more · discount: in (0, 1]
-        Raises IndexError for a goal or level that is not there.
+        Raises IndexError for a goal or level that is not there, TypeError for what are no
+        integers, ValueError for a length or discount out of its range.
         """
 
     @abstractmethod

@@ -43,7 +43,7 @@ def write_metrics(run_dir: Path) -> dict[str, Any]:
 
 
 def compute_metrics(run: Run) -> dict[str, Any]:
-    """The content of metrics.json, see SAFETY_METRICS in the documentation of each group:
+    """The content of metrics.json, see the documentation of each group:
     returns, outcome, rollback (arms) and ranking, sequential, validity, control (monitors).
     """
     tables = {

@@ -19,8 +19,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from delegate import RecallTraces
+from delegate.recall.adaptive import FORGETTING, FULL, LEAST, AdaptiveStep
 from delegate.recall.algorithms import ActorCritic, learner_of
-from delegate.recall.hindsight import FORGETTING, FULL, LEAST, Hindsight
 from delegate.recall.imitation import Imitation, RecallConfig
 from delegate.recall.traces import Traces
 
@@ -91,10 +91,10 @@ def shifted(model: Any, by: float) -> None:
         bias += by * torch.arange(1.0, 1 + len(bias))
 
 
-def hindsight(model: BaseAlgorithm) -> Hindsight:
+def judging(model: BaseAlgorithm) -> AdaptiveStep:
     learner = learner_of(model)
     assert isinstance(learner, ActorCritic)
-    return Hindsight(learner)
+    return AdaptiveStep(learner)
 
 
 def log_prob(model: Any, seen: Any) -> np.ndarray:
@@ -119,7 +119,7 @@ def log_prob(model: Any, seen: Any) -> np.ndarray:
 @pytest.mark.parametrize("world", WORLDS)
 def test_a_gain_is_that_of_the_densities(kind: Any, world: str) -> None:
     model = made(world, kind)
-    judge, before = hindsight(model), parameters(model)
+    judge, before = judging(model), parameters(model)
     judge.begin()
     shifted(model, 0.2)
     judge.end(0.25)
@@ -142,7 +142,7 @@ def test_what_was_better_gained_and_what_was_worse_lost(world: str) -> None:
     gains = {}
     for by in (0.3, 0.0, -0.3):
         model = made(world)
-        judge = hindsight(model)
+        judge = judging(model)
         judge.begin()
         shifted(model, by)
         judge.end(0.1)
@@ -156,14 +156,14 @@ def test_what_was_better_gained_and_what_was_worse_lost(world: str) -> None:
 
 
 def test_a_share_is_proportional_until_it_is_full_and_never_nothing() -> None:
-    judge = hindsight(made("numbers"))
+    judge = judging(made("numbers"))
     assert judge.share == 1
     for earned, share in ((FULL, 1), (9.0, 1), (FULL / 2, 1 / 4), (0, LEAST**2), (-9, LEAST**2)):
         judge.earned = earned
         assert judge.share == pytest.approx(share)
 
 
-class Drawn(Hindsight):
+class Drawn(AdaptiveStep):
     """Gains of steps of one nat, from rollouts of 2,048 independent steps."""
 
     def __init__(self, learner: ActorCritic, gain: float) -> None:
@@ -192,7 +192,7 @@ def test_noise_is_not_taken_for_a_gain(gain: float, least: float, most: float) -
 @pytest.mark.parametrize("divergence", [0.0, -1e-9])
 def test_a_step_that_did_not_move_is_not_judged(divergence: float) -> None:
     model = made("numbers")
-    judge = hindsight(model)
+    judge = judging(model)
     judge.begin()
     judge.end(divergence)
     roll_out(model)
@@ -243,7 +243,7 @@ def test_the_callback_looks_back_and_goes_on_from_what_was_earned(tmp_path: Path
     model, recall = made("numbers"), RecallTraces(**FEW)
     told = logged(model)
     model.learn(640, callback=recall)
-    judged = recall._imitation._hindsight
+    judged = recall._imitation._adaptive
     assert judged is not None
     assert judged.earned != FULL
     assert judged.state()["variance"] > 0
@@ -251,11 +251,11 @@ def test_the_callback_looks_back_and_goes_on_from_what_was_earned(tmp_path: Path
     recall.save(tmp_path / "recall.pt")
     again = RecallTraces(**FEW).load(tmp_path / "recall.pt")
     again.init_callback(made("numbers"))
-    assert again._imitation._hindsight is not None
-    assert again._imitation._hindsight.state() == judged.state()
+    assert again._imitation._adaptive is not None
+    assert again._imitation._adaptive.state() == judged.state()
     plain = RecallTraces(**(FEW | {"adaptive": False})).load(tmp_path / "recall.pt")
     plain.init_callback(made("numbers"))
-    assert plain._imitation._hindsight is None
+    assert plain._imitation._adaptive is None
 
 
 def test_the_same_seed_gives_the_same_policy() -> None:

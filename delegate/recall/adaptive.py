@@ -28,7 +28,7 @@ LEAST = 0.02
 """share of a full step's length that is always taken, so that there is something to judge"""
 
 
-class Hindsight:
+class AdaptiveStep:
     """The running mean of what a policy's steps gained, each for the root of its divergence."""
 
     def __init__(self, learner: ActorCritic) -> None:
