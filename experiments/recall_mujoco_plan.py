@@ -72,6 +72,7 @@ GENTLE: dict[str, Any] = {
     "adaptive": True,
 }
 """of one and two steps two were the better on the tuning seeds"""
+FIXED: dict[str, Any] = {"adaptive": False}
 EARLIER: dict[str, Any] = {"gae_lambda": 0.9, "model_updates": 20, "mean_changes": True}
 """beside a divergence, while all steps were of one length"""
 
@@ -196,7 +197,7 @@ def best(name: str, **changes: Any) -> Arm:
 def stepped(name: str, **changes: Any) -> Arm:
     """What `exacter` says of TRPO, for SAC: of fewer steps."""
     settings: dict[str, Any] = {"count": 1_024, "imitation_batch": 2_048, "buffer_size": 20_000}
-    return exacter(name, **({"adaptive": False} | settings | OFTEN | changes))
+    return exacter(name, **(FIXED | settings | OFTEN | changes))
 
 
 PLANS = {

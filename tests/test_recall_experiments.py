@@ -152,6 +152,21 @@ def test_what_is_finished_is_gathered_whatever_code_it_was_of(
     assert "1 of 2 runs are finished" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("name", "plan"),
+    [
+        *((f"recall_four_rooms{end}", plan) for end, plan in recall_four_rooms.PLANS.items()),
+        *((f"recall_mujoco_{name}", plan) for name, plan in PLANS.items()),
+    ],
+)
+def test_what_is_committed_is_of_the_plan(name: str, plan: Any) -> None:
+    result = Path(recall_four_rooms.__file__).parent / f"results/{name}.json"
+    if not result.exists():
+        pytest.skip(f"{name} was not run yet")
+    records = json.loads(result.read_text())["records"]
+    assert len(finished(plan(), result, Path("none"))) == len(records)
+
+
 def test_the_curve_of_a_run_on_mujoco_by_hand() -> None:
     watch = Watch(MujocoRun(algorithm="trpo", task="T", arm=Arm(name="a"), seed=0, steps=1_000))
     watch._ended = [(10, 1.0), (20, 2.0), (20, 4.0), (1_000, 7.0)]
