@@ -33,6 +33,8 @@ FLOORS = {
     "delegate.recall": 1,
     "delegate.scenario": 1,
     "delegate.agents": 1,
+    "delegate.files": 0,
+    "delegate.settings": 0,
 }
 SIDEWAYS = {
     ("policies", "envs"),

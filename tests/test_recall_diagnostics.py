@@ -175,7 +175,7 @@ def test_policies_without_a_density_are_refused_at_the_start() -> None:
         assert recall.buffer is None
         assert same(before, weights(model))
     model = made("PPO", CONTINUOUS)
-    forward = ForwardModel(model.observation_space, model.action_space)
+    forward = ForwardModel(model.observation_space, learner_of(model).action_space)
     with pytest.raises(TypeError, match="traces come from a ForwardModel, and diagnostics say"):
         model.learn(STEPS, callback=RecallTraces(**{**WITH, "model_settings": None}, model=forward))
     for mean in ("mean_actions", "mean_changes"):
