@@ -152,17 +152,16 @@ def test_what_is_finished_is_gathered_whatever_code_it_was_of(
     assert "1 of 2 runs are finished" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("name", "plan"),
-    [
-        *((f"recall_four_rooms{end}", plan) for end, plan in recall_four_rooms.PLANS.items()),
-        *((f"recall_mujoco_{name}", plan) for name, plan in PLANS.items()),
-    ],
-)
-def test_what_is_committed_is_of_the_plan(name: str, plan: Any) -> None:
-    result = Path(recall_four_rooms.__file__).parent / f"results/{name}.json"
-    if not result.exists():
-        pytest.skip(f"{name} was not run yet")
+RESULTS = Path(recall_four_rooms.__file__).parent / "results"
+STUDIES = {
+    **{f"recall_four_rooms{end}": plan for end, plan in recall_four_rooms.PLANS.items()},
+    **{f"recall_mujoco_{name}": plan for name, plan in PLANS.items()},
+}
+
+
+@pytest.mark.parametrize("name", sorted({path.stem for path in RESULTS.iterdir()} & set(STUDIES)))
+def test_what_is_committed_is_of_the_plan(name: str) -> None:
+    plan, result = STUDIES[name], RESULTS / f"{name}.json"
     records = json.loads(result.read_text())["records"]
     assert len(finished(plan(), result, Path("none"))) == len(records)
 

@@ -45,7 +45,7 @@ def test_forgetting_the_moments_of_the_optimiser_is_seen(tmp_path: Path) -> None
     model.save(tmp_path / "model.pt")
     onward = model.fit(seen, 5)
     model.load(tmp_path / "model.pt")
-    model._moments["exp_avg"].zero_()
+    model._parameters.moments["exp_avg"].zero_()
     assert (model.fit(seen, 5) != onward).any()
 
 

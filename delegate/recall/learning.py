@@ -11,7 +11,6 @@ import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
 
 from delegate.recall import saving
 from delegate.recall.codes import action_code, state_code
@@ -106,12 +105,6 @@ class TransitionModel:
         if self._learns_actions:
             self._action_network = Mlp("action", self._parameters, "tanh", generator)
             action.head.bind(self._parameters)
-        vector = self._parameters.vector
-        self._moments = {
-            "step": torch.zeros((), device=vector.device),
-            "exp_avg": torch.zeros_like(vector),
-            "exp_avg_sq": torch.zeros_like(vector),
-        }
 
     def observe(
         self,
@@ -201,32 +194,11 @@ class TransitionModel:
                 f"the mean of -log density is {nll}; observe transitions of this range, leave out "
                 f"those far from all others, or lower learning_rate {self.config.learning_rate}"
             )
-        self._descend()
+        self._parameters.descend(self.config.learning_rate)
         head.keep_in_bounds()
         if self._learns_actions:
             self._actions.head.keep_in_bounds()
         return nll + self._log_volume - self._log_uniform
-
-    def _descend(self) -> None:
-        """A step of Adam: the function of it, because its class takes as long again."""
-        vector, moments = self._parameters.vector, self._moments
-        assert vector.grad is not None
-        adam(
-            [vector],
-            [vector.grad],
-            [moments["exp_avg"]],
-            [moments["exp_avg_sq"]],
-            [],
-            [moments["step"]],
-            fused=vector.device.type != "mps",
-            amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
-            lr=self.config.learning_rate,
-            weight_decay=0.0,
-            eps=1e-8,
-            maximize=False,
-        )
 
     @property
     def _log_volume(self) -> float:
@@ -348,7 +320,7 @@ class TransitionModel:
     def _tensors(self) -> dict[str, Tensor]:
         return {
             **{f"parameter {name}": value for name, value in self._parameters.values.items()},
-            **{f"optimiser {name}": value for name, value in self._moments.items()},
+            **{f"optimiser {name}": value for name, value in self._parameters.moments.items()},
             **{
                 f"normaliser {name} {part}": torch.as_tensor(
                     getattr(kept, part), dtype=torch.float64

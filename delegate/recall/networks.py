@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 Activation = Literal["tanh", "relu"]
 
@@ -18,6 +19,7 @@ class Parameters:
 
     vector: float32 [P], its gradient beside it
     values, gradients: name -> view, of the shape asked for
+    moments: of Adam, by name: step, exp_avg, exp_avg_sq
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], device: torch.device) -> None:
@@ -26,6 +28,32 @@ class Parameters:
         self.vector.grad = torch.zeros_like(self.vector)
         self.values = self._views(self.vector.detach(), sizes, shapes)
         self.gradients = self._views(self.vector.grad, sizes, shapes)
+        self.moments = {
+            "step": torch.zeros((), device=device),
+            "exp_avg": torch.zeros_like(self.vector.detach()),
+            "exp_avg_sq": torch.zeros_like(self.vector.detach()),
+        }
+
+    def descend(self, learning_rate: float) -> None:
+        """A step of Adam: the function of it, because its class takes as long again."""
+        vector, moments = self.vector, self.moments
+        assert vector.grad is not None
+        adam(
+            [vector],
+            [vector.grad],
+            [moments["exp_avg"]],
+            [moments["exp_avg_sq"]],
+            [],
+            [moments["step"]],
+            fused=vector.device.type != "mps",
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=learning_rate,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
 
     @staticmethod
     def _views(
