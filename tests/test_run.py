@@ -255,7 +255,8 @@ def test_a_killed_worker_is_said_and_the_run_can_go_on(scenario, whole, tmp_path
     out = tmp_path / "worker"
     process = begin(scenario, out, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
-    while not (workers := workers_of(process.pid)):
+    # While it still starts one, a pool that breaks may print a traceback of the interpreter's own.
+    while len(workers := workers_of(process.pid)) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.001)
     os.kill(workers[0], signal.SIGKILL)  # long before the trials can be over
