@@ -6,6 +6,7 @@ Source: Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistic
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,11 @@ import matplotlib
 matplotlib.use("svg")
 import numpy as np
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from scipy.stats import trim_mean
+
+from delegate.files import write_whole
 
 DRAWS, THOUSAND = 2_000, 1_000
 COLOURS = (
@@ -169,6 +173,13 @@ def draw(panels: Sequence[Panel], path: Path, columns: int = 3) -> None:
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False, fontsize=7)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write it, whole or not at all, and close it."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=path.suffix[1:], metadata={"Date": None})
     pyplot.close(figure)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, drawn.getvalue())

@@ -6,6 +6,7 @@ Start and goal are in opposite corners and never change. Every environment step 
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,13 +15,12 @@ import torch
 from cpprb import PrioritizedReplayBuffer
 from gymnasium.vector import AutoresetMode
 from pydantic import BaseModel, ConfigDict
-from running import record_path, source_digest, success_rates
+from running import kept, record_path, source_digest, success_rates
 from stable_baselines3 import A2C
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 import envs
 from delegate import RecallTraces, StableVecEnv, store
-from delegate.files import write_whole
 from delegate.recall import ExactBacktrackingModel, RandomBacktrackingModel
 from delegate.recall.original import Original, cut_short
 
@@ -41,8 +41,6 @@ _FILES = (
     ROOT / "envs/grid",
 )
 SOURCE = source_digest(_FILES, LIBRARIES)
-COMMIT = store.commit()
-"""once, when the code is loaded: a file that changes later is not what has run"""
 
 
 class Prioritized(BaseModel):
@@ -96,12 +94,12 @@ class Run(BaseModel):
 
 
 def play(run: Run, folder: Path) -> Path:
-    """Train from its seed and write the record, whole or not at all; one that is there stays."""
-    path = run.path(folder)
-    if path.exists():
-        return path
-    torch.set_num_threads(1)
-    began = time.perf_counter()
+    """Train from its seed and write the record."""
+    code = {"source": SOURCE, "versions": store.versions(LIBRARIES)}
+    return kept(run.path(folder), run, code, partial(_train, run))
+
+
+def _train(run: Run) -> dict[str, Any]:
     world = envs.make(
         "FourRooms",
         ROWS,
@@ -120,19 +118,13 @@ def play(run: Run, folder: Path) -> Path:
         extra.append(PrioritizedUpdates(run.arm.prioritized))
     if run.arm.recall is not None:
         extra.append(recalled(run, world))
+    began = time.process_time()
     model.learn(run.steps, callback=CallbackList([watch, *extra]), log_interval=10**9)
-    record = {
-        "run": run.model_dump(mode="json"),
-        "commit": COMMIT,
-        "source": SOURCE,
-        "versions": store.versions(LIBRARIES),
+    return {
         "success": watch.success(),
         "visits": watch.visits.tolist(),
-        "seconds": round(time.perf_counter() - began, 1),
+        "seconds": round(time.process_time() - began, 1),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, store.as_json(record))
-    return path
 
 
 def recalled(run: Run, world: Any) -> RecallTraces:

@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from curves import Scores, draw, gain, interval, panel_of, shown
+from curves import Scores, draw, gain, interval, panel_of, save, shown
 
 import envs
 
@@ -136,6 +136,4 @@ def heat_maps(records: Sequence[Record], path: Path) -> None:
             axes[row, column].imshow(np.log10(1 + visited), cmap="viridis", vmin=0)
             axes[row, column].set_title(f"{name.replace('_', ' ')}, {size}", fontsize=8)
     figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+    save(figure, path)

@@ -45,17 +45,29 @@ ARMS = (*ALONE, *recalling())
 TUNING = (*ALONE, *recalling(), *recalling(", 20 updates", imitation_updates=20))
 
 
+def reported() -> list[Run]:
+    """Seed by seed, so that whatever is finished can be compared."""
+    return [Run(arm=arm, seed=seed, steps=STEPS) for seed in SEEDS for arm in ARMS]
+
+
+def tuning() -> list[Run]:
+    """The search for settings, on seeds that are not reported."""
+    return [Run(arm=arm, seed=seed, steps=TUNING_STEPS) for seed in TUNING_SEEDS for arm in TUNING]
+
+
+PLANS = {"": reported, "_tuning": tuning}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing, then gather everything."""
     parser = options(__doc__.splitlines()[0], "runs/recall_her")
-    parser.add_argument("--tune", action="store_true", help="the search for settings instead")
+    parser.add_argument(
+        "--tune", dest="plan", action="store_const", const="_tuning", default="",
+        help="the search for settings instead",
+    )  # fmt: skip
     given = parser.parse_args(arguments)
-    seeds, arms, steps = (
-        (TUNING_SEEDS, TUNING, TUNING_STEPS) if given.tune else (SEEDS, ARMS, STEPS)
-    )
-    plan = [Run(arm=arm, seed=seed, steps=steps) for seed in seeds for arm in arms]
-    name = "recall_her_tuning" if given.tune else "recall_her"
-    records, home = carry_out(play, plan, name, parser, given)
+    name = f"recall_her{given.plan}"
+    records, home = carry_out(play, PLANS[given.plan](), name, parser, given)
     found = summary(records)
     settings = {"task": TASK, "sac": SAC_SETTINGS, "hindsight": HER_SETTINGS}
     write_results(home, name, records, found, settings)

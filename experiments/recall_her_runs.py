@@ -7,19 +7,18 @@ environment step is counted.
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import gymnasium_robotics
-import torch
 from pydantic import BaseModel, ConfigDict
-from running import record_path, source_digest, success_rates
+from running import kept, record_path, source_digest, success_rates
 from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 from delegate import RecallTraces, store
-from delegate.files import write_whole
 
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ("gymnasium", "gymnasium-robotics", "mujoco", "stable-baselines3", "torch")
@@ -38,8 +37,6 @@ HER_SETTINGS = {"n_sampled_goal": 4, "goal_selection_strategy": "future"}
 """likewise"""
 _FILES = (Path(__file__), Path(__file__).with_name("running.py"), ROOT / "delegate/recall")
 SOURCE = source_digest(_FILES, LIBRARIES)
-COMMIT = store.commit()
-"""once, when the code is loaded: a file that changes later is not what has run"""
 
 
 class Arm(BaseModel):
@@ -67,11 +64,12 @@ class Run(BaseModel):
 
 
 def play(run: Run, folder: Path) -> Path:
-    """Train from its seed and write the record, whole or not at all; one that is there stays."""
-    path = run.path(folder)
-    if path.exists():
-        return path
-    torch.set_num_threads(1)
+    """Train from its seed and write the record."""
+    code = {"source": SOURCE, "versions": store.versions(LIBRARIES)}
+    return kept(run.path(folder), run, code, partial(_train, run))
+
+
+def _train(run: Run) -> dict[str, Any]:
     gymnasium.register_envs(gymnasium_robotics)
     settings = {**SAC_SETTINGS, "policy_kwargs": dict(SAC_SETTINGS["policy_kwargs"])}
     if run.arm.hindsight:
@@ -84,23 +82,17 @@ def play(run: Run, folder: Path) -> Path:
         callbacks.append(RecallTraces(seed=run.seed, **run.arm.recall))
     began = time.process_time()
     model.learn(run.steps, callback=CallbackList(callbacks), log_interval=10**9)
-    record = {
-        "run": run.model_dump(mode="json"),
-        "commit": COMMIT,
-        "source": SOURCE,
-        "versions": store.versions(LIBRARIES),
+    seconds = time.process_time() - began
+    env.close()
+    return {
         "success": watch.success(),
         "recall": {
             name.removeprefix("recall/"): float(value)
             for name, value in model.logger.name_to_value.items()
             if name.startswith("recall/")
         },
-        "seconds": round(time.process_time() - began, 1),
+        "seconds": round(seconds, 1),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, store.as_json(record))
-    env.close()
-    return path
 
 
 class Watch(BaseCallback):

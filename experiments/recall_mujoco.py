@@ -35,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     name = f"recall_mujoco_{given.plan}"
     records, home = carry_out(play, PLANS[given.plan](), name, parser, given, task=given.tasks)
+    if short := [r["run"] for r in records if set(r["curve"]["return"]) == {None}]:
+        parser.error(f"in {short[0]['steps']} steps no episode ended; ask for more --steps")
     found, overall = summary(records), together(records)
     of_tasks = {" ".join(place): more for place, more in TASK_SETTINGS.items()}
     settings = {"settings": SETTINGS, "of_tasks": of_tasks, "rows": ROWS, "together": overall}

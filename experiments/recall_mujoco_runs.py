@@ -6,14 +6,14 @@ Every environment step is counted. Recall takes no step of its own.
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from gymnasium.vector import AutoresetMode
 from pydantic import BaseModel, ConfigDict
-from running import record_path, source_digest
+from running import kept, record_path, source_digest
 from sb3_contrib import TRPO
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
@@ -21,7 +21,6 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 import envs
 from delegate import RecallTraces, StableVecEnv, store
-from delegate.files import write_whole
 
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ("gymnasium", "mujoco", "stable-baselines3", "sb3-contrib", "torch")
@@ -83,7 +82,6 @@ class Run(BaseModel):
         return record_path(folder, self, source(self.arm), *names)
 
 
-COMMIT = store.commit()
 _FILES = (
     Path(__file__),
     Path(__file__).with_name("running.py"),
@@ -101,22 +99,20 @@ def source(arm: Arm) -> str:
 
 
 def play(run: Run, folder: Path) -> Path:
-    """Train from its seed and write the record, whole or not at all; one that is there stays."""
-    path = run.path(folder)
-    if path.exists():
-        return path
-    torch.set_num_threads(1)
+    """Train from its seed and write the record."""
+    code = {"source": source(run.arm), "versions": store.versions(LIBRARIES)}
+    return kept(run.path(folder), run, code, partial(_train, run))
+
+
+def _train(run: Run) -> dict[str, Any]:
     model, venv = learner(run)
     watch = Watch(run)
     callbacks = [watch] if run.arm.recall is None else [recalled(run), watch]
     began = time.process_time()
     model.learn(run.steps, callback=CallbackList(callbacks), log_interval=10**9)
     seconds = time.process_time() - began
-    record = {
-        "run": run.model_dump(mode="json"),
-        "commit": COMMIT,
-        "source": source(run.arm),
-        "versions": store.versions(LIBRARIES),
+    venv.close()
+    return {
         "steps": int(model.num_timesteps),
         "curve": {"return": watch.curve()},
         "recall": watch.told(),
@@ -126,10 +122,6 @@ def play(run: Run, folder: Path) -> Path:
         },
         "seconds": round(seconds, 1),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, store.as_json(record))
-    venv.close()
-    return path
 
 
 def learner(run: Run) -> tuple[Any, VecEnv]:

@@ -6,12 +6,14 @@ import argparse
 import hashlib
 import json
 import multiprocessing
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import BaseModel
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -20,16 +22,18 @@ from delegate.files import write_whole
 from delegate.run.execution import follow_parent
 
 HERE = Path(__file__).parent
+COMMIT = store.commit()
+"""once, when the code is loaded: a file that changes later is not what has run"""
 
 
 def options(about: str, out: str) -> argparse.ArgumentParser:
     """What every study may be asked: on how many processes, which part of its plan, and where
     records are kept."""
     parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+    parser.add_argument("--workers", type=_positive, default=1, help="processes (default 1)")
     parser.add_argument("--arms", nargs="+", help="of the plan's, all unless said otherwise")
     parser.add_argument("--seeds", type=int, nargs="+", help="likewise")
-    parser.add_argument("--steps", type=int, help="a run, instead of the plan's")
+    parser.add_argument("--steps", type=_positive, help="a run, instead of the plan's")
     parser.add_argument("--out", type=Path, default=Path(out))
     parser.add_argument(
         "--gather",
@@ -37,6 +41,12 @@ def options(about: str, out: str) -> argparse.ArgumentParser:
         help="run nothing: take what is finished, from --out and from the result that is there",
     )
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
+    return int(text)
 
 
 def carry_out(
@@ -53,41 +63,88 @@ def carry_out(
     may be asked for, by name; None for all
     returns the records in the plan's order, and where to write what is made of them: here if the
     whole plan was asked for, else beside the records
+    What is not in the plan, cannot be written or cannot be read ends the program, with status 2 and
+    one line, before anything is run.
     """
-    asked = {name: values for name, values in places.items() if values is not None}
-    runs = [
-        run if given.steps is None else run.model_copy(update={"steps": given.steps})
-        for run in plan
-        if (given.arms is None or run.arm.name in given.arms)
-        and (given.seeds is None or run.seed in given.seeds)
-        and all(getattr(run, name) in values for name, values in asked.items())
-    ]
-    if not runs:
-        arms, seeds = (
-            ", ".join(dict.fromkeys(map(str, told)))
-            for told in ([run.arm.name for run in plan], [run.seed for run in plan])
-        )
-        parser.error(f"no run of the plan is like that; its arms are {arms}, its seeds {seeds}")
+    runs = _asked(plan, parser, {"arm": given.arms, "seed": given.seeds, **places})
+    if given.steps is not None:
+        runs = [run.model_copy(update={"steps": given.steps}) for run in runs]
     home = HERE if runs == list(plan) else given.out
-    if given.gather:
-        records = finished(runs, HERE / "results" / f"{name}.json", given.out)
-        print(f"{len(records)} of {len(runs)} runs are finished")
-        if not records:
-            parser.error(f"nothing to gather in {given.out}; leave out --gather to run the plan")
-        return records, home
+    try:
+        if given.gather:
+            records = finished(runs, HERE / "results" / f"{name}.json", given.out)
+            print(f"{len(records)} of {len(runs)} runs are finished")
+            if not records:
+                parser.error(
+                    f"nothing to gather in {given.out}; leave out --gather to run the plan"
+                )
+            return records, home
+        given.out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=given.out).close()
+    except OSError as error:
+        parser.error(f"--out {given.out}: {error.strerror}; give a folder that can be written")
+    except ValueError as error:
+        parser.error(str(error))
     paths = finish(play, runs, given.out, given.workers)
-    return [json.loads(path.read_text()) for path in paths], home
+    return [_read(path) for path in paths], home
+
+
+def _asked(
+    plan: Sequence[Any], parser: argparse.ArgumentParser, asked: dict[str, Sequence[Any] | None]
+) -> list[Any]:
+    """The runs that are as asked for; every value has to be one of the plan's."""
+    runs = list(plan)
+    for name, wanted in asked.items():
+        if wanted is None:
+            continue
+        there = list(dict.fromkeys(_told(run, name) for run in plan))
+        for value in wanted:
+            if value not in there:
+                known = ", ".join(map(str, there))
+                parser.error(f"--{name}s: the plan has no {name} {value}; it has {known}")
+        runs = [run for run in runs if _told(run, name) in wanted]
+    if not runs:
+        parser.error("no run of the plan is all that; ask for less at once")
+    return runs
+
+
+def _told(run: Any, name: str) -> Any:
+    return run.arm.name if name == "arm" else getattr(run, name)
+
+
+def kept(
+    path: Path, run: BaseModel, code: dict[str, Any], train: Callable[[], dict[str, Any]]
+) -> Path:
+    """The record of a run: made, whole or not at all; one that is there stays.
+
+    path: of the record · code: what it was of (source, versions) · train: what to tell beside that
+    """
+    if not path.exists():
+        torch.set_num_threads(1)
+        record = {"run": run.model_dump(mode="json"), "commit": COMMIT, **code, **train()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, store.as_json(record))
+    return path
 
 
 def finished(runs: Sequence[BaseModel], result: Path, folder: Path) -> list[dict[str, Any]]:
-    """The records of those runs that are in a result or, rather, in a folder, the newest of each;
-    of whatever code: a record tells its own."""
-    kept = json.loads(result.read_text())["records"] if result.exists() else []
+    """The records of those runs that are in a result or, rather, in a folder, there the newest of
+    each; of whatever code: a record tells its own. Raises ValueError for a file that is no JSON."""
+    records = _read(result)["records"] if result.exists() else []
     for path in sorted(folder.rglob("*.json"), key=lambda path: path.stat().st_mtime):
-        kept.append(json.loads(path.read_text()))
-    newest = {_identity(record["run"]): record for record in kept if "run" in record}
+        records.append(_read(path))
+    newest = {_identity(record["run"]): record for record in records if "run" in record}
     wanted = (_identity(run.model_dump(mode="json")) for run in runs)
     return [newest[each] for each in wanted if each in newest]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); remove it, and its run is done anew"
+        ) from None
 
 
 def _identity(run: dict[str, Any]) -> str:

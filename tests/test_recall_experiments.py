@@ -8,15 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import recall_direction
-import recall_direction_measure
+import recall_direction_runs
 import recall_four_rooms
 import recall_four_rooms_plan as rooms
 import recall_her
 import recall_mujoco
 import recall_mujoco_summary as mujoco
-import torch
-from recall_direction_algorithms import DIVERGENCE, KINDS
 from recall_four_rooms_plan import (
     MORE_SEEDS,
     SEEDS,
@@ -32,12 +29,9 @@ from recall_mujoco_plan import PLANS
 from recall_mujoco_runs import SETTINGS, Arm, Watch, learner
 from recall_mujoco_runs import Run as MujocoRun
 from recall_mujoco_runs import play as play_mujoco
-from recall_mujoco_runs import recalled as recalled_mujoco
 from running import finished
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 import envs
-from delegate import RecallTraces
 
 
 def record(arm: str, seed: int, curve: list[float | None]) -> dict[str, Any]:
@@ -82,7 +76,7 @@ def test_nothing_is_tuned_on_a_reported_seed() -> None:
     seeds = {name: {run.seed for run in plan()} for name, plan in PLANS.items()}
     sought = set().union(*(found for name, found in seeds.items() if name.startswith("tune")))
     assert sought
-    assert not sought & (seeds["trpo"] | seeds["sac"] | set(recall_direction.SEEDS))
+    assert not sought & (seeds["trpo"] | seeds["sac"] | set(recall_direction_runs.SEEDS))
 
 
 @pytest.mark.parametrize("arm", arms(11), ids=lambda arm: arm.name)
@@ -118,10 +112,6 @@ def test_a_part_of_the_plan_writes_beside_its_runs(
     assert document["summary"]["11"]["recall_exact"]["seeds"] == [0]
     for name in ("recall_four_rooms.svg", "recall_four_rooms_visits.png"):
         assert (tmp_path / "figures" / name).stat().st_size > 1_000
-    with pytest.raises(SystemExit) as refused:
-        recall_four_rooms.main(["--arms", "none such", "--out", str(tmp_path)])
-    assert refused.value.code == 2
-    assert "its arms are actor_critic, prioritized" in capsys.readouterr().err
 
 
 def test_what_is_finished_is_gathered_whatever_code_it_was_of(
@@ -156,6 +146,8 @@ RESULTS = Path(recall_four_rooms.__file__).parent / "results"
 STUDIES = {
     **{f"recall_four_rooms{end}": plan for end, plan in recall_four_rooms.PLANS.items()},
     **{f"recall_mujoco_{name}": plan for name, plan in PLANS.items()},
+    **{f"recall_her{end}": plan for end, plan in recall_her.PLANS.items()},
+    "recall_direction": recall_direction_runs.plan,
 }
 
 
@@ -319,59 +311,3 @@ def test_a_part_of_the_mujoco_study_writes_beside_its_runs(tmp_path: Path) -> No
     ends = {json.dumps(record["end"], sort_keys=True) for record in document["records"]}
     assert len(ends) == len(document["records"]), "no two arms are the same"
     assert (tmp_path / "figures/recall_mujoco_trpo.svg").exists()
-
-
-@pytest.mark.parametrize(("algorithm", "ways"), [("trpo", 16), ("sac", 14)])
-def test_directions_are_measured_and_the_policy_is_put_back(
-    algorithm: Any, ways: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    small = {"ROWS": 32, "STEPS": 256, "EPISODES": 4, "RECALLED": 200}
-    for name, value in small.items():
-        monkeypatch.setattr(recall_direction_measure, name, value)
-    monkeypatch.setitem(SETTINGS, "sac", {"learning_starts": 1_500})
-    arm = Arm(name="none", recall={"imitation_updates": 0, "model_updates": 1})
-    steps = {"trpo": 4_096, "sac": 2_050}[algorithm]
-    run = MujocoRun(algorithm=algorithm, task="Hopper-v5", arm=arm, seed=0, steps=steps)
-    ends = []
-    for measured in (True, False):
-        model, venv = learner(run)
-        beside = recalled_mujoco(run)
-        callbacks: list[BaseCallback] = [beside]
-        if measured:
-            directions = KINDS[algorithm]("Hopper-v5", [2_048], 0, beside)
-            callbacks.append(directions)
-        model.learn(run.steps, callback=CallbackList(callbacks))
-        ends.append(torch.nn.utils.parameters_to_vector(model.policy.parameters()))
-        venv.close()
-    assert torch.equal(*ends), "measuring changed the training"
-    rows = {row["way"]: row for row in directions.found}
-    assert len(rows) == ways
-    allowed = 2 * DIVERGENCE[algorithm]
-    assert all(row["returned"] != 0 and 0 < row["divergence"] < allowed for row in rows.values())
-    off = directions.depth[0]
-    assert len(off["model"]) == len(off["stay"]) == recall_direction_measure.DEPTH
-    assert off["stay"][0] < off["stay"][-1], "the first state back is the nearest"
-    asked = {"algorithm": algorithm, "task": "Hopper-v5"}
-    records = [{"run": asked, "rows": directions.found, "depth": directions.depth}]
-    said = recall_direction.table(recall_direction.summary(records))
-    assert said.count("\n") == ways + 2 + 5
-
-
-def test_what_sac_raises_rises_along_its_own_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside a critic that wants actions of a half."""
-    model, _ = learner(
-        MujocoRun(algorithm="sac", task="Hopper-v5", arm=Arm(name="none"), seed=0, steps=1)
-    )
-    directions = KINDS["sac"]("Hopper-v5", [], 0, RecallTraces())
-    directions.init_callback(model)
-
-    def wants(_: Any, action: torch.Tensor) -> tuple[torch.Tensor]:
-        return (-100 * (action - 0.5).pow(2).sum(dim=1, keepdim=True),)
-
-    monkeypatch.setattr(model, "critic", wants)
-    states = np.random.default_rng(0).normal(size=(400, 11)).astype(np.float32)
-    before, _ = model.predict(states, deterministic=True)
-    told = directions._climb(states[:200], states[200:])
-    after, _ = model.predict(states, deterministic=True)
-    assert told["gain"] > 0.1
-    assert np.abs(after - 0.5).mean() < np.abs(before - 0.5).mean()

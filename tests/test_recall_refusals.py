@@ -13,6 +13,7 @@ from gymnasium import spaces
 from sb3_contrib import QRDQN, RecurrentPPO
 from small_recall import CONTINUOUS, DISCRETE, FEW, SMALL_RECALL, STEPS, made, same, weights
 from stable_baselines3 import A2C, PPO, SAC
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     VecFrameStack,
@@ -30,21 +31,21 @@ BOX, TORQUE = gymnasium.make(CONTINUOUS).observation_space, gymnasium.make(CONTI
 
 
 class Broken(gymnasium.Env[Any, Any]):
-    """Episodes of 12 steps. At the 20th step comes NaN, as what is said; `reset`: at the next."""
+    """Episodes of 12 steps. At a step comes NaN, as what is said; `reset`: at the next reset."""
 
     observation_space: Any = spaces.Box(-1, 1, (2,))
     action_space: Any = spaces.Box(-1, 1, (1,))
 
-    def __init__(self, broken: str = "") -> None:
-        self.broken, self.count = broken, 0
+    def __init__(self, broken: str = "", step: int = 20) -> None:
+        self.broken, self.at, self.count = broken, step, 0
 
     def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
-        bad = self.broken == "reset" and self.count > 20
+        bad = self.broken == "reset" and self.count > self.at
         return (np.nan if bad else 1.0) * self.observation_space.sample(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.count += 1
-        now = self.count == 20
+        now = self.count == self.at
         shown = np.full(2, np.nan if now and self.broken == "observation" else 0.5, np.float32)
         reward = float("nan") if now and self.broken == "reward" else float(action[0])
         return shown, reward, False, self.count % 12 == 0, {}
@@ -54,25 +55,54 @@ class Broken(gymnasium.Env[Any, Any]):
 @pytest.mark.parametrize(
     ("broken", "message", "step"),
     [
-        ("observation", r"environment 0: observation \[nan, nan\] is not finite", 20),
-        ("reset", r"environment 0: observation \[nan, nan\] is not finite", 24),
-        ("reward", "environment 0: reward nan is not finite", 20),
+        ("observation", r"environment 0: observation \[nan, nan\] is not finite", 400),
+        ("reset", r"environment 0: observation \[nan, nan\] is not finite", 408),
+        ("reward", "environment 0: reward nan is not finite", 400),
     ],
 )
 def test_what_is_not_finite_is_named_before_anything_changes(
-    kind: Any, broken: str, message: str, step: int
+    kind: Any, broken: str, message: str, step: int, tmp_path: Path
 ) -> None:
-    settings = {"n_steps": 64} if kind is PPO else {"learning_starts": 64}
-    model = kind("MlpPolicy", Broken(broken), device="cpu", seed=0, **settings)
-    recall, before = RecallTraces(**FEW), weights(model)
+    """Long after learning and recall have begun: all is as it was just before the step."""
+    settings: dict[str, Any] = {"policy_kwargs": {"net_arch": [16]}}
+    settings |= {"n_steps": 64} if kind is PPO else {"learning_starts": 64, "train_freq": 16}
+    model = kind("MlpPolicy", Broken(broken, 400), device="cpu", seed=0, **settings)
+    recall = RecallTraces(**FEW)
+    before: list[dict[str, np.ndarray]] = []
+
+    class Noted(BaseCallback):
+        def _on_step(self) -> bool:
+            if self.num_timesteps == step:
+                before.append(state_of(self.model, recall, tmp_path))
+            return True
+
+    untrained = weights(model)
     with pytest.raises(ValueError, match=message):
-        model.learn(64, callback=recall)
+        model.learn(640, callback=CallbackList([Noted(), recall]))
     assert recall.buffer is not None
     assert recall.buffer.steps == step - 1, "the broken step is not remembered"
     assert model.num_timesteps == step
-    assert same(before, weights(model))
+    assert recall.backtracking_model is not None
+    assert not same(untrained, weights(model)), "it has learned before"
+    assert same(before[0], state_of(model, recall, tmp_path))
     whole = kind("MlpPolicy", Broken(), device="cpu", seed=0, **settings)
     whole.learn(64, callback=RecallTraces(**FEW))
+
+
+def state_of(model: Any, recall: RecallTraces, folder: Path) -> dict[str, np.ndarray]:
+    """All that training changes: the policy, its optimisers, its buffer, and what recall saves."""
+    found = weights(model)
+    for name in ("policy", "actor", "critic"):
+        optimizer = getattr(getattr(model, name, None), "optimizer", None)
+        for place, own in (optimizer.state_dict()["state"] if optimizer else {}).items():
+            found |= {
+                f"{name} {place} {what}": value.clone().numpy() for what, value in own.items()
+            }
+    buffer = model.rollout_buffer if hasattr(model, "rollout_buffer") else model.replay_buffer
+    for name in ("observations", "actions", "rewards", "pos"):
+        found[f"buffer {name}"] = np.array(getattr(buffer, name))
+    recall.save(folder / "recall.pt")
+    return found | {"recall": np.frombuffer((folder / "recall.pt").read_bytes(), np.uint8)}
 
 
 def test_what_is_not_finite_is_named_beneath_a_normaliser() -> None:
@@ -92,15 +122,19 @@ def test_what_cannot_be_recalled_is_refused() -> None:
         def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
             return self.observation_space.sample(), {}
 
+    def refused(model: Any, said: str) -> None:
+        before = weights(model)
+        with pytest.raises(TypeError, match=said):
+            model.learn(8, callback=RecallTraces(**FEW))
+        assert model.num_timesteps == 0
+        assert same(before, weights(model))
+
     for env, policy in ((Wide(), "CnnPolicy"), (Named(), "MultiInputPolicy")):
-        with pytest.raises(TypeError, match=r"cannot be recalled; recall needs a 1-D Box"):
-            PPO(policy, env, device="cpu").learn(8, callback=RecallTraces(**FEW))
+        refused(PPO(policy, env, device="cpu"), r"cannot be recalled; recall needs a 1-D Box")
     for kind, policy in ((QRDQN, "MlpPolicy"), (RecurrentPPO, "MlpLstmPolicy")):
-        with pytest.raises(TypeError, match=f"{kind.__name__} is not among the algorithms recall"):
-            kind(policy, DISCRETE, device="cpu").learn(8, callback=RecallTraces(**FEW))
-    generalised = PPO("MlpPolicy", CONTINUOUS, use_sde=True, device="cpu")
-    with pytest.raises(TypeError, match="gSDE"):
-        generalised.learn(8, callback=RecallTraces(**FEW))
+        said = f"{kind.__name__} is not among the algorithms recall"
+        refused(kind(policy, DISCRETE, device="cpu"), said)
+    refused(PPO("MlpPolicy", CONTINUOUS, use_sde=True, device="cpu"), "gSDE")
 
 
 def test_an_algorithm_of_any_name_is_known_by_what_it_is() -> None:
@@ -328,8 +362,10 @@ def test_an_empty_buffer_says_so_and_a_wrong_file_changes_nothing(tmp_path: Path
     narrow = RecallTraces(**FEW)
     made("PPO", CONTINUOUS).learn(STEPS, callback=narrow)
     narrow.save(tmp_path / "narrow.pt")
+    wide = weights(wider)
     with pytest.raises(ValueError, match="the saved policy optimiser: parameter"):
         RecallTraces(**FEW).load(tmp_path / "narrow.pt").init_callback(wider)
+    assert same(wide, weights(wider))
     assert same(before, weights(model))
 
 
