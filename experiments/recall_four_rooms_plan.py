@@ -50,11 +50,16 @@ def recall(name: str, model: str, goal: bool = True, **changes: Any) -> Arm:
     return Arm(name=name, model=model, goal=goal, recall={**RECALL, **changes})
 
 
+def prioritized(size: int, name: str = "prioritized") -> Arm:
+    """Replay as reported for that size."""
+    return Arm(name=name, prioritized=PER[size])
+
+
 def arms(size: int) -> tuple[Arm, ...]:
     """Of the report."""
     return (
         PLAIN,
-        Arm(name="prioritized", prioritized=PER[size]),
+        prioritized(size),
         recall("recall_exact", "exact", **CHOSEN),
         recall("recall_learned", "learned", **CHOSEN),
         recall("recall_random", "random", **CHOSEN),
@@ -81,8 +86,9 @@ def tuning() -> list[Run]:
     """Settings of the actor-critic alone, beside prioritized replay, then of recall, on seeds that
     are not reported."""
     a2c = [
-        run_of(15, Arm(name=_named(changes)), seed, A2C | changes)
-        for seed in TUNING_SEEDS
+        run_of(size, Arm(name=_named(changes)), seed, A2C | changes)
+        for size, seeds in ((15, TUNING_SEEDS), (19, MORE_SEEDS))
+        for seed in seeds
         for changes in (
             {"n_steps": n_steps, "ent_coef": ent_coef, "learning_rate": rate}
             for n_steps in (5, 16)
@@ -90,10 +96,9 @@ def tuning() -> list[Run]:
             for rate in (1e-3, 3e-3)
         )
     ]
-    prioritized = [
-        run_of(
-            15, Arm(name=_named(changes, "prioritized"), prioritized=PER[15]), seed, A2C | changes
-        )
+    replayed = [
+        run_of(size, prioritized(size, _named(changes, "prioritized")), seed, A2C | changes)
+        for size in (15, 19)
         for seed in MORE_SEEDS
         for changes in (
             {"ent_coef": ent_coef, "learning_rate": rate}
@@ -112,7 +117,7 @@ def tuning() -> list[Run]:
         for seed in MORE_SEEDS
         for changes in ({}, {"imitation_updates": 20})
     ]
-    return a2c + prioritized + recalls + unknown
+    return a2c + replayed + recalls + unknown
 
 
 def run_of(size: int, arm: Arm, seed: int, a2c: dict[str, Any] | None = None) -> Run:
