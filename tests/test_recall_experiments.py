@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import recall_direction
 import recall_direction_runs
 import recall_four_rooms
 import recall_four_rooms_plan as rooms
@@ -144,18 +146,30 @@ def test_what_is_finished_is_gathered_whatever_code_it_was_of(
 
 RESULTS = Path(recall_four_rooms.__file__).parent / "results"
 STUDIES = {
-    **{f"recall_four_rooms{end}": plan for end, plan in recall_four_rooms.PLANS.items()},
-    **{f"recall_mujoco_{name}": plan for name, plan in PLANS.items()},
-    **{f"recall_her{end}": plan for end, plan in recall_her.PLANS.items()},
-    "recall_direction": recall_direction_runs.plan,
+    **{f"recall_four_rooms{end}": (plan, summary) for end, plan in recall_four_rooms.PLANS.items()},
+    **{f"recall_mujoco_{name}": (plan, mujoco.summary) for name, plan in PLANS.items()},
+    **{f"recall_her{end}": (plan, recall_her.summary) for end, plan in recall_her.PLANS.items()},
+    "recall_direction": (recall_direction_runs.plan, recall_direction.summary),
 }
 
 
 @pytest.mark.parametrize("name", sorted({path.stem for path in RESULTS.iterdir()} & set(STUDIES)))
-def test_what_is_committed_is_of_the_plan(name: str) -> None:
-    plan, result = STUDIES[name], RESULTS / f"{name}.json"
-    records = json.loads(result.read_text())["records"]
-    assert len(finished(plan(), result, Path("none"))) == len(records)
+def test_what_is_committed_is_of_the_plan_and_follows_from_its_records(name: str) -> None:
+    (plan, told), result = STUDIES[name], RESULTS / f"{name}.json"
+    document = json.loads(result.read_text())
+    assert len(finished(plan(), result, Path("none"))) == len(document["records"])
+    assert dict(numbers(told(document["records"]))) == pytest.approx(
+        dict(numbers(document["summary"]))
+    )
+
+
+def numbers(tree: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of a document, by the way there."""
+    if isinstance(tree, dict | list):
+        for name, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from numbers(value, f"{path}/{name}")
+    elif isinstance(tree, int | float):
+        yield path, tree
 
 
 def test_the_curve_of_a_run_on_mujoco_by_hand() -> None:
