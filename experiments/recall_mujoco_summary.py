@@ -14,6 +14,8 @@ THRESHOLD = 0.75
 """of what the algorithm alone returns at the end"""
 LASTING = 5
 """bins whose mean is compared with it"""
+CROWDED = 7
+"""arms a panel can show"""
 
 
 def returns(record: Record) -> np.ndarray:
@@ -169,15 +171,24 @@ def table(found: dict[str, Any]) -> str:
 
 
 def figure(records: Sequence[Record], path: Path) -> None:
-    """Return over environment steps, a panel for each algorithm and task."""
-    places = sorted({_place(record) for record in records})
-    panels = [
-        panel_of(
-            ", ".join(place),
-            "return of training episodes",
-            [record for record in records if _place(record) == place],
-            returns,
-        )
-        for place in places
-    ]
+    """Return over environment steps, a panel for each algorithm and task; a second one for the
+    lengths of traces where one would be crowded."""
+    panels = []
+    for place in sorted({_place(record) for record in records}):
+        here = [record for record in records if _place(record) == place]
+        names = list(dict.fromkeys(record["run"]["arm"]["name"] for record in here))
+        lengths = [name for name in names if name.startswith("length")]
+        parts = {"": names}
+        if len(names) > CROWDED:
+            others = [name for name in names if name not in lengths]
+            parts = {"": others, ", lengths": ["none", "recall", *lengths]}
+        panels += [
+            panel_of(
+                ", ".join(place) + title,
+                "return of training episodes",
+                [record for record in here if record["run"]["arm"]["name"] in shown_here],
+                returns,
+            )
+            for title, shown_here in parts.items()
+        ]
     draw(panels, path, columns=2)
