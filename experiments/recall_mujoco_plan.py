@@ -25,6 +25,11 @@ TUNING_STEPS, SHORT_STEPS = 200_000, 30_000
 """of TRPO and of SAC"""
 PAPER: dict[str, Any] = {"length": 20, "count": 64, "model_updates": 20}
 """traces to the best states of the best trajectories, imitated all alike by one small step"""
+OFTEN: dict[str, Any] = {"every": 1_000, "model_updates": 40, "max_divergence": 0.1}
+"""of SAC: settings of recall"""
+OFTENNESS, RATIO_STEPS = (250, 1_000, 4_000), 40_000
+STEP_STEPS = 50_000
+"""of SAC while the length of its steps is sought"""
 RECALLED = 5_120
 """steps, each time"""
 NETWORKS: dict[str, Any] = {"learn_action_variance": True, "state_variance_from_input": True}
@@ -181,12 +186,6 @@ def tuning_sac_step() -> list[Run]:
         for seed in TUNING_SEEDS[:4]
         for arm in arms
     ]
-
-
-OFTEN: dict[str, Any] = {"every": 1_000, "model_updates": 40, "max_divergence": 0.1}
-OFTENNESS, RATIO_STEPS = (250, 1_000, 4_000), 40_000
-STEP_STEPS = 50_000
-"""of SAC while the length of its steps is sought"""
 
 
 def best(name: str, **changes: Any) -> Arm:
