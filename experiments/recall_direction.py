@@ -96,17 +96,17 @@ def table(found: dict[str, Any]) -> str:
         heads = [f"{task}, {name}" for task in tasks for name in names]
         lines += [f"| {algorithm} | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
         for way in next(iter(tasks.values()))["ways"]:
-            told = [tasks[task]["ways"][way] for task in tasks]
-            measured = (each for way in told for each in (*way["gain"].values(), way["returned"]))
+            of_way = [told["ways"][way] for told in tasks.values()]
+            measured = (each for own in of_way for each in (*own["gain"].values(), own["returned"]))
             cells = (shown({end: 1_000 * each[end] for end in _ENDS}, 1) for each in measured)
             lines.append(f"| {way} | {' | '.join(cells)} |")
         lines.append("")
     lines.append("| algorithm, task | steps back | the model is off by | who stays by |")
     lines.append("|---|---|---|---|")
     for algorithm, tasks in found.items():
-        for task, told_of in tasks.items():
+        for task, told in tasks.items():
             for back in (1, 5, 20):
-                both = (shown(told_of["depth"][name][back - 1], 2) for name in ("model", "stay"))
+                both = (shown(told["depth"][name][back - 1], 2) for name in ("model", "stay"))
                 lines.append(f"| {algorithm} {task} | {back} | {' | '.join(both)} |")
     return "\n".join(lines)
 

@@ -18,7 +18,7 @@ A2C: dict[str, Any] = {
     "ent_coef": 0.01,
     "learning_rate": 3e-3,
 }
-"""the best of `tuning` for the actor-critic alone, at 15; at 19 nothing tried there succeeds"""
+"""the best of `tuning` for the actor-critic alone, at 15; at 19 none of them learns the way"""
 A2C_PRIORITIZED: dict[int, dict[str, Any]] = {
     **dict.fromkeys((11, 13, 15), A2C),
     19: A2C | {"ent_coef": 0.0, "learning_rate": 1e-3},

@@ -81,6 +81,9 @@ def carry_out(
             return records, home
         given.out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=given.out).close()
+        for path in (run.path(given.out) for run in runs):
+            if path.exists():
+                _read(path)
     except OSError as error:
         parser.error(f"--out {given.out}: {error.strerror}; give a folder that can be written")
     except ValueError as error:
@@ -140,11 +143,14 @@ def finished(runs: Sequence[BaseModel], result: Path, folder: Path) -> list[dict
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text()))
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
     except ValueError as error:
         raise ValueError(
             f"{path} is damaged ({error}); remove it, and its run is done anew"
         ) from None
+    return found
 
 
 def _identity(run: dict[str, Any]) -> str:

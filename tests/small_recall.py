@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 from sb3_contrib import TRPO
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.logger import Logger
@@ -35,6 +36,27 @@ ALGORITHMS: dict[str, tuple[Any, dict[str, Any]]] = {
 DISCRETE, CONTINUOUS = "CartPole-v1", "Pendulum-v1"
 FEW: dict[str, Any] = {**LEARNING, "model_settings": {"hidden": (16,)}}
 STEPS = 640
+
+
+class Broken(gymnasium.Env[Any, Any]):
+    """Episodes of 12 steps. At a step comes NaN, as what is said; `reset`: at the next reset."""
+
+    observation_space: Any = spaces.Box(-1, 1, (2,))
+    action_space: Any = spaces.Box(-1, 1, (1,))
+
+    def __init__(self, broken: str = "", step: int = 20) -> None:
+        self.broken, self.at, self.count = broken, step, 0
+
+    def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+        bad = self.broken == "reset" and self.count > self.at
+        return (np.nan if bad else 1.0) * self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.count += 1
+        now = self.count == self.at
+        shown = np.full(2, np.nan if now and self.broken == "observation" else 0.5, np.float32)
+        reward = float("nan") if now and self.broken == "reward" else float(action[0])
+        return shown, reward, False, self.count % 12 == 0, {}
 
 
 def made(name: str, task: str, seed: int = 0, normalise: bool = False) -> Any:

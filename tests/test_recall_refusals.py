@@ -11,9 +11,8 @@ import pytest
 import torch
 from gymnasium import spaces
 from sb3_contrib import QRDQN, RecurrentPPO
-from small_recall import CONTINUOUS, DISCRETE, FEW, SMALL_RECALL, STEPS, made, same, weights
-from stable_baselines3 import A2C, PPO, SAC
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from small_recall import CONTINUOUS, DISCRETE, FEW, SMALL_RECALL, STEPS, Broken, made, same, weights
+from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     VecFrameStack,
@@ -23,93 +22,9 @@ from stable_baselines3.common.vec_env import (
 
 import envs
 from delegate import RecallTraces
-from delegate.recall import ExactBacktrackingModel, LearnedBacktrackingModel, Traces
-from delegate.recall.algorithms import learner_of
-from delegate.recall.imitation import Imitation, RecallConfig
+from delegate.recall import ExactBacktrackingModel, LearnedBacktrackingModel
 
 BOX, TORQUE = gymnasium.make(CONTINUOUS).observation_space, gymnasium.make(CONTINUOUS).action_space
-
-
-class Broken(gymnasium.Env[Any, Any]):
-    """Episodes of 12 steps. At a step comes NaN, as what is said; `reset`: at the next reset."""
-
-    observation_space: Any = spaces.Box(-1, 1, (2,))
-    action_space: Any = spaces.Box(-1, 1, (1,))
-
-    def __init__(self, broken: str = "", step: int = 20) -> None:
-        self.broken, self.at, self.count = broken, step, 0
-
-    def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
-        bad = self.broken == "reset" and self.count > self.at
-        return (np.nan if bad else 1.0) * self.observation_space.sample(), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        self.count += 1
-        now = self.count == self.at
-        shown = np.full(2, np.nan if now and self.broken == "observation" else 0.5, np.float32)
-        reward = float("nan") if now and self.broken == "reward" else float(action[0])
-        return shown, reward, False, self.count % 12 == 0, {}
-
-
-@pytest.mark.parametrize("kind", [PPO, SAC])
-@pytest.mark.parametrize(
-    ("broken", "message", "step"),
-    [
-        ("observation", r"environment 0: observation \[nan, nan\] is not finite", 400),
-        ("reset", r"environment 0: observation \[nan, nan\] is not finite", 408),
-        ("reward", "environment 0: reward nan is not finite", 400),
-    ],
-)
-def test_what_is_not_finite_is_named_before_anything_changes(
-    kind: Any, broken: str, message: str, step: int, tmp_path: Path
-) -> None:
-    """Long after learning and recall have begun: all is as it was just before the step."""
-    settings: dict[str, Any] = {"policy_kwargs": {"net_arch": [16]}}
-    settings |= {"n_steps": 64} if kind is PPO else {"learning_starts": 64, "train_freq": 16}
-    model = kind("MlpPolicy", Broken(broken, 400), device="cpu", seed=0, **settings)
-    recall = RecallTraces(**FEW)
-    before: list[dict[str, np.ndarray]] = []
-
-    class Noted(BaseCallback):
-        def _on_step(self) -> bool:
-            if self.num_timesteps == step:
-                before.append(state_of(self.model, recall, tmp_path))
-            return True
-
-    untrained = weights(model)
-    with pytest.raises(ValueError, match=message):
-        model.learn(640, callback=CallbackList([Noted(), recall]))
-    assert recall.buffer is not None
-    assert recall.buffer.steps == step - 1, "the broken step is not remembered"
-    assert model.num_timesteps == step
-    assert recall.backtracking_model is not None
-    assert not same(untrained, weights(model)), "it has learned before"
-    assert same(before[0], state_of(model, recall, tmp_path))
-    whole = kind("MlpPolicy", Broken(), device="cpu", seed=0, **settings)
-    whole.learn(64, callback=RecallTraces(**FEW))
-
-
-def state_of(model: Any, recall: RecallTraces, folder: Path) -> dict[str, np.ndarray]:
-    """All that training changes: the policy, its optimisers, its buffer, and what recall saves."""
-    found = weights(model)
-    for name in ("policy", "actor", "critic"):
-        optimizer = getattr(getattr(model, name, None), "optimizer", None)
-        for place, own in (optimizer.state_dict()["state"] if optimizer else {}).items():
-            found |= {
-                f"{name} {place} {what}": value.clone().numpy() for what, value in own.items()
-            }
-    buffer = model.rollout_buffer if hasattr(model, "rollout_buffer") else model.replay_buffer
-    for name in ("observations", "actions", "rewards", "pos"):
-        found[f"buffer {name}"] = np.array(getattr(buffer, name))
-    recall.save(folder / "recall.pt")
-    return found | {"recall": np.frombuffer((folder / "recall.pt").read_bytes(), np.uint8)}
-
-
-def test_what_is_not_finite_is_named_beneath_a_normaliser() -> None:
-    venv = VecNormalize(DummyVecEnv([lambda: Broken("reward")]))
-    model = PPO("MlpPolicy", venv, n_steps=64, device="cpu")
-    with pytest.raises(ValueError, match="environment 0: reward nan is not finite"):
-        model.learn(64, callback=RecallTraces(**FEW))
 
 
 def test_what_cannot_be_recalled_is_refused() -> None:
@@ -378,35 +293,6 @@ def test_where_no_episode_ends_it_says_so_once() -> None:
     with pytest.warns(UserWarning, match="nothing is recalled: no trajectory of the") as warned:
         model.learn(640, callback=RecallTraces(**FEW, buffer_size=200))
     assert len([each for each in warned if "recalled" in str(each.message)]) == 1
-
-
-@pytest.mark.parametrize("optimiser", ["adam", "natural"])
-def test_imitation_of_what_overflows_changes_nothing(optimiser: Any) -> None:
-    model = made("SAC", CONTINUOUS)
-    size = 0.01 if optimiser == "natural" else None
-    imitation = Imitation(
-        learner_of(model), RecallConfig(length=1, optimiser=optimiser, max_divergence=size)
-    )
-    before, rng = weights(model), np.random.default_rng(0)
-
-    def traces(states: float, actions: float = 1.0) -> Traces:
-        seen = np.full((4, 2, 3), states, np.float32)
-        return Traces(seen, np.full((4, 1, 1), actions), np.zeros((4, 1)), np.ones((4, 1), bool))
-
-    for recalled, said in (
-        (traces(1e38), r"states as large as 1e\+38, is beyond all the policy has seen; lower"),
-        (traces(np.nan), "recalled states are not finite"),
-        (traces(1.0, np.nan), "recalled actions are not finite"),
-    ):
-        with pytest.raises(FloatingPointError, match=f"the loss of imitation is .*: .*{said}"):
-            imitation.follow(recalled, np.ones(4), rng)
-        assert same(before, weights(model))
-    assert imitation.follow(traces(1.0), np.ones(4), rng)["imitation_updates"] == 1
-    assert not same(before, weights(model))
-    with torch.no_grad():
-        next(imitation._learner.parameters()).fill_(np.nan)
-    with pytest.raises(FloatingPointError, match="the policy's parameters are not finite"):
-        imitation.follow(traces(1.0), np.ones(4), rng)
 
 
 def test_off_policy_recall_waits_until_the_critic_has_learned() -> None:

@@ -17,6 +17,7 @@ import recall_four_rooms
 import recall_her
 import recall_mujoco
 import running
+from recall_four_rooms_plan import reported
 
 EXPERIMENTS = Path(running.__file__).parent
 ROOMS = ["--sizes", "11", "--arms", "actor_critic"]
@@ -83,6 +84,15 @@ def test_what_cannot_be_written_or_read_is_named_before_anything_is_run(
     (tmp_path / "damaged.json").write_text('{"run": ')
     refused(lambda: recall_four_rooms.main([*ask, str(tmp_path), "--gather"]))
     assert "damaged.json is damaged (Expecting value" in capsys.readouterr().err
+    (tmp_path / "damaged.json").write_text("[1]")
+    refused(lambda: recall_four_rooms.main([*ask, str(tmp_path), "--gather"]))
+    assert "damaged.json is damaged (no JSON object)" in capsys.readouterr().err
+    run = reported()[0].model_copy(update={"steps": 512})
+    run.path(tmp_path).parent.mkdir(parents=True)
+    run.path(tmp_path).write_text("{")
+    refused(lambda: recall_four_rooms.main([*ROOMS, "--seeds", "0", "1", *ask[-3:], str(tmp_path)]))
+    assert f"{run.path(tmp_path)} is damaged" in capsys.readouterr().err
+    assert len(list(tmp_path.rglob("*.json"))) == 2, "nothing was run"
 
 
 def test_a_run_in_which_no_episode_ends_is_told(
