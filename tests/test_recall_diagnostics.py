@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 from scipy.stats import multivariate_normal
 from small_recall import CONTINUOUS, DISCRETE, FEW, SMALL_RECALL, STEPS, logged, made, same, weights
-from stable_baselines3 import A2C, DDPG
+from stable_baselines3 import A2C, DDPG, SAC
 
 import envs
 from delegate import RecallTraces, StableVecEnv
@@ -77,6 +78,55 @@ def test_the_evidence_lies_between_once_the_world_is_known(
     assert told["recall/forward_nll"] < 0.4
     assert told["recall/bound"] < told["recall/log_evidence"] - 1
     assert told["recall/bound_upper"] > told["recall/log_evidence"] + 0.5
+
+
+class Drawn(gymnasium.Env[Any, Any]):
+    """States are drawn anew at each step, whatever is done."""
+
+    observation_space: Any = spaces.Box(-10, 10, (1,))
+    action_space: Any = spaces.Box(-1, 1, (3,))
+
+    def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+        self.count, self.rng = 0, np.random.default_rng(0)
+        return self.rng.normal(size=1).astype(np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.count += 1
+        state = self.rng.normal(size=1).astype(np.float32)
+        return state, float(state[0]), False, self.count == 400, {}
+
+
+def bounds_at_the_edge() -> dict[str, float]:
+    """Beside SAC whose actions come near their bounds: some that are recalled are clipped."""
+    how: dict[str, Any] = {"train_freq": 300, "policy_kwargs": {"net_arch": [8]}}
+    model = SAC("MlpPolicy", Drawn(), seed=0, device="cpu", learning_rate=1e-12, **how)
+    for head, bias in ((model.actor.mu, 2.0), (model.actor.log_std, 0.0)):
+        head.weight.data.zero_()
+        head.bias.data.fill_(bias)
+    told = logged(model)
+    settings = {"hidden": (16,), "support": None, "learn_action_variance": True}
+    asked: dict[str, Any] = {"model_settings": settings | {"learning_rate": 0.01}}
+    asked |= {"trajectories": 1.0, "states": 1.0, "model_updates": 150, "imitation_updates": 0}
+    asked |= {"length": 2, "count": 256, "start": 700, "every": 700, "targets_from": "reward"}
+    model.learn(1_200, callback=RecallTraces(**asked, diagnostics=True))
+    return told
+
+
+def test_what_was_clipped_is_no_part_of_the_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = bounds_at_the_edge()
+    assert np.isfinite(told["recall/bound"])
+    assert told["recall/bound"] < told["recall/log_evidence"] < told["recall/bound_upper"]
+    monkeypatch.setattr(diagnostics.EstimatedDiagnostics, "_drawn", lambda _, traces: traces)
+    assert bounds_at_the_edge()["recall/bound"] > 0, "a bound on a log probability"
+
+
+def test_the_forward_model_takes_settings_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnostics, "_COMPUTABLE", 0)
+    model, settings = grid(exact=True)
+    recall = RecallTraces(**settings, model_settings={"seed": 3, "device": "cpu", "hidden": (8,)})
+    model.learn(STEPS, callback=recall)
+    assert isinstance(recall._diagnostics, diagnostics.EstimatedDiagnostics)
+    assert recall._diagnostics.forward.config.hidden == (8,)
 
 
 def test_in_a_finite_world_the_bounds_in_the_log_are_exact(tmp_path: Path) -> None:

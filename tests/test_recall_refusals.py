@@ -295,6 +295,15 @@ def test_where_no_episode_ends_it_says_so_once() -> None:
     assert len([each for each in warned if "recalled" in str(each.message)]) == 1
 
 
+def test_where_all_is_worth_the_same_it_says_so_once() -> None:
+    """CartPole's reward is 1 at every step."""
+    told = "nothing is recalled: all .* are worth the same by targets_from='reward'; name another"
+    recall = RecallTraces(**(FEW | {"targets_from": "reward", "buffer_size": 300}))
+    with pytest.warns(UserWarning, match=told) as warned:
+        made("PPO", DISCRETE).learn(STEPS, callback=recall)
+    assert len([each for each in warned if "recalled" in str(each.message)]) == 1
+
+
 def test_off_policy_recall_waits_until_the_critic_has_learned() -> None:
     when: list[int] = []
 

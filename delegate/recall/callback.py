@@ -208,9 +208,13 @@ class RecallTraces(BaseCallback):
     def _wait(self) -> None:
         """For the end of a trajectory; where none may ever end, say so once."""
         assert self.buffer is not None
-        if self.buffer.steps >= self.buffer.capacity and not self._warned:
+        if self.buffer.steps >= self.buffer.capacity:
+            self._say_once(NONE_OVER)
+
+    def _say_once(self, why: str) -> None:
+        if not self._warned:
             self._warned = True
-            warnings.warn(f"nothing is recalled: {NONE_OVER}", stacklevel=2)
+            warnings.warn(f"nothing is recalled: {why}", stacklevel=2)
 
     def _on_rollout_end(self) -> None:
         if self.config.count == 0:
@@ -223,6 +227,8 @@ class RecallTraces(BaseCallback):
     def recall(self) -> None:
         """Learn the model, recall traces, imitate them: what is done every so often.
 
+        Nothing is while all that is remembered is worth the same as a target, before a first
+        reward for instance; once the buffer is full, a warning says so.
         Raises ValueError, changing nothing, before training, where count is 0, while no trajectory
         is over, or where a source of targets gives other states. FloatingPointError where the
         model's density or the policy's loss overflows; the policy is then as before that step.
@@ -233,7 +239,13 @@ class RecallTraces(BaseCallback):
         steps = self.buffer.best(config.trajectories)
         ranked = self._worth(steps)
         if isinstance(self.targets_from, str) and np.ptp(ranked) == 0:
-            return  # nothing is better than anything else
+            if self.buffer.steps >= self.buffer.capacity:
+                self._say_once(
+                    f"all {len(ranked)} remembered steps are worth the same by targets_from="
+                    f"{self.targets_from!r}; name another source of targets or, where rewards are "
+                    "rare, a larger buffer_size"
+                )
+            return
         ends = self._ends(steps, ranked)
         if isinstance(self.backtracking_model, TransitionModel):
             self._learn(steps.transitions.take(most(ranked, config.states)))
@@ -318,9 +330,10 @@ class RecallTraces(BaseCallback):
     def load(self, path: str | Path) -> RecallTraces:
         """Go on from what `save` wrote, at the next `learn`. Returns this callback.
 
-        Raises OSError where it cannot be read, ValueError for a file that is no such thing. That
-        of another environment, model or algorithm is refused by `learn`, with ValueError: what is
-        here is untouched then, and the next `learn` goes on with it if anything was learned.
+        Raises OSError where it cannot be read, ValueError for a file that is no such thing. What
+        does not fit (other spaces or shapes, another kind of model, discount or number of
+        environments) is refused by `learn`, with ValueError: what is here is untouched then, and
+        the next `learn` goes on with it if anything was learned.
         """
         self._pending = checkpoint.read(path)
         return self

@@ -6,6 +6,8 @@ once more than it was seen, and where traces end.
 
 Otherwise it is estimated. Where the policy is and where traces end are a Gaussian, or frequencies;
 the world is a ForwardModel, and as far as that is off (recall/forward_nll) the bounds lie too low.
+Beside SAC, whose actions are bounded, only traces count of which none was clipped: where the policy
+keeps to the bounds there may be none, and the lower bound is −inf.
 The upper one takes the latest runs that ended well for runs of today's policy. log p(R > L) is the
 share of all remembered states that are worth it, as if T steps on were a time like any other: too
 much where episodes are hardly longer than T.
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -205,13 +207,8 @@ class EstimatedDiagnostics(Diagnostics):
     ) -> None:
         super().__init__(learner, model, config, worths)
         shared = model.config.model_dump() if isinstance(model, TransitionModel) else settings
-        self.forward = ForwardModel(
-            learner.original.space,
-            learner.action_space,
-            device=learner.model.device,
-            seed=seed,
-            **shared,
-        )
+        given = {"device": learner.model.device, "seed": seed, **shared}
+        self.forward = ForwardModel(learner.original.space, learner.action_space, **given)
         self._rng = np.random.default_rng([seed, 12])
         self._observed = 0
 
@@ -224,7 +221,7 @@ class EstimatedDiagnostics(Diagnostics):
         with np.errstate(divide="ignore"):
             log_evidence = float(np.log(reached.mean()))
         bounds = estimated_bounds(
-            recalled.traces,
+            self._drawn(recalled.traces),
             self._remembered(every, every.runs(self.config.length), reached),
             log_policy=self._log_policy,
             log_forward=self.forward.log_prob,
@@ -264,6 +261,18 @@ class EstimatedDiagnostics(Diagnostics):
             buffer.latest(len(buffer)), config.model_updates, config.model_batch, self._rng
         )
         return {"forward_nll": float(losses.mean())} if len(losses) else {}
+
+    def _drawn(self, traces: Traces) -> Traces:
+        """Those with an action on a bound of its space count as traces that stop sooner: such an
+        action was clipped, and its log_prob is no density of what was recalled."""
+        space = self.learner.action_space
+        if not isinstance(space, Box):
+            return traces
+        within = ((traces.actions > space.low) & (traces.actions < space.high)).reshape(
+            *traces.valid.shape, -1
+        )
+        clipped = traces.valid & ~within.all(axis=2)
+        return replace(traces, valid=traces.valid & ~clipped.any(axis=1, keepdims=True))
 
     def _remembered(self, every: Steps, runs: np.ndarray, reached: np.ndarray) -> Traces | None:
         """The latest runs that end in a state worth it, as traces; as many as are recalled.

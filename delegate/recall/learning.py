@@ -339,8 +339,8 @@ class TransitionModel:
     def load(self, path: str | Path) -> None:
         """Become the model that was saved there.
 
-        Raises ValueError where the file is not one of `save` or of a model with other settings,
-        spaces or shapes; this one is then as it was.
+        Raises FileNotFoundError, or ValueError where the file is not one of `save` or of a model
+        with other settings, spaces or shapes; this one is then as it was.
         """
         stream, tensors = saving.read(Path(path), self._description(), self._tensors())
         rng = saving.stream_from(path, stream.get("rng", {}))
