@@ -24,7 +24,7 @@ from recall_four_rooms_summary import success
 from recall_her_runs import BINS, HER_SETTINGS, SAC_SETTINGS, TASK, Arm, Run, play
 from running import carry_out, options, write_results
 
-STEPS, SEEDS = 40_000, tuple(range(10))
+STEPS, SEEDS = 40_000, tuple(range(7))
 TUNING_STEPS, TUNING_SEEDS = 30_000, (1000, 1001)
 RECALL: dict[str, Any] = {"targets_from": "reward", "targets": 0.1, "length": 20}
 RIVALS = {"hindsight": "neither", "recall": "neither", "both": "hindsight"}
