@@ -113,6 +113,7 @@ def trpo() -> list[Run]:
             *lengths,
             remembered(**GENTLE),
             recall("paper", **PAPER),
+            recall("defaults", {}, length=20, count=64),
             tasks=(CONTROLLED,),
         ),
     ]
