@@ -82,8 +82,8 @@ def carry_out(
         given.out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=given.out).close()
         for path in (run.path(given.out) for run in runs):
-            if path.exists():
-                _read(path)
+            if path.exists() and "run" not in _read(path):
+                raise ValueError(f"{path} is no record of a run; remove it, and it is done anew")
     except OSError as error:
         parser.error(f"--out {given.out}: {error.strerror}; give a folder that can be written")
     except ValueError as error:

@@ -86,8 +86,11 @@ class Drawn(gymnasium.Env[Any, Any]):
     observation_space: Any = spaces.Box(-10, 10, (1,))
     action_space: Any = spaces.Box(-1, 1, (3,))
 
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+
     def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
-        self.count, self.rng = 0, np.random.default_rng(0)
+        self.count = 0
         return self.rng.normal(size=1).astype(np.float32), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -122,11 +125,16 @@ def test_what_was_clipped_is_no_part_of_the_bounds(monkeypatch: pytest.MonkeyPat
 
 def test_the_forward_model_takes_settings_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnostics, "_COMPUTABLE", 0)
-    model, settings = grid(exact=True)
-    recall = RecallTraces(**settings, model_settings={"seed": 3, "device": "cpu", "hidden": (8,)})
-    model.learn(STEPS, callback=recall)
-    assert isinstance(recall._diagnostics, diagnostics.EstimatedDiagnostics)
-    assert recall._diagnostics.forward.config.hidden == (8,)
+    told = []
+    for seed in (3, 4, 3):
+        model, settings = grid(exact=True)
+        asked = {"seed": seed, "device": "cpu", "hidden": (8,)}
+        recall = RecallTraces(**settings, model_settings=asked)
+        model.learn(STEPS, callback=recall)
+        assert isinstance(recall._diagnostics, diagnostics.EstimatedDiagnostics)
+        assert recall._diagnostics.forward.config.hidden == (8,)
+        told.append(recall.logger.name_to_value["recall/forward_nll"])
+    assert told[0] == told[2] != told[1]
 
 
 def test_in_a_finite_world_the_bounds_in_the_log_are_exact(tmp_path: Path) -> None:

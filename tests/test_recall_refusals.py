@@ -297,7 +297,7 @@ def test_where_no_episode_ends_it_says_so_once() -> None:
 
 def test_where_all_is_worth_the_same_it_says_so_once() -> None:
     """CartPole's reward is 1 at every step."""
-    told = "nothing is recalled: all .* are worth the same by targets_from='reward'; name another"
+    told = "all .* steps of the best trajectories are worth the same by targets_from='reward'; name"
     recall = RecallTraces(**(FEW | {"targets_from": "reward", "buffer_size": 300}))
     with pytest.warns(UserWarning, match=told) as warned:
         made("PPO", DISCRETE).learn(STEPS, callback=recall)

@@ -92,6 +92,9 @@ def test_what_cannot_be_written_or_read_is_named_before_anything_is_run(
     run.path(tmp_path).write_text("{")
     refused(lambda: recall_four_rooms.main([*ROOMS, "--seeds", "0", "1", *ask[-3:], str(tmp_path)]))
     assert f"{run.path(tmp_path)} is damaged" in capsys.readouterr().err
+    run.path(tmp_path).write_text("{}")
+    refused(lambda: recall_four_rooms.main([*ROOMS, "--seeds", "0", "1", *ask[-3:], str(tmp_path)]))
+    assert f"{run.path(tmp_path)} is no record of a run" in capsys.readouterr().err
     assert len(list(tmp_path.rglob("*.json"))) == 2, "nothing was run"
 
 

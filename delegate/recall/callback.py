@@ -227,8 +227,8 @@ class RecallTraces(BaseCallback):
     def recall(self) -> None:
         """Learn the model, recall traces, imitate them: what is done every so often.
 
-        Nothing is while all that is remembered is worth the same as a target, before a first
-        reward for instance; once the buffer is full, a warning says so.
+        Nothing is while all steps of the best trajectories are worth the same as targets, before a
+        first reward for instance; once the buffer is full, a warning says so.
         Raises ValueError, changing nothing, before training, where count is 0, while no trajectory
         is over, or where a source of targets gives other states. FloatingPointError where the
         model's density or the policy's loss overflows; the policy is then as before that step.
@@ -241,9 +241,9 @@ class RecallTraces(BaseCallback):
         if isinstance(self.targets_from, str) and np.ptp(ranked) == 0:
             if self.buffer.steps >= self.buffer.capacity:
                 self._say_once(
-                    f"all {len(ranked)} remembered steps are worth the same by targets_from="
-                    f"{self.targets_from!r}; name another source of targets or, where rewards are "
-                    "rare, a larger buffer_size"
+                    f"all {len(ranked)} steps of the best trajectories are worth the same by "
+                    f"targets_from={self.targets_from!r}; name another source of targets, or raise "
+                    "trajectories or, where rewards are rare, buffer_size"
                 )
             return
         ends = self._ends(steps, ranked)

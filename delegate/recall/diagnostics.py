@@ -7,7 +7,7 @@ once more than it was seen, and where traces end.
 Otherwise it is estimated. Where the policy is and where traces end are a Gaussian, or frequencies;
 the world is a ForwardModel, and as far as that is off (recall/forward_nll) the bounds lie too low.
 Beside SAC, whose actions are bounded, only traces count of which none was clipped: where the policy
-keeps to the bounds there may be none, and the lower bound is −inf.
+keeps to the bounds there may be none, and the lower bound is −inf, the upper one inf.
 The upper one takes the latest runs that ended well for runs of today's policy. log p(R > L) is the
 share of all remembered states that are worth it, as if T steps on were a time like any other: too
 much where episodes are hardly longer than T.
