@@ -16,7 +16,7 @@ from stable_baselines3 import A2C, DDPG, SAC
 
 import envs
 from delegate import RecallTraces, StableVecEnv
-from delegate.recall import ExactBacktrackingModel, ForwardModel, diagnostics
+from delegate.recall import ExactBacktrackingModel, ForwardModel, diagnostics, variational
 from delegate.recall.algorithms import learner_of
 from delegate.recall.density import log_density
 from delegate.recall.targets import worthy
@@ -69,7 +69,7 @@ def test_the_evidence_lies_between_once_the_world_is_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Estimated, as of a world too large to compute."""
-    monkeypatch.setattr(diagnostics, "_COMPUTABLE", 0)
+    monkeypatch.setattr(variational, "_COMPUTABLE", 0)
     model, settings = grid(exact=True)
     told = logged(model)
     settings |= {"model_updates": 50, "every": 1_000, "length": 6, "count": 64}
@@ -124,7 +124,7 @@ def test_what_was_clipped_is_no_part_of_the_bounds(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_forward_model_takes_settings_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnostics, "_COMPUTABLE", 0)
+    monkeypatch.setattr(variational, "_COMPUTABLE", 0)
     told = []
     for seed in (3, 4, 3):
         model, settings = grid(exact=True)

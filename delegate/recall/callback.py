@@ -227,8 +227,8 @@ class RecallTraces(BaseCallback):
     def recall(self) -> None:
         """Learn the model, recall traces, imitate them: what is done every so often.
 
-        Nothing is while all steps of the best trajectories are worth the same as targets, before a
-        first reward for instance; once the buffer is full, a warning says so.
+        Does nothing while all steps of the best trajectories are worth the same as targets, before
+        a first reward for instance; once the buffer is full, a warning says so.
         Raises ValueError, changing nothing, before training, where count is 0, while no trajectory
         is over, or where a source of targets gives other states. FloatingPointError where the
         model's density or the policy's loss overflows; the policy is then as before that step.

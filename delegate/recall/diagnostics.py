@@ -29,16 +29,15 @@ from delegate.recall.density import deviations, log_density
 from delegate.recall.exact import ExactBacktrackingModel
 from delegate.recall.forward import ForwardModel
 from delegate.recall.imitation import RecallConfig
+from delegate.recall.kinds import new_model
 from delegate.recall.learning import TransitionModel
 from delegate.recall.model import BacktrackingModel
 from delegate.recall.saving import stream_from
 from delegate.recall.targets import Ends, Targets, entered, worthy
 from delegate.recall.traces import Traces
 from delegate.recall.trajectories import Steps, TrajectoryBuffer
-from delegate.recall.variational import estimated_bounds, exact_bounds
+from delegate.recall.variational import computable, estimated_bounds, exact_bounds
 
-_COMPUTABLE = 4_000_000
-"""numbers of q(s, a | s') up to which bounds are computed: a second and 200 MB"""
 _SAME = 1e-5
 """relative difference of two values of one state, computed among different others"""
 
@@ -63,13 +62,6 @@ def check_diagnosable(learner: Learner, model: Any) -> None:
 
 Worths = Callable[[Steps], np.ndarray]
 """what each state entered is worth as a target, steps -> float64 [N]"""
-
-
-def computable(model: object) -> bool:
-    """Whether bounds follow from it without an estimate."""
-    if not isinstance(model, ExactBacktrackingModel) or model.num_levels > 1:
-        return False
-    return model.num_states**2 * model.num_actions <= _COMPUTABLE
 
 
 def new_diagnostics(
@@ -207,8 +199,9 @@ class EstimatedDiagnostics(Diagnostics):
     ) -> None:
         super().__init__(learner, model, config, worths)
         shared = model.config.model_dump() if isinstance(model, TransitionModel) else settings
-        given = {"device": learner.model.device, "seed": seed, **shared}
-        self.forward = ForwardModel(learner.original.space, learner.action_space, **given)
+        forward = new_model("forward", learner, shared, seed)
+        assert isinstance(forward, ForwardModel)
+        self.forward = forward
         self._rng = np.random.default_rng([seed, 12])
         self._observed = 0
 
@@ -268,11 +261,9 @@ class EstimatedDiagnostics(Diagnostics):
         space = self.learner.action_space
         if not isinstance(space, Box):
             return traces
-        within = ((traces.actions > space.low) & (traces.actions < space.high)).reshape(
-            *traces.valid.shape, -1
-        )
-        clipped = traces.valid & ~within.all(axis=2)
-        return replace(traces, valid=traces.valid & ~clipped.any(axis=1, keepdims=True))
+        within = (traces.actions > space.low) & (traces.actions < space.high)
+        drawn = within.reshape(len(traces), -1).all(axis=1, keepdims=True)
+        return replace(traces, valid=traces.valid & drawn)
 
     def _remembered(self, every: Steps, runs: np.ndarray, reached: np.ndarray) -> Traces | None:
         """The latest runs that end in a state worth it, as traces; as many as are recalled.

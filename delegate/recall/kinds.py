@@ -9,13 +9,13 @@ from gymnasium.spaces import Box, Discrete
 
 from delegate.recall.algorithms import Learner
 from delegate.recall.config import RecallModelConfig
-from delegate.recall.diagnostics import computable
 from delegate.recall.forward import ForwardModel
 from delegate.recall.imitation import RecallConfig
 from delegate.recall.learned import LearnedBacktrackingModel, RandomBacktrackingModel
 from delegate.recall.learning import TransitionModel
 from delegate.recall.model import BacktrackingModel, FiniteBacktrackingModel
 from delegate.recall.targets import BY_WORTH
+from delegate.recall.variational import computable
 from delegate.settings import checked
 
 Kind = Literal["learned", "random", "forward", "remembered"]

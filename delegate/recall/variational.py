@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from delegate.recall.exact import ExactBacktrackingModel
 from delegate.recall.model import FiniteBacktrackingModel
 from delegate.recall.paths import Paths, among_actions, expectation
 from delegate.recall.table import TransitionTable
@@ -32,6 +33,8 @@ PolicyDensity = Callable[[np.ndarray, np.ndarray], np.ndarray]
 ForwardDensity = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """log p(next_state | state, action): [N, ...] each -> float64 [N]"""
 
+_COMPUTABLE = 4_000_000
+"""numbers of q(s, a | s') up to which bounds are computed: a second and 200 MB"""
 _ROUNDING = 1e-6
 """how far from one probabilities may sum; single precision does no better"""
 
@@ -47,6 +50,13 @@ class Bounds:
     lower: float
     log_evidence: float
     upper: float
+
+
+def computable(model: object) -> bool:
+    """Whether `exact_bounds` follow from it and from the world that its table is."""
+    if not isinstance(model, ExactBacktrackingModel) or model.num_levels > 1:
+        return False
+    return model.num_states**2 * model.num_actions <= _COMPUTABLE
 
 
 def exact_bounds(
