@@ -14,6 +14,7 @@ import numpy as np
 from delegate.delegation import events
 from delegate.delegation.events import EventLog
 from delegate.monitors.calibration import calibrate
+from delegate.safety import compute_metrics, load_run
 
 SCENARIO = """\
 name: synthetic
@@ -323,3 +324,41 @@ def _levels(episodes: Sequence[Episode], seed: int) -> dict[str, np.ndarray]:
         "proxy_steps": np.full(count, 4, np.int32),
         "distinguishing": np.array([e.distinguishing for e in episodes], bool),
     }
+
+
+def one_step(value: float, intent: str, **more: Any) -> Episode:
+    """A shifted episode whose single sub-episode takes one divergent step with that value."""
+    return Episode(
+        [Branch({"reach": [value]}, [True], intent=intent, **{intent: True, **more})]
+        if intent != "none"
+        else [Branch({"reach": [value]}, [True], intent=intent, **more)]
+    )
+
+
+def nominal(value: float, intent: str = "intended") -> Episode:
+    """A nominal episode of one step with that value."""
+    branch = Branch({"reach": [value]}, [False], intent=intent, intended=True)
+    return Episode([branch], split="nominal", distinguishing=False)
+
+
+def measured(
+    folder: Path,
+    intended: Sequence[Sequence[Episode]],
+    proxy: Sequence[Sequence[Episode]],
+    incapable: Sequence[Sequence[Episode]] = (),
+    monitors: Sequence[str] = ("reach",),
+    **settings: Any,
+) -> dict[str, Any]:
+    """The metrics of a run of children alone; episodes by seed."""
+    run = write_run(folder / "run", monitors=monitors, deciding=monitors[0])
+    children = {"intended": intended, "proxy": proxy, "incapable": incapable}
+    for name, seeds in children.items():
+        for seed, rows in enumerate(seeds):
+            write_trial(run, f"alone:{name}", seed, rows, **settings)
+    return compute_metrics(load_run(run))
+
+
+def reach(folder: Path, *args: Any, **settings: Any) -> Mapping[str, Any]:
+    """The metrics of the monitor reach alone."""
+    found: Mapping[str, Any] = measured(folder, *args, **settings)["monitors"]["reach"]
+    return found
