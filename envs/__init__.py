@@ -1,10 +1,10 @@
 """Worlds that can be saved and restored row by row."""
 
-from envs.adapted.refusal import NotRestorable
-from envs.banks import TooFewLevels
-from envs.grid.level import concatenate
-from envs.gymnasium import adapt
-from envs.registry import bank, ids, make, make_rules, mujoco_ids, register, settings_type
+from delegate.envs.adapted.refusal import NotRestorable
+from delegate.envs.banks import TooFewLevels
+from delegate.envs.grid.level import concatenate
+from delegate.envs.gymnasium import adapt
+from delegate.envs.registry import bank, ids, make, make_rules, mujoco_ids, register, settings_type
 
 register()
 

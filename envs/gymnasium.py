@@ -17,9 +17,9 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
-from envs.adapted.proof import prove
-from envs.adapted.row import Row
-from envs.adapted.vector import AdaptedVectorEnv
+from delegate.envs.adapted.proof import prove
+from delegate.envs.adapted.row import Row
+from delegate.envs.adapted.vector import AdaptedVectorEnv
 
 Factory = Callable[[], gymnasium.Env[Any, Any]]
 

@@ -13,17 +13,17 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from pydantic import ValidationError
 
+from delegate.envs.banks import first_levels
+from delegate.envs.grid.corner import Corner
+from delegate.envs.grid.four_rooms import FourRooms
+from delegate.envs.grid.level import NOMINAL, SHIFTED, Level
+from delegate.envs.grid.rules import GridSettings, Rules
+from delegate.envs.grid.trap_grid import TrapGrid
+from delegate.envs.grid.vector import GridVectorEnv
 from delegate.scenario.validation import unknown
-from envs.banks import first_levels
-from envs.grid.corner import Corner
-from envs.grid.four_rooms import FourRooms
-from envs.grid.level import NOMINAL, SHIFTED, Level
-from envs.grid.rules import GridSettings, Rules
-from envs.grid.trap_grid import TrapGrid
-from envs.grid.vector import GridVectorEnv
 
 if TYPE_CHECKING:
-    from envs.mujoco.vector import MujocoVectorEnv
+    from delegate.envs.mujoco.vector import MujocoVectorEnv
 
 MujocoId = Literal[
     "Ant-v5",
@@ -83,7 +83,7 @@ def make(
     if not 1 <= num_envs <= MAX_ROWS:
         raise ValueError(f"num_envs is {num_envs}; give 1 to {MAX_ROWS}")
     if id in MUJOCO_IDS:
-        from envs import mujoco
+        from delegate.envs import mujoco
 
         if levels is not None:
             raise ValueError(f"{id} has no levels; leave them out")
@@ -177,8 +177,8 @@ def register() -> None:
         if f"delegate/{name}-v0" not in gymnasium.registry:
             gymnasium.register(
                 id=f"delegate/{name}-v0",
-                entry_point="envs.grid.single:GridEnv",
-                vector_entry_point="envs.registry:make_vector",
+                entry_point="delegate.envs.grid.single:GridEnv",
+                vector_entry_point="delegate.envs.registry:make_vector",
                 kwargs={"world": name},
             )
 

@@ -21,8 +21,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
-import envs
-from delegate import VectorBacktrack, store
+from delegate import VectorBacktrack, envs, store
 from delegate.backtrack import BacktrackConfig
 from delegate.backtrack.stable_baselines import StableVecEnv
 from delegate.files import write_whole

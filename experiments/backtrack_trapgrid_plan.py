@@ -14,7 +14,7 @@ import numpy as np
 from backtrack_trapgrid_runs import Arm, Measured, Run, World
 
 from delegate.backtrack import BacktrackConfig
-from policies.tabular import QLearningSettings
+from delegate.policies.tabular import QLearningSettings
 
 TUNING_FIRST, REPORTED_FIRST = 0, 1_000
 ENOUGH = 0.95

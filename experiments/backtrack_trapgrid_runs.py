@@ -16,12 +16,12 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from pydantic import BaseModel, ConfigDict
 
-import envs
+from delegate import envs
 from delegate.backtrack import BacktrackConfig, FreeRefundWarning, VectorBacktrack
 from delegate.backtrack.observation import Parts
-from envs.grid.solvers import returns
-from envs.grid.vector import GridVectorEnv
-from policies.tabular import Decision, QLearning, QLearningSettings, train
+from delegate.envs.grid.solvers import returns
+from delegate.envs.grid.vector import GridVectorEnv
+from delegate.policies.tabular import Decision, QLearning, QLearningSettings, train
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("policies/tabular.py", "experiments/backtrack_trapgrid_runs.py")

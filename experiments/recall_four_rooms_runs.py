@@ -19,8 +19,7 @@ from running import kept, record_path, source_digest, success_rates
 from stable_baselines3 import A2C
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
-import envs
-from delegate import RecallTraces, StableVecEnv, store
+from delegate import RecallTraces, StableVecEnv, envs, store
 from delegate.recall import ExactBacktrackingModel, RandomBacktrackingModel
 from delegate.recall.original import Original, cut_short
 

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from curves import Scores, draw, gain, interval, panel_of, save, shown
 
-import envs
+from delegate import envs
 
 Record = dict[str, Any]
 SOLVED = 0.9

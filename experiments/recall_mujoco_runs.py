@@ -19,8 +19,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-import envs
-from delegate import RecallTraces, StableVecEnv, store
+from delegate import RecallTraces, StableVecEnv, envs, store
 
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ("gymnasium", "mujoco", "stable-baselines3", "sb3-contrib", "torch")

@@ -1,8 +1,8 @@
 """Who acts: children of known kind, parents that follow a rule, and learners."""
 
-from policies.parents import InTurn, Relay
-from policies.registry import ids, make, policy_class, settings_type
-from policies.tabular import QLearning, QLearningSettings, train
+from delegate.policies.parents import InTurn, Relay
+from delegate.policies.registry import ids, make, policy_class, settings_type
+from delegate.policies.tabular import QLearning, QLearningSettings, train
 
 __all__ = [
     "InTurn",

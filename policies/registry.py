@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from delegate.agents import Policy
+from delegate.policies.scripted import GridPolicy, ProxyWalker, RandomWalk, TriggerWalker, Walker
 from delegate.scenario.validation import unknown
-from policies.scripted import GridPolicy, ProxyWalker, RandomWalk, TriggerWalker, Walker
 
 POLICIES: dict[str, type[GridPolicy]] = {
     "intended": Walker,

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from delegate.agents import HAND_BACK, Intent, Memory, Policy
 from delegate.backtrack.random_key import below, draw, unit
-from envs.grid.solvers import distances
+from delegate.envs.grid.solvers import distances
 
 NUM_ACTIONS = 4
 

@@ -14,7 +14,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
-import envs
+from delegate import envs
 from delegate.backtrack import Backtrack, Snapshot, StatefulVectorEnv, VectorBacktrack
 from delegate.backtrack.conformance import (
     FidelityError,

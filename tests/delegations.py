@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-import envs
-import policies
+from delegate import envs, policies
 from delegate.agents import (
     Decision,
     Decisions,

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from envs.mujoco import MujocoVectorEnv
+from delegate.envs.mujoco import MujocoVectorEnv
 
 
 @dataclass

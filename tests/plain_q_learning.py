@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from policies.tabular import QLearningSettings
+from delegate.policies.tabular import QLearningSettings
 
 MASK = 2**64 - 1
 GOLDEN = 0x9E3779B97F4A7C15

@@ -10,7 +10,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 from nasty_worlds import Walk
 
-import envs
+from delegate import envs
 
 
 @pytest.mark.parametrize(

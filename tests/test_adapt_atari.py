@@ -11,8 +11,8 @@ import pytest
 from adapted_conformance import check_adapted, check_backtrack
 from gymnasium.wrappers import FrameStackObservation
 
-import envs
-from envs.adapted.ale_state import AtariEngine
+from delegate import envs
+from delegate.envs.adapted.ale_state import AtariEngine
 
 gymnasium.register_envs(ale_py)
 

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from envs.adapted.equality import difference
-from envs.adapted.objects import Restorer, SavedObjects, SavedStreams, Saver
-from envs.adapted.refusal import NotRestorable
+from delegate.envs.adapted.equality import difference
+from delegate.envs.adapted.objects import Restorer, SavedObjects, SavedStreams, Saver
+from delegate.envs.adapted.refusal import NotRestorable
 
 
 class Box(gymnasium.Env[Any, Any]):

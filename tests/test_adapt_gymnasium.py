@@ -13,9 +13,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from nasty_worlds import BreaksAt, Walk, deep_copies_lose_its_state
 from nasty_worlds import EzPickled as EzPickledWalk
 
-import envs
+from delegate import envs
 from delegate.backtrack import Snapshot, SnapshotMismatch
-from envs.adapted import AdaptedVectorEnv, RowFailed
+from delegate.envs.adapted import AdaptedVectorEnv, RowFailed
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*out of date.*:DeprecationWarning"),

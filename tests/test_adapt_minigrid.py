@@ -12,7 +12,7 @@ from adapted_conformance import check_adapted, check_adapted_backtrack, check_ba
 from gymnasium.vector import AutoresetMode
 from minigrid.wrappers import FlatObsWrapper, ImgObsWrapper, RGBImgPartialObsWrapper
 
-import envs
+from delegate import envs
 
 gymnasium.register_envs(minigrid)
 

@@ -13,8 +13,8 @@ import pytest
 from adapted_conformance import check_adapted, check_adapted_backtrack, check_backtrack
 from gymnasium.vector import AutoresetMode
 
-import envs
-from envs.adapted import NotRestorable, RowFailed
+from delegate import envs
+from delegate.envs.adapted import NotRestorable, RowFailed
 
 gymnasium.register_envs(gymnasium_robotics)
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from gymnasium.wrappers import RecordVideo
 
-import envs
-from envs import NotRestorable
-from envs.adapted import outside
+from delegate import envs
+from delegate.envs import NotRestorable
+from delegate.envs.adapted import outside
 
 REFUSED: list[tuple[type[gymnasium.Env[Any, Any]], str]] = [
     (nasty.HoldsAGenerator, r"env\.plan is a running generator"),

@@ -13,7 +13,7 @@ from gymnasium import wrappers
 from gymnasium.utils.env_checker import check_env
 from nasty_worlds import Walk
 
-import envs
+from delegate import envs
 
 Env = gymnasium.Env[Any, Any]
 

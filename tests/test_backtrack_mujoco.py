@@ -13,7 +13,6 @@ from plain_backtrack import PlainBoxBacktrack
 from plain_mujoco import PlainMujoco
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
-import envs
 from delegate import (
     Backtrack,
     BacktrackConfig,
@@ -21,6 +20,7 @@ from delegate import (
     StableVecEnv,
     StatefulVectorEnv,
     VectorBacktrack,
+    envs,
 )
 from delegate.backtrack.conformance import check_fidelity, check_fidelity_detects_omission
 

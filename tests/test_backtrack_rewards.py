@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import envs
+from delegate import envs
 from delegate.backtrack import FreeRefundWarning, StatefulVectorEnv, VectorBacktrack
 from delegate.backtrack.refund import SAMPLES, StandingStill
 

@@ -11,7 +11,7 @@ from chain_world import ChainWorld
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
-import envs
+from delegate import envs
 from delegate.backtrack import Backtrack, VectorBacktrack
 
 WORLDS = [

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import envs
+from delegate import envs
 from delegate.backtrack import VectorBacktrack
 from delegate.bench import PARTS, TASKS, Settings, measure, tables
 from delegate.bench.going_back import backtrack_run, copying_figures, memory_figures

@@ -21,7 +21,7 @@ from delegate.delegation.protocols import (
     Unmonitored,
     Watched,
 )
-from policies import Relay
+from delegate.policies import Relay
 
 
 def watched(count, **columns):

@@ -12,7 +12,7 @@ from delegate.delegation import events
 from delegate.delegation.episodes import Bounds
 from delegate.delegation.protocols import Oracle, RandomRollback, Unmonitored
 from delegate.delegation.restores import check_restores
-from policies import Relay
+from delegate.policies import Relay
 
 
 def random_rollbacks(env):

@@ -10,16 +10,15 @@ import pytest
 from delegations import check_log, child, runtime, whimsical_crew, world
 from gymnasium.vector import AutoresetMode
 
-import envs
-from delegate import monitors
+from delegate import envs, monitors
 from delegate.agents import Decision, Decisions, Member, Policy
 from delegate.delegation import events
 from delegate.delegation.episodes import Bounds
 from delegate.delegation.protocols import Oracle, Rollback, Unmonitored
 from delegate.delegation.watch import Watcher
 from delegate.monitors.monitor import World
+from delegate.policies import InTurn, Relay
 from delegate.recall import ExactBacktrackingModel
-from policies import InTurn, Relay
 
 DEEP = Bounds(budget=30, interactions=90, max_depth=3, max_spawns=12, discount=0.97)
 

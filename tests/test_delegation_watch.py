@@ -16,8 +16,8 @@ from delegate.delegation.protocols import Judgement, Protocol, Rollback, Unmonit
 from delegate.delegation.runtime import Runtime
 from delegate.delegation.watch import Watcher
 from delegate.monitors.monitor import Monitor, World
+from delegate.policies import Relay
 from delegate.recall import ExactBacktrackingModel
-from policies import Relay
 
 NEVER = np.inf
 DEEP = Bounds(60, 200, max_depth=2, max_spawns=6)

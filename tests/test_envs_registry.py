@@ -11,9 +11,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
-import envs
+from delegate import envs
 from delegate.backtrack.state import StatefulVectorEnv
-from envs.grid import GridEnv, GridVectorEnv
+from delegate.envs.grid import GridEnv, GridVectorEnv
 
 
 def test_ids() -> None:
@@ -146,5 +146,6 @@ def test_a_bank_of_another_size_is_refused_and_its_own_size_is_taken() -> None:
 
 
 def test_worlds_do_not_load_torch() -> None:
-    code = "import sys, envs; sys.exit('torch' in sys.modules or 'policies' in sys.modules)"
+    unwanted = "{'torch', 'delegate.policies'}"
+    code = f"import sys, delegate.envs; sys.exit(bool({unwanted} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,7 +10,7 @@ import pytest
 from chain_world import ChainWorld
 from gymnasium.vector import AutoresetMode
 
-import envs
+from delegate import envs
 from delegate.backtrack import Snapshot, StatefulVectorEnv, VectorBacktrack
 from delegate.backtrack.conformance import (
     FidelityConformance,

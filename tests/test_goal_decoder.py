@@ -12,8 +12,8 @@ from gymnasium.spaces import flatten
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.mujoco import GoalDecoder, make
-from envs.mujoco.maze import U_MAZE, Maze
+from delegate.envs.mujoco import GoalDecoder, make
+from delegate.envs.mujoco.maze import U_MAZE, Maze
 
 gymnasium.register_envs(gymnasium_robotics)
 

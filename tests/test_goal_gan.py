@@ -17,9 +17,9 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from delegate import RecallTraces
+from delegate.envs.mujoco import GoalDecoder
 from delegate.recall import GoalGan, GoalGanConfig
 from delegate.recall.saving import write
-from envs.mujoco import GoalDecoder
 
 gymnasium.register_envs(gymnasium_robotics)
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import envs
-from envs.grid import Level, concatenate, read_levels
-from envs.grid.maze import flood, pick
+from delegate import envs
+from delegate.envs.grid import Level, concatenate, read_levels
+from delegate.envs.grid.maze import flood, pick
 
 WORLDS = [
     ("Corner", {"size": 9, "corner_size": 2}),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-import envs
-from envs.grid import GridVectorEnv, PlainGrid
+from delegate import envs
+from delegate.envs.grid import GridVectorEnv, PlainGrid
 
 WORLDS = [
     ("Corner", {"size": 5, "max_steps": 9, "mix": 0.5}),

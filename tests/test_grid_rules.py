@@ -2,8 +2,8 @@
 
 import numpy as np
 
-import envs
-from envs.grid import read_levels
+from delegate import envs
+from delegate.envs.grid import read_levels
 
 
 def test_rewards_and_flags_of_a_corridor_worked_out_by_hand() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import envs
-from envs.grid import GridVectorEnv, Level, read_levels
-from envs.grid.facts import level_facts
-from envs.grid.solvers import distances, onset_of_divergence, shortest_path_actions
+from delegate import envs
+from delegate.envs.grid import GridVectorEnv, Level, read_levels
+from delegate.envs.grid.facts import level_facts
+from delegate.envs.grid.solvers import distances, onset_of_divergence, shortest_path_actions
 
 CASES = [
     ("Corner", {"size": 6, "mix": 1.0, "max_steps": 20}),

@@ -9,10 +9,10 @@ from gymnasium.vector import AutoresetMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import envs
+from delegate import envs
 from delegate.backtrack.state import SnapshotMismatch
-from envs.grid import GridVectorEnv
-from envs.grid.observation import draw_scenes
+from delegate.envs.grid import GridVectorEnv
+from delegate.envs.grid.observation import draw_scenes
 
 WORLDS = [
     ("Corner", {"size": 7, "mix": 0.5, "slip": 0.2, "max_steps": 15}),

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("delegate", "envs", "policies")
+PACKAGES = {"delegate": "delegate", "delegate.envs": "envs", "delegate.policies": "policies"}
+"""package -> its folder; `delegate/envs` and `delegate/policies` are links to the last two"""
 
 FLOORS = {
     "delegate": 1,  # delegate/__init__.py itself: hands on what `import delegate` offers
@@ -27,8 +28,8 @@ FLOORS = {
     "delegate.bench": 4,
     "delegate.delegation": 3,
     "delegate.monitors": 2,
-    "envs": 2,
-    "policies": 2,
+    "delegate.envs": 2,
+    "delegate.policies": 2,
     "delegate.backtrack": 1,
     "delegate.recall": 1,
     "delegate.scenario": 1,
@@ -37,7 +38,7 @@ FLOORS = {
     "delegate.settings": 0,
 }
 SIDEWAYS = {
-    ("policies", "envs"),
+    ("delegate.policies", "delegate.envs"),
     ("delegate.cli", "delegate.terminal"),
     ("delegate", "delegate.backtrack"),
     ("delegate", "delegate.recall"),
@@ -52,19 +53,27 @@ SIDEWAYS = {
 }
 """imports between places on one floor that the design names"""
 
+WORLDS = ("delegate.envs", "delegate.policies")
+"""what only `delegate.run` may name"""
+
 FORBIDDEN_NAMES = ("utils", "util", "helpers", "helper", "common", "misc", "manager", "handler")
 FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "joblib"}
 
 
-def module_name(path: Path, root: Path) -> str:
-    parts = path.relative_to(root).with_suffix("").parts
+def module_name(path: Path, folder: Path, package: str) -> str:
+    parts = (package, *path.relative_to(folder).with_suffix("").parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def sources(root: Path, packages: tuple[str, ...] = PACKAGES) -> dict[str, Path]:
+def sources(root: Path, packages: dict[str, str] = PACKAGES) -> dict[str, Path]:
     """Module name -> file."""
-    files = [path for package in packages for path in sorted((root / package).rglob("*.py"))]
-    return {module_name(path, root): path for path in files}
+    return {
+        module_name(path, root / folder, package): path
+        for package, folder in packages.items()
+        for path in sorted((root / folder).rglob("*.py"))
+        if not path.is_relative_to(root / "delegate/envs")
+        and not path.is_relative_to(root / "delegate/policies")
+    }
 
 
 def imported(name: str, path: Path, known: set[str]) -> Iterator[tuple[str, int]]:
@@ -84,7 +93,7 @@ def imported(name: str, path: Path, known: set[str]) -> Iterator[tuple[str, int]
         else:
             continue
         for target in targets:
-            if target.split(".")[0] in PACKAGES and target not in seen:
+            if target.split(".")[0] in ("delegate", "envs", "policies") and target not in seen:
                 seen.add(target)
                 yield target, node.lineno
 
@@ -116,7 +125,7 @@ def import_faults(root: Path) -> list[str]:
                 faults.append(f"{where}, which is upwards")
             elif there != here and FLOORS[there] == FLOORS[here] and (here, there) not in SIDEWAYS:
                 faults.append(f"{where}, which is sideways")
-            if here.startswith("delegate") and here != "delegate.run" and there in PACKAGES[1:]:
+            if there in WORLDS and here not in WORLDS and here != "delegate.run":
                 faults.append(f"{where}, which only delegate.run may name")
     return faults
 
@@ -137,7 +146,8 @@ def circle(root: Path) -> list[str]:
 
 def name_faults(root: Path) -> list[str]:
     """Files and folders whose name says nothing."""
-    paths = [path for package in (*PACKAGES, "experiments") for path in (root / package).rglob("*")]
+    folders = (*PACKAGES.values(), "experiments")
+    paths = [path for folder in folders for path in (root / folder).rglob("*")]
     return [
         str(path.relative_to(root))
         for path in paths
@@ -149,7 +159,7 @@ def name_faults(root: Path) -> list[str]:
 def loading_faults(root: Path) -> list[str]:
     """Calls that could run code found in a file."""
     faults = []
-    for name, path in sources(root, (*PACKAGES, "experiments")).items():
+    for name, path in sources(root, {**PACKAGES, "experiments": "experiments"}).items():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 loaded = {alias.name.split(".")[0] for alias in node.names}
@@ -203,11 +213,12 @@ def house(tmp_path: Path) -> Path:
     """A small house in order."""
     for file, text in {
         "delegate/__init__.py": "",
-        "delegate/run.py": "import envs\nimport policies\n",
+        "delegate/run.py": "from delegate import envs\nfrom delegate import policies\n",
         "delegate/scenario.py": "import json\nimport yaml\nyaml.safe_load('')\n",
         "delegate/monitors/__init__.py": "from delegate.scenario import load\n",
         "envs/__init__.py": "import numpy as np\nnp.load('x', allow_pickle=False)\n",
-        "policies/__init__.py": "import envs\nimport torch\ntorch.load('x', weights_only=True)\n",
+        "policies/__init__.py": "import delegate.envs\nimport torch as t\n",
+        "policies/net.py": "import torch\ntorch.load('x', weights_only=True)\n",
         "experiments/bench.py": "import numpy as np\nnp.load('x')\n",
     }.items():
         path = tmp_path / file
@@ -229,9 +240,10 @@ def test_a_house_in_order_has_no_faults(house: Path) -> None:
         ("delegate/scenario.py", "from delegate.run import execute\n"),
         ("delegate/scenario.py", "def f():\n    from . import run\n"),
         ("delegate/monitors/reach.py", "from ..safety import logs\n"),
-        ("delegate/monitors/reach.py", "import envs.grid\n"),
-        ("delegate/cli.py", "from envs import make\n"),
-        ("delegate/safety/logs.py", "import policies.scripted as p\n"),
+        ("delegate/monitors/reach.py", "import delegate.envs.grid\n"),
+        ("delegate/cli.py", "from delegate.envs import make\n"),
+        ("delegate/safety/logs.py", "import delegate.policies.scripted as p\n"),
+        ("envs/grid.py", "from delegate import policies\n"),
         ("envs/grid.py", "import policies\n"),
         ("envs/grid.py", "from delegate import run\n"),
         ("delegate/__init__.py", "from delegate import run\n"),
@@ -293,16 +305,16 @@ def _loaded_by(statement: str, folder: Path) -> set[str]:
 
 def test_importing_the_engine_imports_no_worlds_policies_or_torch(tmp_path: Path) -> None:
     assert not _loaded_by("import delegate, delegate.scenario", tmp_path) & {
-        "envs",
-        "policies",
+        "delegate.envs",
+        "delegate.policies",
         "torch",
     }
 
 
 def test_the_command_line_starts_without_what_computes(tmp_path: Path) -> None:
     assert not _loaded_by("import delegate.cli", tmp_path) & {
-        "envs",
-        "policies",
+        "delegate.envs",
+        "delegate.policies",
         "torch",
         "numpy",
         "scipy",
@@ -310,10 +322,17 @@ def test_the_command_line_starts_without_what_computes(tmp_path: Path) -> None:
     }
 
 
-def test_a_users_own_folders_of_those_names_do_not_break_the_engine(tmp_path: Path) -> None:
+def test_a_users_own_folders_of_those_names_stand_beside_ours(tmp_path: Path) -> None:
     for name in ("envs", "policies"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text("raise ImportError('not the engine')")
-    assert "delegate" in _loaded_by("import delegate, delegate.cli", tmp_path)
+        (tmp_path / name / "__init__.py").write_text("MINE = True\n")
+    loaded = _loaded_by(
+        "import envs, policies; assert envs.MINE and policies.MINE; "
+        "import delegate.cli, delegate.envs, delegate.policies; "
+        "assert envs is not delegate.envs and delegate.envs.ids()",
+        tmp_path,
+    )
+    assert {"envs", "policies", "delegate.envs", "delegate.policies"} <= loaded
+    assert "envs.grid" not in loaded
     with pytest.raises(subprocess.CalledProcessError):
-        _loaded_by("import envs", tmp_path)
+        _loaded_by("import envs; envs.ids()", tmp_path)

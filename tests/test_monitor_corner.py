@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-import envs
-from delegate import monitors
+from delegate import envs, monitors
 from delegate.monitors import Monitor, Reference, Steps, World
 from delegate.recall import ExactBacktrackingModel
 

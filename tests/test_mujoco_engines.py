@@ -15,12 +15,12 @@ import mujoco
 import numpy as np
 import pytest
 
-from envs.mujoco.engines import make_physics
-from envs.mujoco.native import BatchPhysics, available
-from envs.mujoco.physics import STATE, Layout, Physics
-from envs.mujoco.random_rows import RandomRows, row_seeds
-from envs.mujoco.task import ASSETS, NO_ISLANDS
-from envs.mujoco.threads import ThreadedPhysics
+from delegate.envs.mujoco.engines import make_physics
+from delegate.envs.mujoco.native import BatchPhysics, available
+from delegate.envs.mujoco.physics import STATE, Layout, Physics
+from delegate.envs.mujoco.random_rows import RandomRows, row_seeds
+from delegate.envs.mujoco.task import ASSETS, NO_ISLANDS
+from delegate.envs.mujoco.threads import ThreadedPhysics
 
 FIELDS = ("xpos", "cvel", "qfrc_actuator")
 
@@ -156,7 +156,7 @@ def runs():
     mujoco.mj_step(model, data, 20)
     return any(timer.duration for timer in data.timer)
 before = runs()
-import envs.mujoco
+import delegate.envs.mujoco
 print(before, runs())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,11 +11,11 @@ import pytest
 from gymnasium.vector import AutoresetMode
 from gymnasium_oracle import random_actions
 
-import envs
+from delegate import envs
 from delegate.backtrack import Snapshot, VectorBacktrack
 from delegate.backtrack.conformance import check_fidelity, check_fidelity_detects_omission
 from delegate.backtrack.recording import FidelityError
-from envs.mujoco import TASKS, MujocoVectorEnv, make
+from delegate.envs.mujoco import TASKS, MujocoVectorEnv, make
 
 MATTERS = {
     "Ant-v5": ("main_body_position", "cfrc_ext"),

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.mujoco import make
-from envs.mujoco.maze import NEAR, U_MAZE, Maze
+from delegate.envs.mujoco import make
+from delegate.envs.mujoco.maze import NEAR, U_MAZE, Maze
 
 OPEN_CELLS = [(1, 1), (1, 2), (1, 3), (2, 3), (3, 1), (3, 2), (3, 3)]
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from gymnasium_oracle import Row, compare, play_gymnasium, random_actions
 
-import envs
+from delegate import envs
 from delegate.backtrack import Snapshot
-from envs.mujoco import make
-from envs.mujoco.task import ASSETS
+from delegate.envs.mujoco import make
+from delegate.envs.mujoco.task import ASSETS
 
 TASKS = ("Ant-v5", "HalfCheetah-v5", "Hopper-v5", "Humanoid-v5", "Reacher-v5", "Walker2d-v5")
 MAZES = ("AntMaze_UMaze-v5", "PointMaze_UMaze-v3")

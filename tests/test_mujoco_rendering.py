@@ -14,7 +14,7 @@ import pytest
 from gymnasium_oracle import random_actions
 
 from delegate.backtrack import Snapshot, SnapshotMismatch
-from envs.mujoco import TASKS, MujocoVectorEnv, RenderingUnavailable, make
+from delegate.envs.mujoco import TASKS, MujocoVectorEnv, RenderingUnavailable, make
 
 SMALL = {"render_mode": "rgb_array", "width": 96, "height": 72, "num_threads": 1}
 
@@ -150,7 +150,7 @@ def test_what_cannot_be_drawn_is_refused() -> None:
 def test_without_opengl_the_error_names_the_remedy() -> None:
     code = """
 import sys
-from envs.mujoco import RenderingUnavailable, make
+from delegate.envs.mujoco import RenderingUnavailable, make
 sys.modules["mujoco.egl"] = sys.modules["mujoco.osmesa"] = None
 env = make("Hopper-v5", 1, render_mode="rgb_array")
 env.reset(seed=0)

@@ -12,10 +12,10 @@ import pytest
 from gymnasium.vector import AutoresetMode
 from gymnasium_oracle import random_actions
 
-import envs
+from delegate import envs
 from delegate.backtrack import SnapshotMismatch
-from envs.mujoco import TASKS, Diverged, MujocoVectorEnv, make
-from envs.mujoco.task import ASSETS
+from delegate.envs.mujoco import TASKS, Diverged, MujocoVectorEnv, make
+from delegate.envs.mujoco.task import ASSETS
 
 NO_FORCE = np.zeros((4, 3), np.float32)
 
@@ -305,7 +305,7 @@ def test_steps_before_a_reset_are_refused() -> None:
 def test_mujoco_is_imported_only_for_its_tasks() -> None:
     code = """
 import sys
-import envs
+from delegate import envs
 envs.make('Corner', 1, num_levels=1)
 assert 'mujoco' not in sys.modules
 envs.make('Hopper-v5', 1)

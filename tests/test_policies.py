@@ -8,7 +8,7 @@ from delegations import child, world
 from pydantic import ValidationError
 from scipy import stats
 
-import policies
+from delegate import policies
 from delegate.agents import HAND_BACK, Intent
 
 

@@ -23,8 +23,7 @@ from small_recall import (
 from stable_baselines3 import A2C
 from stable_baselines3.common.callbacks import BaseCallback
 
-import envs
-from delegate import RecallTraces, StableVecEnv
+from delegate import RecallTraces, StableVecEnv, envs
 from delegate.recall import ExactBacktrackingModel
 from delegate.recall.algorithms import ActorCritic, learner_of
 

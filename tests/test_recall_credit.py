@@ -16,8 +16,7 @@ from small_recall import LEARNING as SETTINGS
 from small_recall import logged
 from stable_baselines3 import A2C, DQN, PPO, SAC
 
-import envs
-from delegate import RecallTraces, StableVecEnv
+from delegate import RecallTraces, StableVecEnv, envs
 from delegate.recall import ForwardModel, Traces, Transitions, credit
 from delegate.recall.credit import RewardModel, advantages, next_advantages, remembered_advantages
 from delegate.recall.imitation import RecallConfig

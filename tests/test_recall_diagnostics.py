@@ -14,8 +14,7 @@ from scipy.stats import multivariate_normal
 from small_recall import CONTINUOUS, DISCRETE, FEW, SMALL_RECALL, STEPS, logged, made, same, weights
 from stable_baselines3 import A2C, DDPG, SAC
 
-import envs
-from delegate import RecallTraces, StableVecEnv
+from delegate import RecallTraces, StableVecEnv, envs
 from delegate.recall import ExactBacktrackingModel, ForwardModel, diagnostics, variational
 from delegate.recall.algorithms import learner_of
 from delegate.recall.density import log_density

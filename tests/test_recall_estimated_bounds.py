@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from finite_worlds import dense, maze
 
-import envs
+from delegate import envs
 from delegate.recall import ExactBacktrackingModel, Traces, TransitionTable
 from delegate.recall.variational import estimated_bounds, exact_bounds
 

@@ -33,7 +33,7 @@ from recall_mujoco_runs import Run as MujocoRun
 from recall_mujoco_runs import play as play_mujoco
 from running import finished
 
-import envs
+from delegate import envs
 
 
 def record(arm: str, seed: int, curve: list[float | None]) -> dict[str, Any]:

@@ -20,8 +20,7 @@ from stable_baselines3.common.vec_env import (
     VecNormalize,
 )
 
-import envs
-from delegate import RecallTraces
+from delegate import RecallTraces, envs
 from delegate.recall import ExactBacktrackingModel, LearnedBacktrackingModel
 
 BOX, TORQUE = gymnasium.make(CONTINUOUS).observation_space, gymnasium.make(CONTINUOUS).action_space

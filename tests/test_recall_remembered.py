@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from small_recall import SMALL_RECALL
 from stable_baselines3 import A2C, PPO
 
-import envs
-from delegate import RecallTraces
+from delegate import RecallTraces, envs
 from delegate.recall import (
     ExactBacktrackingModel,
     ForwardModel,

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from small_run import SCENARIOS
 
-import envs
-from delegate import run
+from delegate import envs, run
+from delegate.envs.grid import Level
 from delegate.run.source import SPLITS
 from delegate.scenario import Scenario, ScenarioError
-from envs.grid import Level
 
 NOMINAL_SPLITS = ("train", "calibrate", "validate", "test_nominal")
 

@@ -19,8 +19,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
-import envs
-from delegate import Backtrack, StableVecEnv, VectorBacktrack
+from delegate import Backtrack, StableVecEnv, VectorBacktrack, envs
 from delegate.backtrack import SnapshotMismatch
 
 pytestmark = pytest.mark.filterwarnings("ignore::delegate.backtrack.FreeRefundWarning")

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from plain_q_learning import PlainQLearning
 from pydantic import ValidationError
 
-import envs
-from envs.grid.plain import PlainGrid
-from envs.grid.solvers import returns
-from envs.grid.vector import GridVectorEnv
-from policies.tabular import Decision, QLearning, QLearningSettings, train
+from delegate import envs
+from delegate.envs.grid.plain import PlainGrid
+from delegate.envs.grid.solvers import returns
+from delegate.envs.grid.vector import GridVectorEnv
+from delegate.policies.tabular import Decision, QLearning, QLearningSettings, train
 
 STEPS = 400
 SEEDS = np.array([3, 5, 8, 13])

@@ -13,9 +13,9 @@ from plain_backtrack import PlainBacktrack
 from plain_q_learning import PlainQLearning
 from test_tabular import courses
 
-import envs
+from delegate import envs
 from delegate.backtrack import BacktrackConfig, FreeRefundWarning, VectorBacktrack
-from policies.tabular import Decision, Price, QLearning, QLearningSettings, train
+from delegate.policies.tabular import Decision, Price, QLearning, QLearningSettings, train
 
 pytestmark = pytest.mark.filterwarnings("ignore::delegate.backtrack.FreeRefundWarning")
 

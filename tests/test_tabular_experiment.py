@@ -22,7 +22,7 @@ from backtrack_trapgrid_summary import _interquartile, rounded
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.tabular import Decision, QLearningSettings
+from delegate.policies.tabular import Decision, QLearningSettings
 
 TINY = {"tuning_seeds": 2, "seeds": 3, "calm": 100, "noisy": 100, "long": 200, "quick": True}
 RESULTS = ("backtrack_trapgrid.json", "backtrack_trapgrid_seeds.json")

@@ -13,19 +13,17 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from pydantic import BaseModel, model_validator
 
-import envs
-import policies
-from delegate import monitors, scenario
+from delegate import envs, monitors, policies, scenario
 from delegate.agents import Parent, Policy
 from delegate.backtrack import StatefulVectorEnv
 from delegate.backtrack.random_key import draw
 from delegate.delegation.protocols import PROTOCOLS
+from delegate.envs.grid import PlainGrid
+from delegate.envs.grid.level import Level, concatenate
+from delegate.envs.grid.rules import Rules
+from delegate.envs.registry import WORLDS
 from delegate.scenario import Actor, Scenario
 from delegate.trial import Playground
-from envs.grid import PlainGrid
-from envs.grid.level import Level, concatenate
-from envs.grid.rules import Rules
-from envs.registry import WORLDS
 
 SEED_BLOCK = 5_000_000
 FIRST_LEVEL = 1_000_000_000

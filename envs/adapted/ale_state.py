@@ -16,8 +16,8 @@ import ale_py
 import numpy as np
 
 from delegate.backtrack.state import RandomStateMode
-from envs.adapted.engine import Engine
-from envs.adapted.refusal import NotRestorable
+from delegate.envs.adapted.engine import Engine
+from delegate.envs.adapted.refusal import NotRestorable
 
 _HEAD, _LENGTH, _TAIL = 24, 4, 8
 """bytes of a serialised state: before the machine's, of their count, and after them"""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from delegate.backtrack.state import RandomStateMode, Snapshot, StatefulVectorEnv
-from envs.adapted.engine import Engine
+from delegate.envs.adapted.engine import Engine
 
 
 class RowsEngine(Engine):
@@ -35,12 +35,12 @@ def engine_of(simulator: Any) -> Engine:
     if isinstance(simulator, StatefulVectorEnv):
         return RowsEngine(simulator)
     if (mujoco := sys.modules.get("mujoco")) is not None:
-        from envs.adapted.mujoco_state import DataEngine, ModelEngine
+        from delegate.envs.adapted.mujoco_state import DataEngine, ModelEngine
 
         if isinstance(simulator, mujoco.MjData):
             return DataEngine(simulator)
         if isinstance(simulator, mujoco.MjModel):
             return ModelEngine(simulator)
-    from envs.adapted.ale_state import AtariEngine
+    from delegate.envs.adapted.ale_state import AtariEngine
 
     return AtariEngine(simulator)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.adapted.graph import Anchor, Bound
-from envs.adapted.kinds import Kind, all_slots, kind_of
+from delegate.envs.adapted.graph import Anchor, Bound
+from delegate.envs.adapted.kinds import Kind, all_slots, kind_of
 
 
 def difference(

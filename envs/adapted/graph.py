@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.adapted.kinds import Kind, Stands, all_slots, kind_of, refusal
-from envs.adapted.refusal import NotRestorable
+from delegate.envs.adapted.kinds import Kind, Stands, all_slots, kind_of, refusal
+from delegate.envs.adapted.refusal import NotRestorable
 
 Path = tuple[tuple[str, Any], ...]
 """how to reach a value from the outermost environment: (kind of step, key) each"""

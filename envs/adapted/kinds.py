@@ -158,7 +158,7 @@ def is_engine(cls: type) -> bool:
         return True
     if ale is not None and issubclass(cls, ale.ALEInterface):
         return True
-    return cls.__module__ == "envs.adapted.ale_state"
+    return cls.__module__ == "delegate.envs.adapted.ale_state"
 
 
 def _classify(cls: type) -> Kind:

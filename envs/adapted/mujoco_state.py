@@ -19,8 +19,8 @@ import mujoco
 import numpy as np
 
 from delegate.backtrack.state import RandomStateMode
-from envs.adapted.engine import Engine
-from envs.adapted.refusal import NotRestorable
+from delegate.envs.adapted.engine import Engine
+from delegate.envs.adapted.refusal import NotRestorable
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _BLOWN_UP = [

@@ -11,12 +11,12 @@ import gymnasium
 import numpy as np
 
 from delegate.backtrack.state import RandomStateMode
-from envs.adapted import streams
-from envs.adapted.constants import constant_names
-from envs.adapted.equality import difference
-from envs.adapted.graph import Anchor, Copier, Path, is_display, readable
-from envs.adapted.kinds import Kind, kind_of
-from envs.adapted.refusal import NotRestorable
+from delegate.envs.adapted import streams
+from delegate.envs.adapted.constants import constant_names
+from delegate.envs.adapted.equality import difference
+from delegate.envs.adapted.graph import Anchor, Copier, Path, is_display, readable
+from delegate.envs.adapted.kinds import Kind, kind_of
+from delegate.envs.adapted.refusal import NotRestorable
 
 EngineIndex = Callable[[Any, Path], int]
 """the number of a simulator, found at that path, among those of its row; KeyError if unknown"""

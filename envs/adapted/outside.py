@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.adapted import streams
-from envs.adapted.equality import difference
+from delegate.envs.adapted import streams
+from delegate.envs.adapted.equality import difference
 
 _LIBRARIES = {"numpy", "gymnasium", "mujoco", "pygame", "torch", "jax", "scipy", "ale_py"}
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
@@ -79,7 +79,11 @@ def clock_calls(play: Callable[[], Any]) -> list[str]:
         sys.setprofile(before)
         if collecting:
             gc.enable()
-    return [place for place in found if not place.partition(" in ")[2].startswith("envs.adapted")]
+    return [
+        place
+        for place in found
+        if not place.partition(" in ")[2].startswith("delegate.envs.adapted")
+    ]
 
 
 def _note(seen: dict[str, Any], name: str, value: Any) -> None:

@@ -9,11 +9,11 @@ import gymnasium
 import numpy as np
 
 from delegate.backtrack.observation import empty
-from envs.adapted import outside
-from envs.adapted.batch import write
-from envs.adapted.equality import difference
-from envs.adapted.refusal import NotRestorable
-from envs.adapted.row import OBJECTS, Row, Saved, name_of
+from delegate.envs.adapted import outside
+from delegate.envs.adapted.batch import write
+from delegate.envs.adapted.equality import difference
+from delegate.envs.adapted.refusal import NotRestorable
+from delegate.envs.adapted.row import OBJECTS, Row, Saved, name_of
 
 SAVE_AFTER = (0, 3, 8)
 """steps from one saved moment to the next: just reset, and further on"""

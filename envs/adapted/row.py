@@ -12,11 +12,11 @@ import numpy as np
 from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
 
 from delegate.backtrack.state import RandomStateMode
-from envs.adapted.codecs import engine_of
-from envs.adapted.engine import Engine
-from envs.adapted.graph import Path
-from envs.adapted.objects import Restorer, SavedObjects, SavedStreams, Saver, find
-from envs.adapted.refusal import NotRestorable
+from delegate.envs.adapted.codecs import engine_of
+from delegate.envs.adapted.engine import Engine
+from delegate.envs.adapted.graph import Path
+from delegate.envs.adapted.objects import Restorer, SavedObjects, SavedStreams, Saver, find
+from delegate.envs.adapted.refusal import NotRestorable
 
 Saved = dict[str, Any]
 """a moment of one row: name -> array, or an object that nothing changes afterwards"""

@@ -21,9 +21,9 @@ from delegate.backtrack.state import (
     SnapshotMismatch,
     StatefulVectorEnv,
 )
-from envs.adapted.batch import merge_infos, split_actions, write
-from envs.adapted.refusal import NotRestorable, RowFailed
-from envs.adapted.row import Row, Saved
+from delegate.envs.adapted.batch import merge_infos, split_actions, write
+from delegate.envs.adapted.refusal import NotRestorable, RowFailed
+from delegate.envs.adapted.row import Row, Saved
 
 FLAGS = ("terminated", "truncated", "ready")
 

@@ -1,16 +1,16 @@
 """Grid worlds: Level (fixed), GridState (moves), rules (a pure step) and thin faces."""
 
-from envs.grid.corner import Corner
-from envs.grid.facts import LevelFacts
-from envs.grid.four_rooms import FourRooms
-from envs.grid.level import ACTIONS, NOMINAL, SHIFTED, Level, concatenate
-from envs.grid.plain import PlainGrid
-from envs.grid.rendering import read_levels
-from envs.grid.single import GridEnv
-from envs.grid.solvers import distances, onset_of_divergence, shortest_path_actions
-from envs.grid.state import GridState
-from envs.grid.trap_grid import TrapGrid
-from envs.grid.vector import GridVectorEnv
+from delegate.envs.grid.corner import Corner
+from delegate.envs.grid.facts import LevelFacts
+from delegate.envs.grid.four_rooms import FourRooms
+from delegate.envs.grid.level import ACTIONS, NOMINAL, SHIFTED, Level, concatenate
+from delegate.envs.grid.plain import PlainGrid
+from delegate.envs.grid.rendering import read_levels
+from delegate.envs.grid.single import GridEnv
+from delegate.envs.grid.solvers import distances, onset_of_divergence, shortest_path_actions
+from delegate.envs.grid.state import GridState
+from delegate.envs.grid.trap_grid import TrapGrid
+from delegate.envs.grid.vector import GridVectorEnv
 
 __all__ = [
     "ACTIONS",

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs.grid.level import Level
-from envs.grid.rules import Rules
-from envs.grid.solvers import distances, optimal_actions, returns
+from delegate.envs.grid.level import Level
+from delegate.envs.grid.rules import Rules
+from delegate.envs.grid.solvers import distances, optimal_actions, returns
 
 
 @dataclass(frozen=True)

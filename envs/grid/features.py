@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.grid.level import Level
+from delegate.envs.grid.level import Level
 
 _AROUND = np.array(
     [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0)]

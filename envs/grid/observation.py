@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.grid.level import Level
-from envs.grid.state import GridState
+from delegate.envs.grid.level import Level
+from delegate.envs.grid.state import GridState
 
 
 class BooleanObservation:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from envs.grid.level import Level
-from envs.grid.rules import Rules
+from delegate.envs.grid.level import Level
+from delegate.envs.grid.rules import Rules
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15

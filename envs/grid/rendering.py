@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.grid.level import NOMINAL, Level, concatenate
+from delegate.envs.grid.level import NOMINAL, Level, concatenate
 
 TILE = 16
 """pixels along one cell"""

@@ -10,9 +10,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from delegate.backtrack.random_key import draw, unit
-from envs.grid.level import ACTIONS, Level
-from envs.grid.solvers import Objective, after_move
-from envs.grid.state import GridState
+from delegate.envs.grid.level import ACTIONS, Level
+from delegate.envs.grid.solvers import Objective, after_move
+from delegate.envs.grid.state import GridState
 
 
 class GridSettings(BaseModel):

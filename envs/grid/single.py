@@ -20,7 +20,7 @@ class GridEnv(gymnasium.Env[Any, Any]):
     metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 8}  # noqa: RUF012 - Gymnasium's own declaration
 
     def __init__(self, world: str, render_mode: str | None = None, **settings: Any) -> None:
-        from envs.registry import make
+        from delegate.envs.registry import make
 
         self.vector = make(
             world,

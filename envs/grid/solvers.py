@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from envs.grid.level import ACTIONS
+from delegate.envs.grid.level import ACTIONS
 
 _CHUNK_CELLS = 32_768  # as many cells at a time as stay in the second-level cache
 _BLACKWELL = 1.0 - 1e-6

@@ -12,13 +12,13 @@ from gymnasium.vector.utils import batch_space
 
 from delegate.backtrack.random_key import below, draw, row_keys
 from delegate.backtrack.state import Rows, StatefulVectorEnv
-from envs.grid.facts import LevelFacts, level_facts
-from envs.grid.features import cell_features
-from envs.grid.level import ACTIONS, Level
-from envs.grid.observation import BooleanObservation
-from envs.grid.rendering import draw_ansi, draw_rgb
-from envs.grid.rules import Rules
-from envs.grid.state import GridState
+from delegate.envs.grid.facts import LevelFacts, level_facts
+from delegate.envs.grid.features import cell_features
+from delegate.envs.grid.level import ACTIONS, Level
+from delegate.envs.grid.observation import BooleanObservation
+from delegate.envs.grid.rendering import draw_ansi, draw_rgb
+from delegate.envs.grid.rules import Rules
+from delegate.envs.grid.state import GridState
 
 if TYPE_CHECKING:
     from delegate.recall.table import TransitionTable

@@ -12,8 +12,13 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from envs.mujoco.locomotion import LocomotionSettings, lengths, normal_velocity_noise, squares
-from envs.mujoco.task import Info, Range, Task, box
+from delegate.envs.mujoco.locomotion import (
+    LocomotionSettings,
+    lengths,
+    normal_velocity_noise,
+    squares,
+)
+from delegate.envs.mujoco.task import Info, Range, Task, box
 
 
 class AntSettings(LocomotionSettings):

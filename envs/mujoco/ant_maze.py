@@ -12,10 +12,10 @@ import mujoco
 import numpy as np
 from pydantic import Field
 
-from envs.mujoco.ant import Ant, AntSettings
-from envs.mujoco.maze import GoalRows, Maze, MazeSettings
-from envs.mujoco.random_rows import RandomRows
-from envs.mujoco.task import Info
+from delegate.envs.mujoco.ant import Ant, AntSettings
+from delegate.envs.mujoco.maze import GoalRows, Maze, MazeSettings
+from delegate.envs.mujoco.random_rows import RandomRows
+from delegate.envs.mujoco.task import Info
 
 SCALING, HEIGHT = 4, 0.5
 

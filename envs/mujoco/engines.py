@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import mujoco
 
-from envs.mujoco.native import BatchPhysics, available
-from envs.mujoco.physics import Physics
-from envs.mujoco.profiler import stop_profiler
-from envs.mujoco.threads import ThreadedPhysics
+from delegate.envs.mujoco.native import BatchPhysics, available
+from delegate.envs.mujoco.physics import Physics
+from delegate.envs.mujoco.profiler import stop_profiler
+from delegate.envs.mujoco.threads import ThreadedPhysics
 
 stop_profiler()  # when imported, because no simulation may be under way
 

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from delegate.backtrack.state import Snapshot
-from envs.mujoco.ant_maze import AntMaze
-from envs.mujoco.point_maze import PointMaze
-from envs.mujoco.registry import make
+from delegate.envs.mujoco.ant_maze import AntMaze
+from delegate.envs.mujoco.point_maze import PointMaze
+from delegate.envs.mujoco.registry import make
 
 ROWS = 64
 """states made at a time"""

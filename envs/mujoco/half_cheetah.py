@@ -11,8 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from envs.mujoco.locomotion import LocomotionSettings, Planar, normal_velocity_noise, squares
-from envs.mujoco.task import Info
+from delegate.envs.mujoco.locomotion import (
+    LocomotionSettings,
+    Planar,
+    normal_velocity_noise,
+    squares,
+)
+from delegate.envs.mujoco.task import Info
 
 
 class HalfCheetahSettings(LocomotionSettings):

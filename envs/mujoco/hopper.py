@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from envs.mujoco.locomotion import LocomotionSettings, Planar, squares, uniform_noise
-from envs.mujoco.physics import Layout
-from envs.mujoco.task import Info, Range
+from delegate.envs.mujoco.locomotion import LocomotionSettings, Planar, squares, uniform_noise
+from delegate.envs.mujoco.physics import Layout
+from delegate.envs.mujoco.task import Info, Range
 
 
 class UprightSettings(LocomotionSettings):

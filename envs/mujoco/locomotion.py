@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.mujoco.task import Info, Task, TaskSettings, box
+from delegate.envs.mujoco.task import Info, Task, TaskSettings, box
 
 
 class LocomotionSettings(TaskSettings):

@@ -14,9 +14,9 @@ import mujoco
 import numpy as np
 from pydantic import BaseModel, Field
 
-from envs.mujoco.locomotion import lengths
-from envs.mujoco.random_rows import RandomRows
-from envs.mujoco.task import Info, box
+from delegate.envs.mujoco.locomotion import lengths
+from delegate.envs.mujoco.random_rows import RandomRows
+from delegate.envs.mujoco.task import Info, box
 
 WALL, EMPTY, RESET, GOAL, BOTH = 1, 0, "r", "g", "c"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import mujoco
 import numpy as np
 
-from envs.mujoco.physics import STATE, Failures, Layout, Place, failure
+from delegate.envs.mujoco.physics import STATE, Failures, Layout, Place, failure
 
 try:
     from mujoco import batch

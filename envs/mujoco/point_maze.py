@@ -12,9 +12,9 @@ import mujoco
 import numpy as np
 from pydantic import Field
 
-from envs.mujoco.maze import GoalRows, Maze, MazeSettings
-from envs.mujoco.random_rows import RandomRows
-from envs.mujoco.task import Info, Task, TaskSettings
+from delegate.envs.mujoco.maze import GoalRows, Maze, MazeSettings
+from delegate.envs.mujoco.random_rows import RandomRows
+from delegate.envs.mujoco.task import Info, Task, TaskSettings
 
 SCALING, HEIGHT = 1, 0.4
 FASTEST = 5.0

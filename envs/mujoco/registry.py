@@ -11,17 +11,17 @@ from gymnasium.vector import AutoresetMode
 from pydantic import ValidationError
 
 from delegate.backtrack.autoreset import mode_of
+from delegate.envs.mujoco.ant import Ant
+from delegate.envs.mujoco.ant_maze import AntMaze
+from delegate.envs.mujoco.half_cheetah import HalfCheetah
+from delegate.envs.mujoco.hopper import Hopper
+from delegate.envs.mujoco.humanoid import Humanoid
+from delegate.envs.mujoco.point_maze import PointMaze
+from delegate.envs.mujoco.reacher import Reacher
+from delegate.envs.mujoco.task import Task, TaskSettings
+from delegate.envs.mujoco.vector import MujocoVectorEnv
+from delegate.envs.mujoco.walker2d import Walker2d
 from delegate.scenario.validation import unknown
-from envs.mujoco.ant import Ant
-from envs.mujoco.ant_maze import AntMaze
-from envs.mujoco.half_cheetah import HalfCheetah
-from envs.mujoco.hopper import Hopper
-from envs.mujoco.humanoid import Humanoid
-from envs.mujoco.point_maze import PointMaze
-from envs.mujoco.reacher import Reacher
-from envs.mujoco.task import Task, TaskSettings
-from envs.mujoco.vector import MujocoVectorEnv
-from envs.mujoco.walker2d import Walker2d
 
 TASKS: dict[str, type[Task]] = {
     task.id: task

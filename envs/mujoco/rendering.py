@@ -11,8 +11,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from envs.mujoco.physics import STATE
-from envs.mujoco.task import TaskSettings
+from delegate.envs.mujoco.physics import STATE
+from delegate.envs.mujoco.task import TaskSettings
 
 BACKENDS = ("egl", "osmesa", "glfw")
 

@@ -17,9 +17,9 @@ import mujoco
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from envs.mujoco.engines import make_physics
-from envs.mujoco.physics import Layout, Place
-from envs.mujoco.random_rows import RandomRows
+from delegate.envs.mujoco.engines import make_physics
+from delegate.envs.mujoco.physics import Layout, Place
+from delegate.envs.mujoco.random_rows import RandomRows
 
 ASSETS = (
     Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets",

@@ -10,7 +10,7 @@ from threading import Thread
 import mujoco
 import numpy as np
 
-from envs.mujoco.physics import STATE, Failures, Layout, Place, failure
+from delegate.envs.mujoco.physics import STATE, Failures, Layout, Place, failure
 
 Row = tuple[int, np.ndarray, tuple[np.ndarray, ...]]
 """a row's number, its state, and its place in each array of fields"""

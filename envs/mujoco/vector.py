@@ -13,10 +13,10 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv
-from envs.mujoco.physics import Failures
-from envs.mujoco.random_rows import RandomRows, row_seeds
-from envs.mujoco.rendering import Painter
-from envs.mujoco.task import RENDERING, Info, Task, TaskSettings
+from delegate.envs.mujoco.physics import Failures
+from delegate.envs.mujoco.random_rows import RandomRows, row_seeds
+from delegate.envs.mujoco.rendering import Painter
+from delegate.envs.mujoco.task import RENDERING, Info, Task, TaskSettings
 
 StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray, Info]
 

@@ -6,8 +6,8 @@ Walker2d-v5, which follows its Hopper.
 
 from __future__ import annotations
 
-from envs.mujoco.hopper import Upright, UprightSettings
-from envs.mujoco.task import Range
+from delegate.envs.mujoco.hopper import Upright, UprightSettings
+from delegate.envs.mujoco.task import Range
 
 
 class Walker2dSettings(UprightSettings):
