@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,9 @@ def test_every_key_knows_its_line(tmp_path: Path) -> None:
         ("+3", 3),
         ("010", 10),
         ("0x1F", 31),
+        ("0o17", 15),
+        ("0o8", "0o8"),
+        ("-0x1F", "-0x1F"),
         ("1e-3", 1e-3),
         ("2.5E2", 250.0),
         (".5", 0.5),
@@ -70,6 +74,15 @@ def test_every_key_knows_its_line(tmp_path: Path) -> None:
         ("1_000", "1_000"),
         ("'1'", "1"),
         ("!!str 1", "1"),
+        ("! 12", "12"),
+        ("!!bool 'True'", True),
+        ("!!int '0o17'", 15),
+        ("!!float 1", 1.0),
+        ("!!null ~", None),
+        ("!!null", None),
+        ("!<tag:yaml.org,2002:int> 3", 3),
+        ("!!map {b: 1}", {"b": 1}),
+        ("!!seq [1]", [1]),
         ("<<", "<<"),
     ],
 )
@@ -77,6 +90,45 @@ def test_scalars_follow_the_core_schema(tmp_path: Path, text: str, value: object
     found = read(document(tmp_path, f"a: {text}\n")).data["a"]
     assert found == value
     assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: !!bool yes", "a: 'yes' is not true or false, as its tag !!bool says"),
+        ("a: !!bool on", "a: 'on' is not true"),
+        ("a: !!bool nonsense", "a: 'nonsense' is not true"),
+        ("a: !!bool", "a: '' is not true"),
+        ("a: !<tag:yaml.org,2002:bool> no", "a: 'no' is not true"),
+        ("%TAG !y! tag:yaml.org,2002:\n---\na: !y!bool yes", "a: 'yes' is not true"),
+        ("a: !!null something", "a: 'something' is not null"),
+        ("a: !!int 1.5", "a: '1.5' is not a number, as its tag !!int says"),
+        ("a: !!int 1_000", "a: '1_000' is not a number"),
+        ("a: !!int 1:30", "a: '1:30' is not a number"),
+        ("a: !!float one", "a: 'one' is not a number"),
+        ("a: !!timestamp 2001-01-01", "a: the tag '!!timestamp' is not accepted"),
+        ("a: !!str {b: 1}", "a: the tag '!!str' is not accepted"),
+        ("a: !!str [1]", "a: the tag '!!str' is not accepted"),
+        ("a: !!bool {b: 1}", "a: the tag '!!bool' is not accepted"),
+        ("a: !!null [1]", "a: the tag '!!null' is not accepted"),
+        ("a: !!map [1]", "a: the tag '!!map' is not accepted"),
+        ("a: !!seq {b: 1}", "a: the tag '!!seq' is not accepted"),
+        ("a: !!omap [b: 1]", "a: the tag '!!omap' is not accepted"),
+        ("a: !mine 1", "a: the tag '!mine' is not accepted"),
+        ("a: {b: [0, !!bool yes]}", "a.b[1]: 'yes' is not true"),
+        ("!!bool yes: 1", "yes: 'yes' is not true"),
+        ("!!binary aGk=: 1", "the tag '!!binary' is not accepted"),
+        ("!!set {a}", "the tag '!!set' is not accepted"),
+    ],
+)
+def test_a_tag_that_its_value_does_not_fit_is_refused(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    """The same text without the tag is read: what is refused is the tag."""
+    assert words in refusal(tmp_path, text)
+    plain = re.sub(r"(?m)^%TAG.*\n|!(<\S+>|\S*) ?", "", text)
+    assert "!" not in plain
+    read(document(tmp_path, plain))
 
 
 def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:

@@ -50,9 +50,10 @@ class Document:
 def read(path: Path) -> Document:
     """Read one YAML file of plain values.
 
-    YAML 1.2's core schema: `no` and `12:30` are text, `1e-3` is a number.
+    YAML 1.2's core schema: `no` and `12:30` are text, `1e-3` is a number, `0o17` is 15.
     Raises ScenarioError for anything else than one mapping in readable UTF-8, for a key given
-    twice, an alias, a tag, and more than `MAX_BYTES` bytes.
+    twice, an alias, a tag that the core schema does not know or whose value is not of its kind,
+    and more than `MAX_BYTES` bytes.
     """
     text = _read_text(path)
     try:
@@ -184,35 +185,45 @@ def _syntax_error(path: Path, text: str, error: yaml.YAMLError) -> ScenarioError
     )
 
 
+_CORE = "tag:yaml.org,2002:"
+
+_SCALARS = {
+    kind: (re.compile(rf"(?:{pattern})\Z"), first)
+    for kind, pattern, first in (
+        ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+        ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+        (
+            "float",
+            r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+            r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+            "-+.0123456789",
+        ),
+        ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+        ("str", r"(?s:.*)", ""),
+    )
+}
+"""what a scalar of each kind looks like, and the characters it can begin with"""
+
+
 class _Loader(yaml.SafeLoader):
     """Composes nodes with their marks; refuses aliases, which can grow without bound."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
             raise yaml.composer.ComposerError(
                 None, None, "an alias (*) is not accepted, write the value out", event.start_mark
             )
-        return super().compose_node(parent, index)
+        node = super().compose_node(parent, index)
+        if isinstance(event, yaml.ScalarEvent) and event.tag == "!":
+            node.tag = f"{_CORE}str"  # PyYAML reads `! 12` as a number, YAML as text
+        return node
 
 
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9]+|0x[0-9a-fA-F]+", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        "-+.0123456789",
-    ),
-):
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})\Z"), list(_first)
-    )
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""]
-)
+for _kind, (_pattern, _first) in _SCALARS.items():
+    _Loader.add_implicit_resolver(f"{_CORE}{_kind}", _pattern, list(_first))
 
 
 class _Builder:
@@ -224,9 +235,9 @@ class _Builder:
         self.lines = lines
 
     def build(self, node: yaml.Node, location: Location) -> Any:
-        if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
+        if isinstance(node, yaml.MappingNode) and node.tag == f"{_CORE}map":
             return self._mapping(node, location)
-        if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
+        if isinstance(node, yaml.SequenceNode) and node.tag == f"{_CORE}seq":
             items = []
             for index, item in enumerate(node.value):
                 self.lines[(*location, index)] = item.start_mark.line + 1
@@ -237,45 +248,55 @@ class _Builder:
     def _mapping(self, node: yaml.MappingNode, location: Location) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                raise ScenarioError(
-                    f"{place(self.path, line)}: {dotted(location)}a key must be text, not a list "
-                    "or mapping; quote it if it holds brackets"
+                raise self._error(
+                    key_node,
+                    location,
+                    "a key must be text, not a list or mapping; quote it if it holds brackets",
                 )
             key = key_node.value
             inside = (*location, key)
+            self._kind(key_node, inside)
             if key in values:
-                raise ScenarioError(
-                    f"{place(self.path, line)}: {dotted(inside)}given twice, first in line "
-                    f"{self.lines[inside]}; keep one of the two"
+                raise self._error(
+                    key_node,
+                    inside,
+                    f"given twice, first in line {self.lines[inside]}; keep one of the two",
                 )
-            self.lines[inside] = line
+            self.lines[inside] = key_node.start_mark.line + 1
             values[key] = self.build(value_node, inside)
         return values
 
     def _scalar(self, node: yaml.Node, location: Location) -> Any:
-        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        kind, text = self._kind(node, location), node.value
         try:
-            if kind == "str":
-                return node.value
-            if kind == "null":
-                return None
-            if kind == "bool":
-                return node.value.lower() == "true"
             if kind == "int":
-                return int(node.value, 16 if node.value.startswith("0x") else 10)
+                return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
             if kind == "float":
-                return self._finite(node.value)
+                return self._finite(text)
         except ValueError:
-            raise ScenarioError(
-                f"{place(self.path, node.start_mark.line + 1)}: {dotted(location)}"
-                f"{brief(node.value)} is not a number that can be used; give a finite one"
-            ) from None
-        raise ScenarioError(
-            f"{place(self.path, node.start_mark.line + 1)}: {dotted(location)}"
-            f"the tag {brief(node.tag)} is not accepted; write a plain value"
-        )
+            message = f"{brief(text)} is not a number that can be used; give a finite one"
+            raise self._error(node, location, message) from None
+        return {"bool": text.lower() == "true", "null": None}.get(kind, text)
+
+    def _kind(self, node: yaml.Node, location: Location) -> str:
+        """Which of `_SCALARS` that is. Raises ScenarioError for a tag that is none of them, or
+        that the value does not fit."""
+        kind = node.tag.removeprefix(_CORE)
+        if not isinstance(node, yaml.ScalarNode) or kind not in _SCALARS:
+            tag = node.tag if kind == node.tag else f"!!{kind}"
+            message = f"the tag {brief(tag)} is not accepted; write a plain value"
+            raise self._error(node, location, message)
+        if not _SCALARS[kind][0].match(node.value):
+            wanted = {"bool": "true or false", "null": "null"}.get(kind, "a number")
+            message = f"{brief(node.value)} is not {wanted}, as its tag !!{kind} says"
+            raise self._error(node, location, f"{message}; leave the tag out")
+        return kind
+
+    def _error(self, node: yaml.Node, location: Location, message: str) -> ScenarioError:
+        """The error that blames that node."""
+        line = node.start_mark.line + 1
+        return ScenarioError(f"{place(self.path, line)}: {dotted(location)}{message}")
 
     @staticmethod
     def _finite(text: str) -> float:
