@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import json
@@ -17,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
-from delegate.files import write_whole
+from delegate.files import parse_json, write_whole
 from delegate.safety.logs import DamagedTrial, verify_trial
 from delegate.scenario import Scenario
 
@@ -126,13 +126,19 @@ def _continued(
 
 @contextlib.contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Nobody else writes to this run meanwhile. Raises RunError if somebody does already."""
-    with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"{out}: another run writes here; wait for it or stop it") from None
+    """Nobody else writes to this run meanwhile; a process that is killed lets go.
+
+    Raises RunError if somebody does already.
+    """
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise RunError(f"{out}: another run writes here; wait for it or stop it") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def finished(folder: Path, arm: str, seed: int, expected: str) -> str | None:
@@ -188,7 +194,7 @@ def as_json(record: Mapping[str, Any]) -> bytes:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises RunError naming the file if it is none, OSError if it is not there."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise RunError(f"{path}: is not JSON ({error}); go on with --resume") from None
     if not isinstance(record, dict):

@@ -208,5 +208,7 @@ def test_a_target_is_a_rate(target: float) -> None:
 
 
 def test_infinite_peaks_are_refused() -> None:
-    with pytest.raises(ValueError, match="not finite"):
-        calibrate(np.array([1.0, np.inf]), 0.05, "mean")
+    for infinite in (np.inf, -np.inf):
+        with pytest.raises(ValueError, match="a peak of mean is not finite"):
+            calibrate(np.array([1.0, infinite]), 0.05, "mean")
+    assert calibrate(np.array([1.0, np.nan]), 0.05, "mean").unscored == 1

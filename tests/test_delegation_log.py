@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import asdict
 
 import networkx as nx
 import pytest
@@ -41,6 +43,20 @@ def test_a_log_read_back_is_the_same_log(log):
 def test_a_damaged_line_is_named(log, damage):
     with pytest.raises(ValueError, match="event log line 3"):
         EventLog.from_jsonl(damage(log.to_jsonl().splitlines()))
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_number_that_json_has_not_is_named_when_written_and_when_read(log, value):
+    whole = [events.Alarm(0, 3, 1, "reach", number, 1.0) for number in (2.0, value)]
+    written = EventLog()
+    for event in (*log, *whole):
+        written.append(event)
+    with pytest.raises(ValueError, match=rf"event {len(log) + 1}, alarm of row 0: .* not finite"):
+        written.to_jsonl()
+    lines = log.to_jsonl().splitlines()
+    lines.append(json.dumps({"seq": len(log), "kind": "alarm", **asdict(whole[1])}))
+    with pytest.raises(ValueError, match=f"line {len(log) + 1} .* is not JSON"):
+        EventLog.from_jsonl(lines)
 
 
 def test_every_kind_of_event_can_be_read():

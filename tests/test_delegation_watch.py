@@ -12,6 +12,7 @@ from delegate import monitors
 from delegate.agents import Intent, Member
 from delegate.delegation import events
 from delegate.delegation.episodes import Bounds
+from delegate.delegation.events import EventLog
 from delegate.delegation.protocols import Judgement, Protocol, Rollback, Unmonitored
 from delegate.delegation.runtime import Runtime
 from delegate.delegation.watch import Watcher
@@ -148,6 +149,44 @@ def test_only_the_privileged_see_what_a_child_pursues(privileged_first):
     assert plain.seen
     assert all(intent is None for intent in plain.seen)
     assert all((intent == Intent.PROXY).all() for intent in oracle.seen)
+
+
+class Surprise(Monitor):
+    """Scores what `of` says in every third state, 0 elsewhere."""
+
+    name = "surprise"
+    default_statistic = "last"
+
+    def __init__(self, of):
+        super().__init__()
+        self.of = of
+
+    def score(self, steps, memory):
+        return np.where(steps.state % 3 == 0, self.of, 0.0), memory
+
+
+@pytest.mark.parametrize("of", [np.inf, -np.inf])
+def test_an_infinite_score_ends_the_trial_and_names_its_monitor(of):
+    env = world(rows=2)
+    members = [Member("root", Relay(60), crew=(1,)), Member("walk", child(env, "random"))]
+
+    def play(score):
+        watchers = [watcher(env, Surprise(score), "last", 5.0)]
+        return runtime(env, members, bounds=DEEP, watchers=watchers, alarm_on="surprise")
+
+    with pytest.raises(monitors.ScoreNotFinite, match=f"monitor surprise: the score is {of}"):
+        play(of).run()
+    env.reset(seed=1)
+    log = play(np.nextafter(of, 0.0)).run()
+    assert any(isinstance(event, events.Alarm) for event in log) == (of > 0)
+    assert list(EventLog.from_jsonl(log.to_jsonl().splitlines())) == list(log)
+
+
+@pytest.mark.parametrize("threshold", [np.nan, -np.inf])
+def test_a_threshold_is_a_number_or_never(threshold):
+    with pytest.raises(ValueError, match=f"watcher random: threshold is {threshold}; give"):
+        Watcher("random", monitors.make("random"), monitors.make_statistic("last"), threshold)
+    assert Watcher("r", monitors.make("random"), monitors.make_statistic("last"), np.inf)
 
 
 @pytest.mark.parametrize(("threshold", "alarms"), [(1.0, 0), (np.nextafter(1.0, 0.0), 4)])

@@ -148,3 +148,27 @@ def test_remembered_scores_are_the_scores(name: str, monkeypatch: pytest.MonkeyP
 def test_too_small_a_reference_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"monitor {name}: 1 reference transitions; give 2"):
         monitors.make(name).fit(Reference(steps(1, 0), np.zeros(1, int)), WORLD)
+
+
+@pytest.mark.parametrize(
+    ("name", "smallest"),
+    [
+        ("state_density", {"bandwidth": 1e-6, "min_scale": 1e-9}),
+        ("mahalanobis", {"min_scale": 1e-9}),
+        ("nearest_neighbours", {"min_scale": 1e-9}),
+        ("episode_mean", {"min_scale": 1e-9}),
+    ],
+)
+def test_what_features_are_divided_by_cannot_be_so_small_that_scores_overflow(
+    name: str, smallest: dict[str, float]
+) -> None:
+    """The third feature never varied; a world where it is 3e38 is as far as float32 goes."""
+    far = World(WORLD.model, lambda level, goal, state: np.full((len(state), 3), 3e38, np.float32))
+    monitor = fitted(name, **smallest)
+    monitor.bind(far)
+    score, _ = monitor.score(steps(5, 3), monitor.start(5))
+    assert np.isfinite(score).all()
+    assert (score > 1e9).all()
+    for setting, bound in smallest.items():
+        with pytest.raises(ValueError, match=f"monitor {name}: {setting}"):
+            monitors.make(name, **{setting: bound / 10})

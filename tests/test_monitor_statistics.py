@@ -95,6 +95,33 @@ def test_rows_do_not_influence_each_other_and_memory_is_left_alone(name: str) ->
         memory = after
 
 
+@pytest.mark.parametrize("infinite", [np.inf, -np.inf])
+@pytest.mark.parametrize("name", monitors.statistic_ids())
+def test_an_infinite_score_is_refused_and_the_highest_number_is_not(
+    name: str, infinite: float
+) -> None:
+    statistic = monitors.make_statistic(name)
+    memory = statistic.start(3)
+    with pytest.raises(
+        monitors.ScoreNotFinite, match=f"the score is {infinite}; bound it"
+    ) as error:
+        statistic.update(np.array([0.0, np.nan, infinite]), memory)
+    assert error.value.row == 2
+    highest = np.nextafter(infinite, 0.0)
+    value, _ = statistic.update(np.array([0.0, np.nan, highest]), memory)
+    assert not np.isinf(value).any()
+
+
+@pytest.mark.parametrize("name", ["mean", "sum", "cusum", "drawdown"])
+def test_scores_that_add_up_to_infinity_are_refused(name: str) -> None:
+    """Two of 1e308 do; `last` and `max` add nothing."""
+    with pytest.raises(monitors.ScoreNotFinite, match=f"the {name} of its scores is inf"):
+        run(name, np.array([1e308, 1e308]))
+    for other in ("last", "max"):
+        assert run(other, np.array([1e308, 1e308]))[-1] == 1e308
+    assert run(name, np.array([8e307, 8e307])).max() > 0
+
+
 def test_names_tell_the_settings() -> None:
     assert monitors.make_statistic("mean").name == "mean"
     assert monitors.make_statistic("cusum", drift=0.5).name == "cusum(drift=0.5)"

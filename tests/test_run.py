@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from delegate import run, safety, store
+from delegate.monitors import Monitor
+from delegate.monitors.registry import _MONITORS
 from delegate.run import RunError
 from delegate.safety import DamagedTrial
 
@@ -267,6 +269,35 @@ def test_a_killed_worker_is_said_and_the_run_can_go_on(scenario, whole, tmp_path
     assert len(list(out.glob("trials/*/*/trial.json"))) < 6
     execute(scenario, out, resume=True)
     assert metrics(out) == whole[1]
+
+
+class Surprise(Monitor):
+    """What a user might register: infinitely surprised by whoever pursues the proxy."""
+
+    name = "surprise"
+    privileged = True
+    default_statistic = "mean"
+    most = np.inf
+
+    def score(self, steps, memory):
+        return np.where(steps.intent == 2, self.most, 0.0), memory
+
+
+def test_an_infinite_score_names_trial_and_monitor_and_bounding_it_helps(
+    scenario, tmp_path, monkeypatch
+):
+    """Calibration, played by the intended child alone, never meets it."""
+    monkeypatch.setitem(_MONITORS, "surprise", Surprise)
+    source = tmp_path / "surprise.yaml"
+    source.write_text(TINY.replace("  random: {}", "  shock: {monitor: surprise}"))
+    out = tmp_path / "out"
+    with pytest.raises(
+        RunError, match=r"out: alone:proxy, seed 0: monitor shock: the score is inf"
+    ):
+        execute(source, out, seeds=1)
+    monkeypatch.setattr(Surprise, "most", 1e6)
+    execute(source, out, seeds=1, resume=True)
+    assert metrics(out)["monitors"]["shock"]
 
 
 @pytest.mark.parametrize("place", ["empty", "link"])

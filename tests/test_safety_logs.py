@@ -124,6 +124,16 @@ WRONG = {
     ),
     "lengths": (rewrite("levels.npz", lambda t: t.update(goal=t["goal"][:1])), "different lengths"),
     "no pair": (rewrite("watch.npz", lambda t: t.pop("score/reach")), "lacks its pair"),
+    "infinite score": (
+        rewrite("watch.npz", lambda t: t["score/reach"].__setitem__(0, -np.inf)),
+        "column score/reach holds infinite numbers",
+    ),
+    "infinite value": (
+        rewrite("watch.npz", lambda t: t["value/path"].__setitem__(0, np.inf)),
+        "column value/path holds infinite numbers",
+    ),
+    "infinite event": (first_line(lambda e: e.update(clock=np.inf)), "line 1 is not an event"),
+    "not JSON": (text("calibration.json", '{"target": NaN}'), "NaN is not JSON"),
     "pickled": (
         rewrite("levels.npz", lambda t: t.update(goal=np.array([{}, {}], object))),
         "Object arrays cannot be loaded",

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from delegate.files import parse_json
+
 
 @dataclass(frozen=True)
 class Event:
@@ -205,8 +207,21 @@ class EventLog:
             yield {"seq": seq, "kind": event.kind, **asdict(event)}
 
     def to_jsonl(self) -> str:
-        """The log as text, one JSON object a line."""
-        return "".join(json.dumps(record, allow_nan=False) + "\n" for record in self.records())
+        """The log as text, one JSON object a line.
+
+        Raises ValueError naming the event that holds a number which is not finite.
+        """
+        return "".join(map(self._line, self.records()))
+
+    @staticmethod
+    def _line(record: dict[str, Any]) -> str:
+        try:
+            return json.dumps(record, allow_nan=False) + "\n"
+        except ValueError:
+            raise ValueError(
+                f"event {record['seq']}, {record['kind']} of row {record['row']}: holds a number "
+                "that is not finite; give finite rewards and thresholds"
+            ) from None
 
     @classmethod
     def from_jsonl(cls, lines: Iterable[str]) -> EventLog:
@@ -214,7 +229,7 @@ class EventLog:
         log = cls()
         for number, line in enumerate(lines):
             try:
-                record = json.loads(line)
+                record = parse_json(line)
                 if record.pop("seq") != number:
                     raise ValueError("out of sequence")
                 log.append(KINDS[record.pop("kind")](**record))

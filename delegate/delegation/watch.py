@@ -9,19 +9,27 @@ import numpy as np
 
 from delegate.monitors.monitor import Memory, Monitor, Steps
 from delegate.monitors.statistics import Statistic
+from delegate.monitors.stream import advance
 
 
 @dataclass(frozen=True)
 class Watcher:
     """A monitor, the running statistic of its scores, and the value that raises an alarm.
 
-    threshold: alarm above it, strictly; +inf never alarms
+    threshold: alarm above it, strictly; +inf never alarms. Raises ValueError for NaN and -inf
     """
 
     name: str
     monitor: Monitor
     statistic: Statistic
     threshold: float = np.inf
+
+    def __post_init__(self) -> None:
+        if not self.threshold > -np.inf:
+            raise ValueError(
+                f"watcher {self.name}: threshold is {self.threshold}; give a number, or inf for "
+                "one that never alarms"
+            )
 
 
 Lanes = dict[str, Memory]
@@ -173,14 +181,14 @@ class Watch:
         watcher = self.watchers[k]
         if not watcher.monitor.privileged:
             steps = replace(steps, intent=None)
-        memory = {name: array[lane] for name, array in self._scores[k].items()}
-        score, memory = watcher.monitor.score(steps, memory)
-        for name, array in memory.items():
-            self._scores[k][name][lane] = array
-        memory = {name: array[lane] for name, array in self._statistics[k].items()}
-        value, memory = watcher.statistic.update(score, memory)
-        for name, array in memory.items():
-            self._statistics[k][name][lane] = array
+        live = (self._scores[k], self._statistics[k])
+        memory, running = ({name: array[lane] for name, array in each.items()} for each in live)
+        score, value, *after = advance(
+            watcher.name, watcher.monitor, watcher.statistic, steps, memory, running
+        )
+        for each, new in zip(live, after, strict=True):
+            for name, array in new.items():
+                each[name][lane] = array
         self.values[k, rows, depth] = value
         self.peaks[k, rows, depth] = np.fmax(self.peaks[k, rows, depth], value)
         return score

@@ -18,8 +18,8 @@ from delegate.monitors.registry import (
     statistic_class,
     statistic_ids,
 )
-from delegate.monitors.statistics import Statistic
-from delegate.monitors.stream import peaks, play
+from delegate.monitors.statistics import ScoreNotFinite, Statistic
+from delegate.monitors.stream import advance, peaks, play
 
 __all__ = [
     "Calibration",
@@ -28,9 +28,11 @@ __all__ = [
     "Monitor",
     "MonitorSettings",
     "Reference",
+    "ScoreNotFinite",
     "Statistic",
     "Steps",
     "World",
+    "advance",
     "calibrate",
     "ids",
     "log_power_mixture",

@@ -39,8 +39,8 @@ class Calibration:
             raise ValueError(f"target is {self.target}; give a rate between 0 and 1")
         if not all(isfinite(peak) for peak in self.peaks):
             raise ValueError(
-                "calibration peaks hold a value that is not finite; leave unscored "
-                "sub-episodes out and count them in `unscored`"
+                f"calibration: a peak of {self.statistic} is not finite; bound the scores, leave "
+                "unscored sub-episodes out and count them in `unscored`"
             )
 
     @property

@@ -16,7 +16,7 @@ class EpisodeMeanSettings(MonitorSettings):
     episode_mean: {min_scale: 0.001}
     """
 
-    min_scale: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    min_scale: float = Field(default=1e-3, ge=1e-9, allow_inf_nan=False)
     """least standard deviation a feature's mean is divided by (the feature's unit)"""
 
 

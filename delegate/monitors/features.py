@@ -22,7 +22,7 @@ class FeatureSettings(MonitorSettings):
 
     max_reference: int = Field(default=2000, ge=2, le=1_000_000)
     """reference transitions kept, drawn without replacement when there are more (count)"""
-    min_scale: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    min_scale: float = Field(default=1e-3, ge=1e-9, allow_inf_nan=False)
     """least standard deviation a feature is divided by (its own unit)"""
     seed: int = Field(default=0, ge=0)
     """which transitions are kept"""

@@ -104,8 +104,9 @@ class Monitor(ABC):
 
     The sign is fixed here and never chosen from data. A row's memory is O(1) and belongs to
     its sub-episode alone, so a row's score does not depend on the other rows of the batch.
-    NaN means *no score yet*, never 0. `score` returns new memory and leaves the given one as
-    it was, so that a rollback can put the old one back.
+    NaN means *no score yet*, never 0; an infinite score is refused (`ScoreNotFinite`).
+    `score` returns new memory and leaves the given one as it was, so that a rollback can put
+    the old one back.
     """
 
     name: ClassVar[str]

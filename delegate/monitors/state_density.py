@@ -10,7 +10,7 @@ from pydantic import Field
 from delegate.monitors.features import FeatureMonitor, FeatureSettings
 from delegate.monitors.monitor import MonitorSettings
 
-Bandwidth = Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["scott", "silverman"]
+Bandwidth = Annotated[float, Field(ge=1e-6, allow_inf_nan=False)] | Literal["scott", "silverman"]
 
 
 class StateDensitySettings(FeatureSettings):

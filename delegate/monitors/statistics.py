@@ -11,6 +11,15 @@ from pydantic import Field
 from delegate.monitors.monitor import Memory, MonitorSettings
 
 
+class ScoreNotFinite(ValueError):
+    """A score, or what a statistic made of scores, is infinite: no threshold, rank or report can
+    be made of it. row: which one of those given"""
+
+    def __init__(self, message: str, row: int = 0) -> None:
+        super().__init__(message)
+        self.row = row
+
+
 class Statistic(ABC):
     """Folds the scores of a sub-episode into one value a step, with O(1) memory a row.
 
@@ -38,10 +47,16 @@ class Statistic(ABC):
         return {"value": np.full(count, np.nan), **memory}
 
     def update(self, score: np.ndarray, memory: Memory) -> tuple[np.ndarray, Memory]:
-        """Take in one score a row: float64 [N] -> value float64 [N] and the new memory."""
+        """Take in one score a row: float64 [N] -> value float64 [N] and the new memory.
+
+        Raises ScoreNotFinite for a score that is infinite, and where their value becomes so.
+        """
+        _check_finite(score, "the score", "bound it, or give NaN for none")
         scored = ~np.isnan(score)
-        folded = self.fold(np.where(scored, score, 0.0), memory)
+        with np.errstate(over="ignore"):
+            folded = self.fold(np.where(scored, score, 0.0), memory)
         memory = {name: np.where(scored, folded[name], memory[name]) for name in memory}
+        _check_finite(memory["value"], f"the {self.id} of its scores", "bound the scores")
         return memory["value"], memory
 
     @abstractmethod
@@ -128,3 +143,10 @@ class Drawdown(Statistic):
 
 def _or_zero(value: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(value), 0.0, value)
+
+
+def _check_finite(numbers: np.ndarray, what: str, remedy: str) -> None:
+    infinite = np.isinf(numbers)
+    if infinite.any():
+        row = int(infinite.argmax())
+        raise ScoreNotFinite(f"{what} is {numbers[row]}; {remedy}", row)

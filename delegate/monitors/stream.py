@@ -1,11 +1,39 @@
-"""Play recorded sub-episodes to a monitor, as it would have seen them live."""
+"""Show steps to a monitor and fold its scores: live, or of recorded sub-episodes."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from delegate.monitors.monitor import Memory, Monitor, Reference
-from delegate.monitors.statistics import Statistic
+from delegate.monitors.monitor import Memory, Monitor, Reference, Steps
+from delegate.monitors.statistics import ScoreNotFinite, Statistic
+
+
+def advance(
+    name: str,
+    monitor: Monitor,
+    statistic: Statistic,
+    steps: Steps,
+    memory: Memory,
+    running: Memory,
+) -> tuple[np.ndarray, np.ndarray, Memory, Memory]:
+    """One transition a row: its scores, the running values after it, and both new memories.
+
+    name: whose scores these are, for the message · steps: N rows
+    memory, running: of the monitor and of the statistic, the same N rows
+    returns score float64 [N], value float64 [N], memory, running; NaN is "no score yet"
+    Raises ScoreNotFinite, naming monitor and step, for a score or a value that is infinite.
+    """
+    score, memory = monitor.score(steps, memory)
+    try:
+        value, running = statistic.update(score, running)
+    except ScoreNotFinite as error:
+        i = error.row
+        raise ScoreNotFinite(
+            f"monitor {name}: {error} (step from state {steps.state[i]} by action "
+            f"{steps.action[i]} to {steps.next_state[i]} on level {steps.level[i]})",
+            i,
+        ) from None
+    return score, value, memory, running
 
 
 def play(
@@ -15,6 +43,7 @@ def play(
 
     recorded: T transitions, in time order within each sub-episode
     returns score float64 [T] and value float64 [T] of the running statistic
+    Raises ScoreNotFinite as `advance` does.
     """
     order = np.argsort(recorded.sub_episode, kind="stable")
     _, first, length = np.unique(recorded.sub_episode[order], return_index=True, return_counts=True)
@@ -23,10 +52,16 @@ def play(
     for step in range(int(length.max(initial=0))):
         active = np.flatnonzero(length > step)
         at = order[first[active] + step]
-        score[at], after = monitor.score(recorded.steps.take(at), _take(memory, active))
-        _put(memory, active, after)
-        value[at], after = statistic.update(score[at], _take(running, active))
-        _put(running, active, after)
+        score[at], value[at], *after = advance(
+            monitor.name,
+            monitor,
+            statistic,
+            recorded.steps.take(at),
+            _take(memory, active),
+            _take(running, active),
+        )
+        for kept, new in zip((memory, running), after, strict=True):
+            _put(kept, active, new)
     return score, value
 
 

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from delegate import store
 from delegate.files import write_whole
+from delegate.monitors import ScoreNotFinite
 from delegate.run.source import FIRST_LEVEL, SEED_BLOCK, SPLIT_BLOCK, SPLITS, Source
 from delegate.scenario import Scenario
 from delegate.store import RunError
@@ -154,7 +155,10 @@ def _play(
             laboratory = _laboratory(plan.model_dump_json(), trial.seed)
         except ValueError as error:
             raise RunError(f"{out}: seed {trial.seed}: {error}") from error
-        runtime = laboratory.play(trial, on_tick)
+        try:
+            runtime = laboratory.play(trial, on_tick)
+        except ScoreNotFinite as error:
+            raise RunError(f"{out}: {trial.name}, seed {trial.seed}: {error}") from error
     tables = laboratory.tables(runtime)
     files = {name: store.pack(table) for name, table in tables.items()}
     files["events.jsonl"] = runtime.episodes.log.to_jsonl().encode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import numpy as np
 
 from delegate import scenario as scenarios
 from delegate.delegation.events import Event, EventLog
+from delegate.files import parse_json
 from delegate.monitors.calibration import Calibration
 
 Columns = dict[str, np.ndarray]
@@ -204,6 +204,10 @@ def load_trial(folder: Path) -> Trial:
             raise DamagedTrial(
                 folder / "watch.npz", f"column {name} is unusable or lacks its pair; redo the trial"
             )
+        if column.dtype.kind == "f" and np.isinf(column).any():
+            raise DamagedTrial(
+                folder / "watch.npz", f"column {name} holds infinite numbers; redo the trial"
+            )
     target, calibration = _read_calibration(folder / "calibration.json")
     trial = Trial(
         folder=folder,
@@ -231,7 +235,7 @@ def load_trial(folder: Path) -> Trial:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DamagedTrial(
             path, f"cannot be read ({_cause(error)}); redo it with --resume"
