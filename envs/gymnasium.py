@@ -17,7 +17,11 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
+from delegate.backtrack.state import StatefulVectorEnv
+from delegate.envs.adapted.certificate import Certificate, versions
+from delegate.envs.adapted.equality import difference
 from delegate.envs.adapted.proof import prove
+from delegate.envs.adapted.refusal import NotRestorable
 from delegate.envs.adapted.row import Row
 from delegate.envs.adapted.vector import AdaptedVectorEnv
 
@@ -87,6 +91,66 @@ def adapt(
         _prove_factory(make, constant)
         proved.add(proof)
     return AdaptedVectorEnv(rows, mode)
+
+
+def certify(
+    env: gymnasium.Env[Any, Any]
+    | StatefulVectorEnv
+    | str
+    | EnvSpec
+    | Callable[[], gymnasium.Env[Any, Any] | StatefulVectorEnv],
+    steps: int = 300,
+    seed: int = 0,
+    **settings: Any,
+) -> Certificate:
+    """Whether an environment can be restored exactly: play, restore, play again, compare.
+
+    env: as for `adapt`, or a StatefulVectorEnv, or a function that makes one
+    steps: how many steps are replayed, through endings and resets · seed: of resets and actions
+    settings: with an id, as for `gymnasium.make`
+    Raises only what making the environment raises, and TypeError for what is no environment.
+    """
+    made: Any = env if _is_made(env) else _factory(env, settings)()
+    if isinstance(made, StatefulVectorEnv):
+        return _certify_rows(made, steps, seed)
+    name = made.spec.id if made.spec is not None else type(made.unwrapped).__name__
+    codec, reason = None, None
+    try:
+        row = Row(made)
+        codec = row.codec
+        if _is_made(env):
+            _prove_instance(row)
+        else:
+            _prove_factory(_factory(env, settings), ())
+    except NotRestorable as error:
+        reason = str(error)
+    finally:
+        if not _is_made(env):
+            made.close()
+    verdict: Any = "refused" if reason else "exact"
+    return Certificate(name, verdict, codec, steps, 0, 1, None, None, reason, versions())
+
+
+def _is_made(env: Any) -> bool:
+    return isinstance(env, gymnasium.Env | StatefulVectorEnv)
+
+
+def _certify_rows(env: StatefulVectorEnv, steps: int, seed: int) -> Certificate:
+    env.reset(seed=seed)
+    env.action_space.seed(seed)
+    actions = [env.action_space.sample() for _ in range(steps)]
+    saved = env.snapshot()
+    first = [env.step(action) for action in actions]
+    env.restore(saved)
+    for step, action in enumerate(actions):
+        if (where := difference(first[step], env.step(action))) is not None:
+            reason = f"played again from a saved moment, {where.lstrip('.')} (step {step})"
+            return Certificate(
+                env.world, "refused", "rows", step, 1, env.num_envs, where, step, reason, versions()
+            )
+    return Certificate(
+        env.world, "exact", "rows", steps, 1, env.num_envs, None, None, None, versions()
+    )
 
 
 Proved = set[tuple[str, frozenset[str]]]
