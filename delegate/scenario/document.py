@@ -211,13 +211,13 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent):
+        event: Any = self.peek_event()
+        if self.check_event(yaml.AliasEvent):
             raise yaml.composer.ComposerError(
                 None, None, "an alias (*) is not accepted, write the value out", event.start_mark
             )
         node = super().compose_node(parent, index)
-        if isinstance(event, yaml.ScalarEvent) and event.tag == "!":
+        if isinstance(node, yaml.ScalarNode) and event.tag == "!":
             node.tag = f"{_CORE}str"  # PyYAML reads `! 12` as a number, YAML as text
         return node
 
