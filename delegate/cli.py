@@ -9,16 +9,15 @@ import shlex
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
-from delegate.scenario.document import ScenarioError, shown
+from delegate.files import shown
 
-# What computes (numpy, torch, the worlds) is imported by the commands that need it, so that
-# `delegate --help` answers at once.
+# What computes (numpy, torch, the worlds) or checks scenarios is imported by the commands that
+# need it, so that `delegate --help` answers at once.
 
 app = typer.Typer(
     name="delegate",
@@ -169,7 +168,7 @@ def list_names(
     else:
         from delegate import run as engine
 
-        names = dict(engine.registries()[kind.value])
+        names = engine.names(kind.value)
     width = max((len(name) for name in names), default=0)
     for name, text in names.items():
         print(f"{name:<{width}}  {text}".rstrip())
@@ -232,6 +231,8 @@ def bench(
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         print(f"delegate {version('delegate')}")
         raise typer.Exit()
 
@@ -297,12 +298,13 @@ def _expected() -> tuple[type[Exception], ...]:
     One can only have been raised if its module is loaded, so nothing is loaded to look.
     """
     named = (
+        ("delegate.scenario.document", "ScenarioError"),
         ("delegate.store", "RunError"),
         ("delegate.replay", "UnknownSubEpisode"),
         ("delegate.safety.logs", "DamagedTrial"),
     )
     loaded = [getattr(sys.modules[module], name) for module, name in named if module in sys.modules]
-    return (Refusal, ScenarioError, *loaded)
+    return (Refusal, *loaded)
 
 
 def _reason(error: OSError) -> str:
@@ -352,7 +354,7 @@ def _write_report(folder: Path) -> None:
 
 def _scenarios() -> dict[str, str]:
     """Path and title of every scenario found here and beside the package."""
-    from delegate.scenario.document import read
+    from delegate.scenario.document import ScenarioError, read
 
     found: dict[str, str] = {}
     seen: set[Path] = set()

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and JSON that is JSON."""
+"""Files that are there whole or not at all, paths on one line, and JSON that is JSON."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ def write_whole(path: Path, content: bytes) -> None:
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror or str(error), str(path)) from None
         raise
+
+
+def shown(path: Path) -> str:
+    """The path as it was given, on one line whatever characters are in it."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)
 
 
 def parse_json(text: str) -> Any:

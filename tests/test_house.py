@@ -35,6 +35,7 @@ FLOORS = {
     "delegate.scenario": 1,
     "delegate.agents": 1,
     "delegate.files": 0,
+    "delegate.lazy": 0,
     "delegate.settings": 0,
 }
 SIDEWAYS = {
@@ -311,15 +312,25 @@ def test_importing_the_engine_imports_no_worlds_policies_or_torch(tmp_path: Path
     }
 
 
-def test_the_command_line_starts_without_what_computes(tmp_path: Path) -> None:
-    assert not _loaded_by("import delegate.cli", tmp_path) & {
-        "delegate.envs",
-        "delegate.policies",
-        "torch",
-        "numpy",
-        "scipy",
-        "sklearn",
-    }
+COMPUTES = {"delegate.envs", "delegate.policies", "torch", "gymnasium", "scipy", "sklearn"}
+CHECKS = {"numpy", "pydantic", "yaml", "delegate.scenario"}
+
+
+@pytest.mark.parametrize(
+    ("words", "without", "with_"),
+    [
+        ("--help", COMPUTES | CHECKS, "typer"),
+        ("list protocols", COMPUTES | {"delegate.scenario"}, "delegate.delegation.protocols"),
+        ("list scenarios", COMPUTES | {"numpy"}, "yaml"),
+        ("list policies", {"torch", "scipy", "sklearn"}, "delegate.policies"),
+    ],
+)
+def test_the_command_line_starts_without_what_computes(
+    words: str, without: set[str], with_: str, tmp_path: Path
+) -> None:
+    loaded = _loaded_by(f"from delegate.cli import main; main({words.split()})", tmp_path)
+    assert not loaded & without
+    assert with_ in loaded
 
 
 def test_a_users_own_folders_of_those_names_stand_beside_ours(tmp_path: Path) -> None:

@@ -1,8 +1,14 @@
 """Scenario to run folder: what a scenario may name, and every trial of it played."""
 
-from delegate.run.execution import execute
-from delegate.run.source import Source, load_scenario, make_world, plain_grid, registries
-from delegate.store import RunError
+from typing import TYPE_CHECKING
+
+from delegate.lazy import handed_on
+
+if TYPE_CHECKING:
+    from delegate.run.execution import execute
+    from delegate.run.names import names, registries
+    from delegate.run.source import Source, load_scenario, make_world, plain_grid
+    from delegate.store import RunError
 
 __all__ = [
     "RunError",
@@ -10,6 +16,17 @@ __all__ = [
     "execute",
     "load_scenario",
     "make_world",
+    "names",
     "plain_grid",
     "registries",
 ]
+
+__getattr__ = handed_on(
+    __name__,
+    {
+        "delegate.run.execution": ("execute",),
+        "delegate.run.names": ("names", "registries"),
+        "delegate.run.source": ("Source", "load_scenario", "make_world", "plain_grid"),
+        "delegate.store": ("RunError",),
+    },
+)

@@ -3,7 +3,6 @@ package knows them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,11 +16,11 @@ from delegate import envs, monitors, policies, scenario
 from delegate.agents import Parent, Policy
 from delegate.backtrack import StatefulVectorEnv
 from delegate.backtrack.random_key import draw
-from delegate.delegation.protocols import PROTOCOLS
 from delegate.envs.grid import PlainGrid
 from delegate.envs.grid.level import Level, concatenate
 from delegate.envs.grid.rules import Rules
 from delegate.envs.registry import WORLDS
+from delegate.run.names import registries
 from delegate.scenario import Actor, Scenario
 from delegate.trial import Playground
 
@@ -42,22 +41,6 @@ DECIDED_ELSEWHERE = {
 
 TRIES_A_LEVEL, LEAST_TRIES = 64, 10_000
 """level seeds tried for each level wanted, and for a split at least, before it is given up"""
-
-
-def registries() -> dict[str, dict[str, str]]:
-    """Every name a scenario may use: kind -> id -> one line on what it is."""
-    return {
-        "envs": {name: _headline(WORLDS[name]) for name in envs.ids()},
-        "policies": {
-            **{name: _headline(policies.policy_class(name)) for name in policies.ids()},
-            scenario.RELAY: _headline(policies.Relay),
-        },
-        "monitors": {name: _headline(monitors.monitor_class(name)) for name in monitors.ids()},
-        "statistics": {
-            name: _headline(monitors.statistic_class(name)) for name in monitors.statistic_ids()
-        },
-        "protocols": {name: _headline(protocol) for name, protocol in PROTOCOLS.items()},
-    }
 
 
 def make_world(id: str, rows: int, **settings: Any) -> StatefulVectorEnv:
@@ -206,9 +189,3 @@ def _check_distribution(world: type[Rules], **settings: Any) -> None:
                 f"{name} is the same in both distributions; move it to world.settings "
                 f"(may differ: {', '.join(sorted(world.level_settings))})"
             )
-
-
-def _headline(thing: type) -> str:
-    """The first line of its docstring, less the id it may begin with."""
-    first = (thing.__doc__ or "").strip().splitlines()[0].rstrip(".")
-    return re.sub(r"^`\w+`: ", "", first)

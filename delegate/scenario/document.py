@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from delegate.files import shown
+
 MAX_BYTES = 1 << 20
 """largest scenario file that is read (bytes)"""
 
@@ -84,12 +86,6 @@ def read(path: Path) -> Document:
 def place(path: Path, line: int) -> str:
     """`corner.yaml:12`."""
     return f"{shown(path)}:{line}"
-
-
-def shown(path: Path) -> str:
-    """The path as it was given, on one line whatever characters are in it."""
-    text = str(path)
-    return text if text.isprintable() else repr(text)
 
 
 def dotted(location: Location) -> str:

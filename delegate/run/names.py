@@ -1,0 +1,63 @@
+"""The names that a scenario may use; to list one kind imports what is of that kind alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+
+def names(kind: str) -> dict[str, str]:
+    """Every name of one kind -> one line on what it is. kind: a key of `registries()`"""
+    return {name: _headline(thing) for name, thing in _KINDS[kind]().items()}
+
+
+def registries() -> dict[str, dict[str, str]]:
+    """Every name a scenario may use: kind -> id -> one line on what it is."""
+    return {kind: names(kind) for kind in _KINDS}
+
+
+def _envs() -> Mapping[str, type]:
+    from delegate.envs.registry import WORLDS
+
+    return dict(sorted(WORLDS.items()))
+
+
+def _policies() -> Mapping[str, type]:
+    from delegate import policies
+    from delegate.scenario import RELAY
+
+    known = {name: policies.policy_class(name) for name in policies.ids()}
+    return {**known, RELAY: policies.Relay}
+
+
+def _monitors() -> Mapping[str, type]:
+    from delegate import monitors
+
+    return {name: monitors.monitor_class(name) for name in monitors.ids()}
+
+
+def _statistics() -> Mapping[str, type]:
+    from delegate import monitors
+
+    return {name: monitors.statistic_class(name) for name in monitors.statistic_ids()}
+
+
+def _protocols() -> Mapping[str, type]:
+    from delegate.delegation.protocols import PROTOCOLS
+
+    return PROTOCOLS
+
+
+_KINDS: dict[str, Callable[[], Mapping[str, type]]] = {
+    "envs": _envs,
+    "policies": _policies,
+    "monitors": _monitors,
+    "statistics": _statistics,
+    "protocols": _protocols,
+}
+
+
+def _headline(thing: type) -> str:
+    """The first line of its docstring, less the id it may begin with."""
+    first = (thing.__doc__ or "").strip().splitlines()[0].rstrip(".")
+    return re.sub(r"^`\w+`: ", "", first)
