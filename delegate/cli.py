@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, cast
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+REFUSED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 MAX_WORKERS = 256
@@ -77,7 +79,7 @@ def run(
     plan = engine.load_scenario(scenario)
     folder = out if out is not None else Path("runs") / plan.name
     try:
-        _check_out(folder, resume)
+        engine.check_place(folder, resume)
         with progress() as advance:
             folder = engine.execute(
                 plan,
@@ -97,6 +99,8 @@ def run(
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         raise
+    except engine.BadPlace as error:
+        raise Refusal(f"--out {error}") from error
     except OSError as error:
         raise Refusal(
             f"--out {shown(folder)}: cannot be written ({_reason(error)}); name a folder that can"
@@ -158,17 +162,53 @@ def replay(
     print(gif)
 
 
+@app.command()
+def certify(
+    env: Annotated[
+        str,
+        typer.Argument(
+            metavar="ENV",
+            help="a world of ours (Corner, Hopper-v5), a Gymnasium id (CartPole-v1, "
+            "minigrid:MiniGrid-DoorKey-5x5-v0), or module:Callable",
+            show_default=False,
+        ),
+    ],
+    steps: Annotated[int, typer.Option(min=1, max=100_000, help="steps that are replayed")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="of resets and actions")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print one JSON object instead of text")
+    ] = False,
+    allow_code: Annotated[
+        bool,
+        typer.Option(
+            "--allow-code", help="import from the working folder and call module:Callable"
+        ),
+    ] = False,
+) -> None:
+    """Play an environment, restore it and play again: exact, or what is lost and when it shows.
+
+    The exit status is 0 if it is exact, 1 if it is refused, 2 if it cannot be made.
+    """
+    from delegate import run as engine
+    from delegate.terminal import print_facts
+
+    found = engine.certify(env, steps, seed, allow_code)
+    if as_json:
+        print(json.dumps(asdict(found), indent=2))
+    else:
+        print_facts(*engine.in_words(found))
+    if not found.exact:
+        raise typer.Exit(REFUSED)
+
+
 @app.command("list")
 def list_names(
     kind: Annotated[Listable, typer.Argument(help="what to list", show_default=False)],
 ) -> None:
     """Show the names a scenario may use, each with one line on what it is."""
-    if kind is Listable.scenarios:
-        names = _scenarios()
-    else:
-        from delegate import run as engine
+    from delegate import run as engine
 
-        names = engine.names(kind.value)
+    names = engine.names(kind.value)
     width = max((len(name) for name in names), default=0)
     for name, text in names.items():
         print(f"{name:<{width}}  {text}".rstrip())
@@ -250,7 +290,8 @@ def root(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 2 for bad input, 130 when interrupted.
+    """Run one command; returns the exit status: 0, 1 where a certificate is refused, 2 for bad
+    input, 130 when interrupted.
 
     arguments: as in sys.argv[1:], which is taken when left out
     """
@@ -299,6 +340,7 @@ def _expected() -> tuple[type[Exception], ...]:
     """
     named = (
         ("delegate.scenario.document", "ScenarioError"),
+        ("delegate.run.certificate", "CannotBeMade"),
         ("delegate.store", "RunError"),
         ("delegate.replay", "UnknownSubEpisode"),
         ("delegate.safety.logs", "DamagedTrial"),
@@ -316,28 +358,6 @@ def _complain(message: str) -> None:
     print("\n".join(message.strip().splitlines()[:2]), file=sys.stderr)
 
 
-def _check_out(out: Path, resume: bool) -> None:
-    """Refuse a place that is no folder, or that holds something else than the run to resume."""
-    for path in (out, *out.parents):
-        if path.exists() and not path.is_dir():
-            below = "is" if path == out else f"lies below {shown(path)}, which is"
-            raise Refusal(f"--out {shown(out)}: {below} a file; name a folder that is new or empty")
-    if not out.exists():
-        return
-    inside = {path.name for path in out.iterdir()} - {".lock"}
-    if not inside:
-        return
-    if not inside & {"scenario.yaml", "run.json", "trials"}:
-        raise Refusal(
-            f"--out {shown(out)}: holds other things and no run; name a folder that is new or empty"
-        )
-    if not resume:
-        raise Refusal(
-            f"--out {shown(out)}: holds a run already; go on with it by --resume, or name another "
-            "folder"
-        )
-
-
 def _write_report(folder: Path) -> None:
     """Metrics and report of a run folder, then the summary and where the report lies."""
     from delegate.safety.metrics import write_metrics
@@ -350,25 +370,6 @@ def _write_report(folder: Path) -> None:
     print_table(summary_rows(metrics))
     print_table(monitor_rows(metrics))
     print(f"report: {path}")
-
-
-def _scenarios() -> dict[str, str]:
-    """Path and title of every scenario found here and beside the package."""
-    from delegate.scenario.document import ScenarioError, read
-
-    found: dict[str, str] = {}
-    seen: set[Path] = set()
-    here = Path("experiments") / "scenarios"
-    for folder in (here, Path(__file__).parents[1] / here):
-        for path in sorted(folder.glob("*.yaml")):
-            if path.resolve() in seen:
-                continue
-            seen.add(path.resolve())
-            try:
-                found[shown(path)] = str(read(path).data.get("title", ""))
-            except ScenarioError as error:
-                found[shown(path)] = f"(not usable: {str(error).splitlines()[0]})"
-    return found
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, paths on one line, and JSON that is JSON."""
+"""Files that are there whole or not at all, names on one line, and JSON that is JSON."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def write_whole(path: Path, content: bytes) -> None:
         raise
 
 
-def shown(path: Path) -> str:
-    """The path as it was given, on one line whatever characters are in it."""
+def shown(path: Path | str) -> str:
+    """The path or name as it was given, on one line whatever characters are in it."""
     text = str(path)
-    return text if text.isprintable() else repr(text)
+    return text if text and text.isprintable() else repr(text)
 
 
 def parse_json(text: str) -> Any:

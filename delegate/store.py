@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from delegate.files import parse_json, write_whole
+from delegate.files import parse_json, shown, write_whole
 from delegate.safety.logs import DamagedTrial, verify_trial
 from delegate.scenario import Scenario
 
@@ -28,6 +28,10 @@ RECORDED = ("delegate", "gymnasium", "networkx", "numpy", "scikit-learn", "scipy
 
 class RunError(ValueError):
     """A run cannot be started or resumed as asked; the message says why and what would help."""
+
+
+class BadPlace(RunError):
+    """That folder cannot hold the run."""
 
 
 def fingerprint(scenario: Scenario) -> str:
@@ -72,12 +76,8 @@ def opened(
     record: what run.json holds · notice: told what had to be mended
     Raises RunError when somebody else writes there or it holds another run; it is unchanged then.
     """
-    began = is_run(out)
-    if began and not resume:
-        raise RunError(f"{out}: holds a run already; go on with it by --resume")
-    if not began and out.exists() and any(_foreign(path) for path in out.iterdir()):
-        raise RunError(f"{out}: holds other things and no run; name a folder that is new or empty")
-    made = not out.exists()
+    check_place(out, resume)
+    began, made = is_run(out), not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     try:
         with locked(out):
@@ -92,6 +92,24 @@ def opened(
         if made and not is_run(out):
             shutil.rmtree(out, ignore_errors=True)
         raise
+
+
+def check_place(out: Path, resume: bool) -> None:
+    """Raises BadPlace where no run can be begun or, to `resume`, gone on with."""
+    for path in (out, *out.parents):
+        if path.exists() and not path.is_dir():
+            below = "is" if path == out else f"lies below {shown(path)}, which is"
+            raise BadPlace(f"{shown(out)}: {below} a file; name a folder that is new or empty")
+    if is_run(out):
+        if not resume:
+            raise BadPlace(
+                f"{shown(out)}: holds a run already; go on with it by --resume, or name another "
+                "folder"
+            )
+    elif out.exists() and any(_foreign(path) for path in out.iterdir()):
+        raise BadPlace(
+            f"{shown(out)}: holds other things and no run; name a folder that is new or empty"
+        )
 
 
 def _foreign(path: Path) -> bool:

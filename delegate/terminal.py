@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -12,6 +13,9 @@ from rich.table import Table
 
 Advance = Callable[[float, float, str], None]
 """(done, total, what is being done)"""
+
+WIDTH = 80
+"""columns of what is no table"""
 
 PIPED_WIDTH = 140
 """columns of a table that goes into a file or a pipe"""
@@ -37,6 +41,16 @@ def progress() -> Iterator[Advance]:
             bar.update(task, completed=done, total=total, description=what)
 
         yield advance
+
+
+def print_facts(heading: str, facts: Mapping[str, str]) -> None:
+    """Print a heading and what is known, by name, on stdout; no line is longer than `WIDTH`."""
+    print(textwrap.shorten(heading, WIDTH, placeholder="...") if len(heading) > WIDTH else heading)
+    margin = max(map(len, facts), default=0) + 4
+    for name, text in facts.items():
+        for line in textwrap.wrap(text, WIDTH - margin) or [""]:
+            print(f"  {name:<{margin - 2}}{line}".rstrip())
+            name = ""
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:

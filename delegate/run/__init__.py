@@ -5,15 +5,21 @@ from typing import TYPE_CHECKING
 from delegate.lazy import handed_on
 
 if TYPE_CHECKING:
+    from delegate.run.certificate import CannotBeMade, certify, in_words
     from delegate.run.execution import execute
     from delegate.run.names import names, registries
     from delegate.run.source import Source, load_scenario, make_world, plain_grid
-    from delegate.store import RunError
+    from delegate.store import BadPlace, RunError, check_place
 
 __all__ = [
+    "BadPlace",
+    "CannotBeMade",
     "RunError",
     "Source",
+    "certify",
+    "check_place",
     "execute",
+    "in_words",
     "load_scenario",
     "make_world",
     "names",
@@ -24,9 +30,10 @@ __all__ = [
 __getattr__ = handed_on(
     __name__,
     {
+        "delegate.run.certificate": ("CannotBeMade", "certify", "in_words"),
         "delegate.run.execution": ("execute",),
         "delegate.run.names": ("names", "registries"),
         "delegate.run.source": ("Source", "load_scenario", "make_world", "plain_grid"),
-        "delegate.store": ("RunError",),
+        "delegate.store": ("BadPlace", "RunError", "check_place"),
     },
 )

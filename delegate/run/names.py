@@ -1,19 +1,45 @@
-"""The names that a scenario may use; to list one kind imports what is of that kind alone."""
+"""The names that scenarios have and may use; to list one kind imports what is of that kind."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from delegate.files import shown
 
 
 def names(kind: str) -> dict[str, str]:
-    """Every name of one kind -> one line on what it is. kind: a key of `registries()`"""
+    """Every name of one kind -> one line on what it is.
+
+    kind: a key of `registries()`, or "scenarios": paths below here and beside the package
+    """
+    if kind == "scenarios":
+        return _scenarios()
     return {name: _headline(thing) for name, thing in _KINDS[kind]().items()}
 
 
 def registries() -> dict[str, dict[str, str]]:
     """Every name a scenario may use: kind -> id -> one line on what it is."""
     return {kind: names(kind) for kind in _KINDS}
+
+
+def _scenarios() -> dict[str, str]:
+    from delegate.scenario.document import ScenarioError, read
+
+    found: dict[str, str] = {}
+    seen: set[Path] = set()
+    here = Path("experiments") / "scenarios"
+    for folder in (here, Path(__file__).parents[2] / here):
+        for path in sorted(folder.glob("*.yaml")):
+            if path.resolve() in seen:
+                continue
+            seen.add(path.resolve())
+            try:
+                found[shown(path)] = str(read(path).data.get("title", ""))
+            except ScenarioError as error:
+                found[shown(path)] = f"(not usable: {str(error).splitlines()[0]})"
+    return found
 
 
 def _envs() -> Mapping[str, type]:

@@ -1,0 +1,163 @@
+"""`delegate certify`: from a name on the command line to what a replay says of its restores."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from difflib import get_close_matches
+from functools import partial
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+from delegate import envs
+from delegate.backtrack import StatefulVectorEnv
+from delegate.envs import Certificate
+from delegate.files import shown
+
+ROWS = 3
+"""rows of a world of ours that are played at once"""
+
+
+class CannotBeMade(ValueError):
+    """There is no such environment, or it could not be made: name, cause and remedy in one line."""
+
+
+def certify(name: str, steps: int = 300, seed: int = 0, allow_code: bool = False) -> Certificate:
+    """Whether the environment of that name can be restored exactly, see `envs.certify`.
+
+    name: one of `envs.ids()` or `envs.mujoco_ids()`, which are ours and come before Gymnasium's;
+    a Gymnasium id, behind `module:` where another package registers it; or `module:Callable`,
+    which makes a `gymnasium.Env` or a `StatefulVectorEnv`
+    allow_code: import modules of the working folder, and call what is named
+    What the environment prints goes to stderr; its warnings are not shown.
+    Raises CannotBeMade.
+    """
+    with (
+        _working_folder(allow_code),
+        contextlib.redirect_stdout(sys.stderr),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        make = partial(_made, name, _maker(name, allow_code))
+        first, second = make(), make()
+        first.close()
+        second.close()
+        if first is second:
+            raise _error(name, "makes one environment twice; it must make a new one every time")
+        found = envs.certify(make, steps, seed)
+    return replace(found, env=name, versions={**_versions(), **found.versions})
+
+
+def in_words(found: Certificate) -> tuple[str, dict[str, str]]:
+    """The verdict in a line, and what it rests on, by name."""
+    facts = {
+        "restored by": found.codec,
+        "replayed": f"steps: {found.steps}, resets: {found.resets}, rows: {found.rows}",
+        "lost": found.field,
+        "differs": None if found.step is None else f"from step {found.step} on",
+        "reason": found.reason,
+        "versions": ", ".join(f"{name} {number}" for name, number in found.versions.items()),
+    }
+    known = {name: shown(text) for name, text in facts.items() if text is not None}
+    return f"{shown(found.env)}: {found.verdict}", known
+
+
+def _maker(name: str, allow_code: bool) -> Callable[[], Any]:
+    """What makes the environment of that name; nothing is made yet."""
+    if name in envs.ids() or name in envs.mujoco_ids():
+        return partial(envs.make, name, ROWS)
+    module, colon, inside = name.partition(":")
+    if not colon:
+        return partial(gymnasium.make, name)
+    if not inside or ":" in inside or not _dotted(module):
+        raise _error(name, "is no name; write an id, package:id, or module:Callable")
+    if not _dotted(inside):
+        if not allow_code and _lies_here(module.partition(".")[0]):
+            raise _error(name, f"{module} lies in the working folder; add --allow-code to run it")
+        return partial(gymnasium.make, name)
+    if not allow_code:
+        raise _error(name, f"names code; add --allow-code to import {module} and call {inside}")
+    try:
+        found: Any = import_module(module)
+        for part in inside.split("."):
+            found = getattr(found, part)
+    except (Exception, SystemExit) as error:
+        raise _error(name, f"cannot be imported ({_cause(error)})") from error
+    if not callable(found):
+        raise _error(name, f"is a {type(found).__name__}; name what makes an environment")
+    return found
+
+
+def _made(name: str, make: Callable[[], Any]) -> Any:
+    try:
+        made = make()
+    except gymnasium.error.UnregisteredEnv as error:
+        raise _error(name, _unregistered(name, error)) from error
+    except (Exception, SystemExit) as error:
+        raise _error(name, f"cannot be made ({_cause(error)})") from error
+    if not isinstance(made, gymnasium.Env | StatefulVectorEnv):
+        kind = type(made).__name__
+        raise _error(name, f"makes a {kind}; it must make a gymnasium.Env or a StatefulVectorEnv")
+    return made
+
+
+def _dotted(text: str) -> bool:
+    return all(part.isidentifier() for part in text.split("."))
+
+
+def _lies_here(package: str) -> bool:
+    """Whether importing that package would run code of the working folder."""
+    here, spec = Path.cwd(), find_spec(package)
+    if spec is None:
+        return (here / package).is_dir() or (here / f"{package}.py").is_file()
+    places = [Path(place).parent for place in spec.submodule_search_locations or ()]
+    if spec.origin is not None and not places:
+        places = [Path(spec.origin).parent]
+    return any(place.resolve() == here for place in places)
+
+
+@contextlib.contextmanager
+def _working_folder(allowed: bool) -> Iterator[None]:
+    """Modules of the working folder can be imported meanwhile, if that is allowed."""
+    if not allowed:
+        yield
+        return
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def _unregistered(name: str, error: Exception) -> str:
+    known = [*envs.ids(), *envs.mujoco_ids(), *gymnasium.registry]
+    near = get_close_matches(name.rpartition(":")[2], known, n=1, cutoff=0.6)
+    guess = f"did you mean {near[0]}?" if near else "an id of another package is package:id"
+    fault = " ".join(str(error).split()).partition(" Did you mean")[0].rstrip(".")
+    return f"is not known ({fault}); {guess}"
+
+
+def _cause(error: BaseException) -> str:
+    """The error in one line."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+def _error(name: str, what: str) -> CannotBeMade:
+    return CannotBeMade(f"{shown(name)}: {what}")
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        found["delegate"] = metadata.version("delegate")
+    return found
