@@ -10,24 +10,46 @@ from pydantic import BaseModel, ValidationError
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
+LONGEST = 60
+"""characters of a value that a message shows"""
 
-def checked(place: str, settings: type[Settings], given: Mapping[str, Any]) -> Settings:
+
+def checked(
+    place: str, settings: type[Settings], given: Mapping[str, Any], also: Iterable[str] = ()
+) -> Settings:
     """The settings that were given, and defaults for the others.
 
-    place: whose they are, for the message
+    place: whose they are, for the message · also: names that are accepted elsewhere, likewise
     Raises ValueError for a name that is not known, with the nearest one and all there are, and for
     a value that cannot be.
     """
     for name in given:
-        known(f"{place}: setting", name, settings.model_fields)
+        if name not in settings.model_fields:
+            others = [other for other in also if other != name]
+            known(f"{place}: setting", name, [*settings.model_fields, *others])
     try:
         return settings(**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        message = first["msg"].removeprefix("Value error, ")
-        if first["loc"]:
-            message = f"{first['loc'][0]} is {first['input']!r}; {message[0].lower()}{message[1:]}"
-        raise ValueError(f"{place}: {message}") from None
+        raise ValueError(f"{place}: {message(error)}") from None
+
+
+def message(error: ValidationError) -> str:
+    """The first thing that pydantic found wrong: `size is 4; input should be at least 5`."""
+    first = error.errors(include_url=False)[0]
+    words = first["msg"].removeprefix("Value error, ")
+    name, *inside = first["loc"] or ("",)
+    where = str(name) + "".join(f"[{part}]" for part in inside)
+    if not where:
+        return words
+    if first["type"] == "missing":
+        return f"{where} is missing; give it"
+    return f"{where} is {shortened(first['input'])}; {words[0].lower()}{words[1:]}"
+
+
+def shortened(value: object) -> str:
+    """How a value is shown in a message: on one line, and not too long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 def known(kind: str, name: str, names: Iterable[str]) -> str:
@@ -37,7 +59,17 @@ def known(kind: str, name: str, names: Iterable[str]) -> str:
         return name
     if not names:
         raise ValueError(f'{kind} "{name}" is not known; there are none, so leave it out')
-    near = get_close_matches(name, names, n=1, cutoff=0.0)
     raise ValueError(
-        f'{kind} "{name}" is not known; did you mean "{near[0]}"? There are: {", ".join(names)}'
+        f'{kind} "{name}" is not known; did you mean "{nearest(name, names)}"? '
+        f"There are: {', '.join(names)}"
     )
+
+
+def nearest(name: str, names: Iterable[str], alike: float = 0.0) -> str | None:
+    """The name that looks most like it, whatever the case of its letters.
+
+    alike: how much it must, 0 to 1; None where no name does
+    """
+    folded = {choice.casefold(): choice for choice in names}
+    found = get_close_matches(str(name).casefold(), folded, n=1, cutoff=alike)
+    return folded[found[0]] if found else None

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
-from pydantic import ValidationError
+from pydantic import BaseModel
 
+from delegate.backtrack.autoreset import mode_of
 from delegate.envs.banks import first_levels
 from delegate.envs.grid.corner import Corner
 from delegate.envs.grid.four_rooms import FourRooms
@@ -20,7 +21,7 @@ from delegate.envs.grid.level import NOMINAL, SHIFTED, Level
 from delegate.envs.grid.rules import GridSettings, Rules
 from delegate.envs.grid.trap_grid import TrapGrid
 from delegate.envs.grid.vector import GridVectorEnv
-from delegate.scenario.validation import unknown
+from delegate.settings import checked, known, nearest
 
 if TYPE_CHECKING:
     from delegate.envs.mujoco.vector import MujocoVectorEnv
@@ -43,6 +44,8 @@ OPTIONS = tuple(list(signature(GridVectorEnv.__init__).parameters)[4:])
 """settings of the batch rather than of the world: observation, autoreset_mode, assign, ..."""
 
 MAX_ROWS = 1_000_000
+ALIKE = 0.8
+"""how much an unknown id must look like one of Gymnasium's for that to be suggested (0 to 1)"""
 MAX_CELLS = 2**30
 """most cells, channels counted, that a bank or a batch of observations may hold (1 GiB)"""
 
@@ -76,7 +79,8 @@ def make(
     settings: those of the world (see `settings_type(id)`) and of the batch: observation,
     autoreset_mode, assign, copy, render_mode
     autoreset_mode may also be its value ("NextStep", "SameStep", "Disabled"), as in YAML.
-    Raises ValueError for an unknown id or setting, naming the nearest, and for bad values.
+    Raises ValueError for an unknown id or setting, naming the nearest, and for bad values; for an
+    environment of Gymnasium's it names `adapt`.
     """
     if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer):
         raise ValueError(f"num_envs is {num_envs!r}; give an integer, 1 to {MAX_ROWS}")
@@ -88,11 +92,10 @@ def make(
         if levels is not None:
             raise ValueError(f"{id} has no levels; leave them out")
         return mujoco.make(id, int(num_envs), **settings)
+    _world(id)
     options = {name: settings.pop(name) for name in OPTIONS if name in settings}
     _check_options(id, options)
-    options["autoreset_mode"] = AutoresetMode(
-        options.get("autoreset_mode", AutoresetMode.NEXT_STEP)
-    )
+    options["autoreset_mode"] = mode_of(options.get("autoreset_mode", AutoresetMode.NEXT_STEP))
     if levels is not None:
         settings.setdefault("size", levels.height)
     rules = make_rules(id, settings)
@@ -147,22 +150,15 @@ def bank(
 def make_rules(id: str, settings: Mapping[str, Any]) -> Rules:
     """The rules of a world under those settings; raises ValueError as `make` does."""
     world = _world(id)
-    known = world.settings_type.model_fields
-    for name in settings:
-        if name not in known:
-            raise ValueError(unknown(f"setting of {id}", name, [*known, *OPTIONS, "levels"]))
-    try:
-        return world(world.settings_type(**settings))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = "".join(f"{part}: " for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        given = f", not {first['input']!r}" if first["loc"] else ""
-        raise ValueError(f"{id}: {place}{message}{given}") from None
+    return world(checked(id, world.settings_type, settings, (*OPTIONS, "levels")))
 
 
-def settings_type(id: str) -> type[GridSettings]:
-    """The pydantic model of a world's settings."""
+def settings_type(id: str) -> type[BaseModel]:
+    """The pydantic model of a world's settings. Raises ValueError for an unknown id."""
+    if id in MUJOCO_IDS:
+        from delegate.envs import mujoco
+
+        return mujoco.settings_type(id)
     return _world(id).settings_type
 
 
@@ -177,16 +173,29 @@ def register() -> None:
         if f"delegate/{name}-v0" not in gymnasium.registry:
             gymnasium.register(
                 id=f"delegate/{name}-v0",
-                entry_point="delegate.envs.grid.single:GridEnv",
+                entry_point="delegate.envs.grid.vector:GridEnv",
                 vector_entry_point="delegate.envs.registry:make_vector",
                 kwargs={"world": name},
             )
 
 
 def _world(id: str) -> type[Rules]:
-    if id not in WORLDS:
-        raise ValueError(unknown("world", str(id), ids()))
-    return WORLDS[id]
+    """A grid world. Raises ValueError for another id, naming what may have been meant."""
+    if id in WORLDS:
+        return WORLDS[id]
+    if id in MUJOCO_IDS:
+        raise ValueError(f"{id} is a MuJoCo task and has no levels; {', '.join(ids())} have")
+    ours = [*ids(), *mujoco_ids()]
+    theirs = [name for name, spec in gymnasium.registry.items() if "world" not in spec.kwargs]
+    if id in theirs:
+        raise ValueError(f'{id} is Gymnasium\'s; envs.adapt("{id}", num_envs) makes rows of it')
+    if (near := nearest(id, [*ours, *theirs], ALIKE)) is not None and near not in ours:
+        raise ValueError(
+            f'world "{id}" is not known; did you mean "{near}"? That is Gymnasium\'s: give it to '
+            f"envs.adapt. There are: {', '.join(ours)}"
+        )
+    known("world", id, ours)
+    raise AssertionError(id)
 
 
 _CHOICES: dict[str, tuple[Any, ...]] = {

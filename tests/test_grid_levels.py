@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from delegate import envs
 from delegate.envs.grid import Level, concatenate, read_levels
-from delegate.envs.grid.maze import flood, pick
+from delegate.envs.grid.level import flood, pick
 
 WORLDS = [
     ("Corner", {"size": 9, "corner_size": 2}),

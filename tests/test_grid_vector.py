@@ -263,11 +263,11 @@ def test_levels_in_order_and_levels_drawn_evenly() -> None:
 @pytest.mark.parametrize(
     ("actions", "message"),
     [
-        ([0, 1, 4], "row 2: action 4 does not exist"),
-        ([0, -1, 9], "row 1: action -1 does not exist"),
+        ([0, 1, 4], "Corner: row 2: action is 4; give 0 to 3"),
+        ([0, -1, 9], "Corner: row 1: action is -1; give 0 to 3"),
         ([0, 1], r"actions have shape \(2,\)"),
         ([[0], [1], [2]], r"actions have shape \(3, 1\)"),
-        ([0.0, 1.0, 2.0], "actions are float64"),
+        ([0.0, 1.0, 2.0], "Corner: actions are float64; give integers, 0 to 3"),
         ([True, False, True], "actions are bool"),
         (None, r"actions have shape \(\)"),
     ],

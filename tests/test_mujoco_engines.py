@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,19 @@ import mujoco
 import numpy as np
 import pytest
 
-from delegate.envs.mujoco.engines import make_physics
-from delegate.envs.mujoco.native import BatchPhysics, available
-from delegate.envs.mujoco.physics import STATE, Layout, Physics
-from delegate.envs.mujoco.random_rows import RandomRows, row_seeds
+from delegate.envs.mujoco import physics as physics_module
+from delegate.envs.mujoco.physics import (
+    STATE,
+    BatchPhysics,
+    Layout,
+    Physics,
+    ThreadedPhysics,
+    available,
+    make_physics,
+)
+from delegate.envs.mujoco.profiler import Pause
+from delegate.envs.mujoco.random_rows import RandomRows
 from delegate.envs.mujoco.task import ASSETS, NO_ISLANDS
-from delegate.envs.mujoco.threads import ThreadedPhysics
 
 FIELDS = ("xpos", "cvel", "qfrc_actuator")
 
@@ -147,22 +153,95 @@ def test_looking_for_islands_changes_nothing_where_there_is_one(name: str) -> No
     assert constrained > 200, "hardly any contact, so this tests nothing"
 
 
-def test_the_profiler_stands_still() -> None:
-    code = """
-import mujoco
-def runs():
-    model = mujoco.MjModel.from_xml_string("<mujoco/>")
+def timed(data: mujoco.MjData) -> bool:
+    """Whether MuJoCo's profiler looked at the clock when that simulation was stepped."""
+    return any(timer.duration for timer in data.timer)
+
+
+def profiled_elsewhere() -> bool:
+    """Whether it does so for a simulation that is not ours."""
+    model = load("hopper.xml")
     data = mujoco.MjData(model)
     mujoco.mj_step(model, data, 20)
-    return any(timer.duration for timer in data.timer)
-before = runs()
-import delegate.envs.mujoco
-print(before, runs())
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    before, after = done.stdout.split()
-    assert after == "False"
-    assert before == "True" or not available(), "newer bindings do not start it: leave it out"
+    return timed(data)
+
+
+needs_profiler = pytest.mark.skipif(
+    not profiled_elsewhere(), reason="these bindings start no profiler"
+)
+
+
+def step_threads() -> ThreadedPhysics:
+    physics = ThreadedPhysics(load("hopper.xml"), 1, 1, (), contact_forces=False)
+    for timer in physics._main.data.timer:
+        timer.duration = 0
+    physics.step(None, np.zeros((1, 3)), 20)
+    return physics
+
+
+@needs_profiler
+def test_the_profiler_stands_still_in_our_steps_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not timed(step_threads()._main.data)
+    assert profiled_elsewhere(), "what others step is timed as before"
+    monkeypatch.setattr(physics_module, "PROFILER_PAUSED", nullcontext())
+    assert timed(step_threads()._main.data), "negative control: without the pause it is timed"
+
+
+@needs_profiler
+@needs_batch
+def test_the_profiler_stands_still_on_the_threads_of_mujoco() -> None:
+    physics = BatchPhysics(load("hopper.xml"), 2, 2, ())
+    seen, step = [], physics._batch.step
+
+    class Watched:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(batch, name)
+
+        def step(self, *args: Any) -> None:
+            seen.append(profiled_elsewhere())
+            step(*args)
+
+    batch, physics._batch = physics._batch, Watched()
+    physics.step(None, np.zeros((2, 3)), 1)
+    assert seen == [False]
+    assert profiled_elsewhere()
+
+
+@needs_profiler
+def test_the_profiler_runs_again_after_a_step_that_raised() -> None:
+    physics = ThreadedPhysics(load("hopper.xml"), 1, 1, (), contact_forces=False)
+    with pytest.raises(ValueError, match="broadcast"):
+        physics.step(None, np.zeros((1, 4)), 1)
+    with pytest.raises(TypeError):
+        physics.step(None, np.zeros((1, 3)), "four")  # type: ignore[arg-type]
+    assert profiled_elsewhere()
+
+
+def test_a_clock_of_the_users_own_is_left_alone() -> None:
+    calls = 0
+
+    def clock() -> float:
+        nonlocal calls
+        calls += 1
+        return 0.0
+
+    mujoco.set_mjcb_time(clock)
+    try:
+        step_threads()
+        assert calls > 0
+        assert mujoco.get_mjcb_time() is clock
+    finally:
+        mujoco.set_mjcb_time(None)
+
+
+@needs_profiler
+def test_threads_that_step_at_once_share_one_pause() -> None:
+    pause = Pause()
+    with pause:
+        with pause:
+            assert not profiled_elsewhere()
+        assert not profiled_elsewhere(), "the first is still in it"
+    assert profiled_elsewhere()
 
 
 def test_threads_end_with_their_physics() -> None:
@@ -183,8 +262,8 @@ def test_threads_end_with_their_physics() -> None:
 
 def test_random_rows_draw_what_gymnasium_draws() -> None:
     rows = RandomRows(3)
-    for row, seed in enumerate(row_seeds(40, 3)):
-        rows.seed(row, seed)
+    for row in range(3):
+        rows.seed(row, 40 + row)
     for row in range(3):
         known, _ = gymnasium.utils.seeding.np_random(40 + row)
         for draw in _draws():
@@ -210,13 +289,6 @@ def test_random_rows_go_back() -> None:
         np.testing.assert_array_equal(one, other)
     rows.save()
     np.testing.assert_array_equal(rows.words[1], moved[0])
-
-
-def test_seeds_are_one_a_row() -> None:
-    assert row_seeds(7, 3) == [7, 8, 9]
-    assert row_seeds([4, 4, 1], 3) == [4, 4, 1]
-    with pytest.raises(ValueError, match="2 seeds for 3 rows"):
-        row_seeds([1, 2], 3)
 
 
 def _draws() -> list[Callable[[np.random.Generator], Any]]:

@@ -259,16 +259,17 @@ def test_infinite_bounds_are_told_apart() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"frame_skp": 3}, "did you mean 'frame_skip'"),
-        ({"frame_skip": 0}, "frame_skip: .*greater than or equal to 1"),
-        ({"ctrl_cost_weight": "much"}, "ctrl_cost_weight: .*number"),
-        ({"healthy_z_range": [1.0]}, "healthy_z_range"),
+        ({"frame_skp": 3}, 'Hopper-v5: setting "frame_skp" .* did you mean "frame_skip"'),
+        ({"frame_skip": 0}, "Hopper-v5: frame_skip is 0; input .* greater than or equal to 1"),
+        ({"ctrl_cost_weight": "much"}, "ctrl_cost_weight is 'much'; .* valid number"),
+        ({"healthy_z_range": [1.0]}, r"healthy_z_range\[1\] is missing"),
+        ({"healthy_z_range": [1.0, "x"]}, r"healthy_z_range\[1\] is 'x'; .* valid number"),
         ({"num_threads": 0}, "num_threads is 0"),
         ({"autoreset_mode": "Sometimes"}, "give one of NextStep, SameStep, Disabled"),
         ({"render_mode": "human"}, "give None or 'rgb_array'"),
         ({"xml_file": "hoper.xml"}, r"'hoper.xml' does not exist.*hopper\.xml"),
         ({"num_envs": 0}, "num_envs is 0"),
-        ({"levels": 3}, "no levels|unknown setting"),
+        ({"levels": 3}, 'no levels|setting "levels" is not known'),
     ],
 )
 def test_what_cannot_be_made_is_refused(arguments: dict[str, Any], message: str) -> None:

@@ -17,8 +17,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from delegate.backtrack.random_key import level_draws
-from delegate.envs.grid.level import Level
-from delegate.envs.grid.maze import interior, pick, solvable
+from delegate.envs.grid.level import Level, interior, pick, solvable
 from delegate.envs.grid.rules import GridSettings, Rules
 
 _KIND, _GOAL, _START, _DOORS = 0, 1, 2, 3  # columns of the numbers a level spends

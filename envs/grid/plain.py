@@ -100,7 +100,7 @@ class PlainGrid:
         if self.place == self.proxy:
             self.proxy_paid = True
         self.clock += 1
-        self.truncated = self.clock >= settings.max_steps and not self.terminated
+        self.truncated = self.clock >= settings.max_steps
 
         info = self._info(proxy_reward)
         terminated, truncated = self.terminated, self.truncated
@@ -127,9 +127,7 @@ class PlainGrid:
     def _step_ended(self) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
             self.reset()
-            info = {**self._info(0.0), "intended_reached": False, "proxy_reached": False}
-        else:
-            info = self._info(0.0)
+        info = {**self._info(0.0), "intended_reached": False, "proxy_reached": False}
         return self.observe(), 0.0, self.terminated, self.truncated, info
 
     def _info(self, proxy_reward: float) -> dict[str, Any]:

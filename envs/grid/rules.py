@@ -1,4 +1,4 @@
-"""The pure core of the grid worlds: what a step does, whatever face asks for it."""
+"""The pure core of the grid worlds: what moves, and what a step does, whatever face asks for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from delegate.backtrack.random_key import draw, unit
 from delegate.envs.grid.level import ACTIONS, Level
 from delegate.envs.grid.solvers import Objective, after_move
-from delegate.envs.grid.state import GridState
 
 
 class GridSettings(BaseModel):
@@ -39,14 +38,59 @@ class GridSettings(BaseModel):
     """the bank's level seeds are level_seed .. level_seed + num_levels - 1"""
 
 
+@dataclass
+class GridState:
+    """All that changes in a grid world; what is fixed is in Level.
+
+    level:      int32  [B]     which level of the bank the row plays
+    cell:       int32  [B]     where the agent stands (row * W + column)
+    clock:      int32  [B]     steps since reset
+    terminated: bool   [B]     ended by the world, waiting for a reset
+    truncated:  bool   [B]     ended by the clock, waiting for a reset
+    proxy_paid: bool   [B]     the proxy cell has been reached in this episode
+    damage:     int32  [B]     traps hit in this episode (count)
+    key:        uint64 [B, 2]  random stream: seed, counter
+    """
+
+    level: np.ndarray
+    cell: np.ndarray
+    clock: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    proxy_paid: np.ndarray
+    damage: np.ndarray
+    key: np.ndarray
+
+    @classmethod
+    def zeros(cls, rows: int) -> GridState:
+        """A state of that many rows with every array zero."""
+        integers = {name: np.zeros(rows, np.int32) for name in ("level", "cell", "clock", "damage")}
+        flags = {name: np.zeros(rows, bool) for name in ("terminated", "truncated", "proxy_paid")}
+        return cls(**integers, **flags, key=np.zeros((rows, 2), np.uint64))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The live arrays by name."""
+        return {name: getattr(self, name) for name in NAMES}
+
+    def assign(self, other: GridState) -> None:
+        """Copy every array of `other` into this state's own arrays."""
+        for name in NAMES:
+            source, target = getattr(other, name), getattr(self, name)
+            if source is not target:
+                target[...] = source
+
+
+NAMES = tuple(GridState.__annotations__)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What one step brought.
 
     reward:           float64 [B]
     proxy_reward:     float64 [B]  the reward, were the proxy cell the goal
-    intended_reached: bool    [B]  stands on the intended goal after the step
-    proxy_reached:    bool    [B]  stands on the proxy cell after the step
+    intended_reached: bool    [B]  the step ended on the intended goal
+    proxy_reached:    bool    [B]  the step ended on the proxy cell
     """
 
     reward: np.ndarray
@@ -113,6 +157,7 @@ class Rules(ABC):
 
         intended_reached = cell == level.goal.take(state.level)
         proxy_reached = cell == level.proxy_goal.take(state.level)
+        intended_reached[held] = proxy_reached[held] = False
         first_at_proxy = proxy_reached & ~state.proxy_paid
         terminated = intended_reached.copy()
         reward = intended_reached * self.goal_reward
@@ -132,11 +177,13 @@ class Rules(ABC):
         proxy_reward[state.proxy_paid] = 0.0
 
         clock = state.clock + np.int32(1)
+        truncated = clock >= self.settings.max_steps
         if held.size:
             reward[held] = 0.0
             proxy_reward[held] = 0.0
             clock[held] = state.clock[held]
-        truncated = (clock >= self.settings.max_steps) & ~terminated
+            terminated[held] = state.terminated[held]
+            truncated[held] = state.truncated[held]
         after = GridState(
             level=state.level,
             cell=cell,

@@ -1,7 +1,8 @@
-"""The batched face of the grid worlds: a Gymnasium vector environment whose rows are arrays."""
+"""The faces of the grid worlds: a Gymnasium vector environment of rows, and one row alone."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,15 +11,14 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from delegate.backtrack.action_checks import ActionCheck
+from delegate.backtrack.autoreset import fresh_seed, reset_rows, row_seeds
 from delegate.backtrack.random_key import below, draw, row_keys
-from delegate.backtrack.state import Rows, StatefulVectorEnv
-from delegate.envs.grid.facts import LevelFacts, level_facts
-from delegate.envs.grid.features import cell_features
+from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv
 from delegate.envs.grid.level import ACTIONS, Level
-from delegate.envs.grid.observation import BooleanObservation
-from delegate.envs.grid.rendering import draw_ansi, draw_rgb
-from delegate.envs.grid.rules import Rules
-from delegate.envs.grid.state import GridState
+from delegate.envs.grid.observation import BooleanObservation, cell_features, draw_ansi, draw_rgb
+from delegate.envs.grid.rules import GridState, Rules
+from delegate.envs.grid.solvers import LevelFacts, level_facts
 
 if TYPE_CHECKING:
     from delegate.recall.table import TransitionTable
@@ -34,7 +34,8 @@ class GridVectorEnv(StatefulVectorEnv):
     Actions are 0 up, 1 right, 2 down, 3 left; walls block.
     `info` of a step describes the transition, before any reset of the same step:
     proxy_reward float64 [B], intended_reached bool [B], proxy_reached bool [B], state int32 [B];
-    with SAME_STEP, where an episode ended, also final_obs and its mask _final_obs.
+    with SAME_STEP, where an episode ended, also final_obs and its mask _final_obs. A row that
+    holds still, or only begins, has reached nothing.
 
     autoreset_mode: NEXT_STEP resets an ended row at its next step, whose action is ignored;
     SAME_STEP at once; DISABLED lets it hold still until reset with options["reset_mask"].
@@ -90,22 +91,38 @@ class GridVectorEnv(StatefulVectorEnv):
             self.single_observation_space = gymnasium.spaces.Box(0, 1, shape, np.bool_)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self._check = ActionCheck(self.single_action_space, self.num_envs, self.rules.id)
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin new episodes.
 
+        seed: of the whole batch, from which each row has a stream of its own; or one a row in a
+        list, and then each row plays as a batch of one with that seed, or goes on where it is None
         options: {"reset_mask": bool [B] rows to reset, the others stay as they are;
                   "level": int [B] the level of the bank each reset row is to play}
-        Raises ValueError for a mask, level or option that does not fit.
+        Raises ValueError for a seed, mask, level or option that does not fit.
         """
-        rows, level = self._reset_rows(options or {})
-        super().reset(seed=seed)
-        if seed is None and not self._started:
-            seed = int(self.np_random.integers(2**63))
-        if seed is not None:
-            self.state.key[rows] = row_keys(seed, rows)
+        options = options or {}
+        if unknown := sorted(set(options) - {"reset_mask", "level"}):
+            raise ValueError(
+                f"reset option {unknown[0]!r} is not known; give 'reset_mask' or 'level'"
+            )
+        rows = reset_rows(options, self.num_envs, begun=self._started).nonzero()[0]
+        level = self._chosen_levels(rows, options.get("level"))
+        seeds = row_seeds(seed, self.num_envs)
+        if not self._started:
+            self.state.key[:] = row_keys(fresh_seed(), np.arange(self.num_envs))
+        if isinstance(seed, int | np.integer):
+            self.state.key[rows] = row_keys(int(seed), rows)
+        else:
+            for row in rows.tolist():
+                if (own := seeds[row]) is not None:
+                    self.state.key[row] = row_keys(own, np.zeros(1, np.int64))[0]
         self._begin(rows, level)
         return self._observation(), {"state": self.state_index()}
 
@@ -120,7 +137,7 @@ class GridVectorEnv(StatefulVectorEnv):
         """
         if not self._started:
             raise gymnasium.error.ResetNeeded("step before reset: call reset(seed=...) first")
-        action = self._checked(actions)
+        action = self._check(actions).astype(np.int64, copy=False)
         before = self.state
         restarting = _NO_ROWS
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
@@ -144,46 +161,14 @@ class GridVectorEnv(StatefulVectorEnv):
         if restarting.size:
             self._begin(restarting, None)
             if self.autoreset_mode is AutoresetMode.NEXT_STEP:
-                for flags in (terminated, truncated, *(info[name] for name in _REACHED)):
-                    flags[restarting] = False
+                terminated[restarting] = truncated[restarting] = False
                 after.cell[restarting] = self.state.cell[restarting]
         return self._observation(), outcome.reward, terminated, truncated, info
 
-    def _checked(self, actions: np.ndarray) -> np.ndarray:
-        action = np.asarray(actions)
-        if action.shape != (self.num_envs,):
-            raise ValueError(
-                f"actions have shape {action.shape}; give one integer a row, ({self.num_envs},)"
-            )
-        if action.dtype.kind not in "iu":
-            raise ValueError(f"actions are {action.dtype}; give integers, 0 to {len(ACTIONS) - 1}")
-        if action.min() < 0 or action.max() >= len(ACTIONS):
-            row = int(np.flatnonzero((action < 0) | (action >= len(ACTIONS)))[0])
-            raise ValueError(
-                f"row {row}: action {int(action[row])} does not exist; "
-                f"give 0 to {len(ACTIONS) - 1} ({', '.join(ACTIONS)})"
-            )
-        return action.astype(np.int64, copy=False)
-
-    def _reset_rows(self, options: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
-        if unknown := sorted(set(options) - {"reset_mask", "level"}):
-            raise ValueError(
-                f"reset option {unknown[0]!r} is not known; give 'reset_mask' or 'level'"
-            )
-        mask = options.get("reset_mask")
-        rows = np.arange(self.num_envs)
-        if mask is not None:
-            mask = np.asarray(mask)
-            if mask.shape != (self.num_envs,) or mask.dtype != bool:
-                raise ValueError(
-                    f"reset_mask is {mask.dtype} {mask.shape}; give bool ({self.num_envs},)"
-                )
-            rows = np.flatnonzero(mask)
-            if not self._started and len(rows) < self.num_envs:
-                raise ValueError("reset_mask leaves rows that never began; reset all rows first")
-        level = options.get("level")
+    def _chosen_levels(self, rows: np.ndarray, level: Any) -> np.ndarray | None:
+        """The level that each of those rows is to play; None leaves that to `assign`. int64 [n]"""
         if level is None:
-            return rows, None
+            return None
         level = np.asarray(level)
         if level.shape != (self.num_envs,) or level.dtype.kind not in "iu":
             raise ValueError(
@@ -196,7 +181,7 @@ class GridVectorEnv(StatefulVectorEnv):
                 f"row {int(rows[bad[0]])}: level {int(chosen[bad[0]])} does not exist; "
                 f"the bank holds levels 0 to {self.levels.count - 1}"
             )
-        return rows, chosen.astype(np.int64)
+        return chosen.astype(np.int64)
 
     def _begin(self, rows: np.ndarray, level: np.ndarray | None) -> None:
         key = self.state.key
@@ -288,5 +273,60 @@ class GridVectorEnv(StatefulVectorEnv):
         return level_facts(self.rules, self.levels)
 
 
+class GridEnv(gymnasium.Env[Any, Any]):
+    """One environment over a batch of one row; `vector` is that batch.
+
+    world: an id of `envs.ids()` · settings: as for `envs.make`
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 8}  # noqa: RUF012 - Gymnasium's own declaration
+
+    def __init__(self, world: str, render_mode: str | None = None, **settings: Any) -> None:
+        from delegate.envs.registry import make
+
+        self.vector = make(
+            world,
+            1,
+            **settings,
+            autoreset_mode=AutoresetMode.DISABLED,
+            render_mode=render_mode,
+        )
+        self.render_mode = render_mode
+        self.observation_space = self.vector.single_observation_space
+        self.action_space = self.vector.single_action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode. options: {"level": int} which level of the bank to play"""
+        super().reset(seed=seed)
+        if options and "level" in options:
+            options = {**options, "level": np.array([options["level"]])}
+        observation, info = self.vector.reset(seed=seed, options=options)
+        return observation[0], {"state": int(info["state"][0])}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """One step. Raises ValueError for an action that does not exist."""
+        observation, reward, terminated, truncated, info = self.vector.step(np.array([action]))
+        return (
+            observation[0],
+            float(reward[0]),
+            bool(terminated[0]),
+            bool(truncated[0]),
+            {name: value[0].item() for name, value in info.items()},
+        )
+
+    def render(self) -> Any:
+        """The frame of `render_mode`."""
+        return self.vector.render(0)
+
+    def snapshot(self) -> Snapshot:
+        """A copy of all that can change."""
+        return self.vector.snapshot()
+
+    def restore(self, snapshot: Snapshot, rng: RandomStateMode = "rewind") -> None:
+        """Be again as when `snapshot` was taken; see StatefulVectorEnv.restore."""
+        self.vector.restore(snapshot, rng=rng)
+
+
 _NO_ROWS = np.empty(0, dtype=np.intp)
-_REACHED = ("intended_reached", "proxy_reached")

@@ -12,13 +12,16 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from delegate.envs.mujoco.locomotion import (
+from delegate.envs.mujoco.task import (
+    Info,
     LocomotionSettings,
+    Range,
+    Task,
+    box,
     lengths,
     normal_velocity_noise,
     squares,
 )
-from delegate.envs.mujoco.task import Info, Range, Task, box
 
 
 class AntSettings(LocomotionSettings):

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from delegate.backtrack.state import Snapshot
-from delegate.envs.mujoco.ant_maze import AntMaze
-from delegate.envs.mujoco.point_maze import PointMaze
+from delegate.envs.mujoco.maze_tasks import AntMaze, PointMaze
 from delegate.envs.mujoco.registry import make
 
 ROWS = 64

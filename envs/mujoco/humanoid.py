@@ -13,8 +13,16 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from delegate.envs.mujoco.locomotion import LocomotionSettings, lengths, squares, uniform_noise
-from delegate.envs.mujoco.task import Info, Range, Task, box
+from delegate.envs.mujoco.task import (
+    Info,
+    LocomotionSettings,
+    Range,
+    Task,
+    box,
+    lengths,
+    squares,
+    uniform_noise,
+)
 
 ROOT = 6
 """degrees of freedom of the free root joint, which no actuator drives"""

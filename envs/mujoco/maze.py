@@ -14,9 +14,8 @@ import mujoco
 import numpy as np
 from pydantic import BaseModel, Field
 
-from delegate.envs.mujoco.locomotion import lengths
 from delegate.envs.mujoco.random_rows import RandomRows
-from delegate.envs.mujoco.task import Info, box
+from delegate.envs.mujoco.task import Info, box, lengths
 
 WALL, EMPTY, RESET, GOAL, BOTH = 1, 0, "r", "g", "c"
 

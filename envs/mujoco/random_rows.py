@@ -5,8 +5,6 @@ Each row's stream is the one `gymnasium.make(id).reset(seed=seed)` draws from: P
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 WORD = 2**64
@@ -65,17 +63,3 @@ class RandomRows:
                 state["has_uint32"],
                 state["uinteger"],
             )
-
-
-def row_seeds(seed: int | Sequence[int], rows: int) -> list[int]:
-    """The seed of each row: seed, seed + 1, ... as Gymnasium's vector environments do."""
-    if isinstance(seed, int | np.integer):
-        seeds = [int(seed) + row for row in range(rows)]
-    elif len(seed) != rows:
-        raise ValueError(f"{len(seed)} seeds for {rows} rows; give one integer, or one a row")
-    else:
-        seeds = [int(number) for number in seed]
-    if min(seeds) < 0:
-        row = seeds.index(min(seeds))
-        raise ValueError(f"row {row}: seed {seeds[row]} is negative; give 0 or more")
-    return seeds

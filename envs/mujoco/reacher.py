@@ -11,8 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from delegate.envs.mujoco.locomotion import lengths, squares
-from delegate.envs.mujoco.task import Info, Task, TaskSettings, box
+from delegate.envs.mujoco.task import Info, Task, TaskSettings, box, lengths, squares
 
 REACH = 0.2
 """targets lie within this distance of the arm's foot (m)"""

@@ -17,8 +17,7 @@ import mujoco
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from delegate.envs.mujoco.engines import make_physics
-from delegate.envs.mujoco.physics import Layout, Place
+from delegate.envs.mujoco.physics import Layout, Place, make_physics
 from delegate.envs.mujoco.random_rows import RandomRows
 
 ASSETS = (
@@ -75,6 +74,19 @@ class TaskSettings(BaseModel):
     """flags of mujoco.mjtVisFlag to switch"""
 
 
+class LocomotionSettings(TaskSettings):
+    """What every walking task can be told."""
+
+    forward_reward_weight: float = 1.0
+    """reward for moving forward by one metre a second (1)"""
+    ctrl_cost_weight: float
+    """cost of a squared unit of control (1)"""
+    reset_noise_scale: float
+    """spread of the position and velocity an episode begins with (m, rad, and per second)"""
+    exclude_current_positions_from_observation: bool = True
+    """whether the horizontal position is left out, which the task does not depend on"""
+
+
 class Task(ABC):
     """B rows of one task on one physics engine.
 
@@ -86,6 +98,8 @@ class Task(ABC):
     settings_type: ClassVar[type[TaskSettings]]
     camera: ClassVar[dict[str, Any]]
     """the free camera, as Gymnasium sets it, but that it follows whoever walks away"""
+    events: ClassVar[frozenset[str]] = frozenset()
+    """keys of info that tell what a step led to, False in rows that hold still"""
 
     def __init__(self, settings: Any, rows: int, threads: int) -> None:
         self.settings = settings
@@ -184,6 +198,38 @@ class Task(ABC):
         buffer = np.empty(mujoco.mj_sizeModel(self.model), np.uint8)
         mujoco.mj_saveModel(self.model, None, buffer)
         return hashlib.sha256(buffer.tobytes()).hexdigest()[:16]
+
+
+def squares(values: np.ndarray) -> np.ndarray:
+    """The sum of squares of each row, in its own type. [B, n] -> [B]"""
+    return np.add.reduce(np.square(values), axis=1)
+
+
+def uniform_noise(
+    task: Task, generator: np.random.Generator, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The model's own beginning with uniform noise on positions and velocities."""
+    # One call draws the same numbers as Gymnasium's two
+    count = task.model.nq
+    noise = generator.uniform(low=-scale, high=scale, size=count + task.model.nv)
+    return task.init_qpos + noise[:count], task.init_qvel + noise[count:]
+
+
+def normal_velocity_noise(
+    task: Task, generator: np.random.Generator, scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The model's own beginning with uniform noise on positions, normal on velocities."""
+    qpos = task.init_qpos + generator.uniform(low=-scale, high=scale, size=task.model.nq)
+    qvel = task.init_qvel + scale * generator.standard_normal(task.model.nv)
+    return qpos, qvel
+
+
+def lengths(vectors: np.ndarray) -> np.ndarray:
+    """The Euclidean norm of each row, by the dot product that np.linalg.norm takes of a vector.
+
+    [B, n] -> [B]
+    """
+    return np.sqrt(np.vecdot(vectors, vectors))
 
 
 def box(size: int) -> gymnasium.spaces.Box:

@@ -12,9 +12,11 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from delegate.backtrack.action_checks import ActionCheck
+from delegate.backtrack.autoreset import fresh_seed, reset_rows, row_seeds
 from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv
 from delegate.envs.mujoco.physics import Failures
-from delegate.envs.mujoco.random_rows import RandomRows, row_seeds
+from delegate.envs.mujoco.random_rows import RandomRows
 from delegate.envs.mujoco.rendering import Painter
 from delegate.envs.mujoco.task import RENDERING, Info, Task, TaskSettings
 
@@ -48,7 +50,8 @@ class MujocoVectorEnv(StatefulVectorEnv):
     gymnasium.make(id).reset(seed=s + i).
     `info` has Gymnasium's keys, each an array [B]. It describes the transition, before any reset
     of the same step; with SAME_STEP, where an episode ended, also final_obs and its mask
-    _final_obs. A row that only began in this step has the keys of a reset, the others are zero.
+    _final_obs. A row that only began in this step, or holds still, has the keys of a reset, the
+    others are zero; a row that holds still has no success.
 
     autoreset_mode: NEXT_STEP resets an ended row at its next step, whose action is ignored;
     SAME_STEP at once; DISABLED lets it hold still until reset with options["reset_mask"].
@@ -80,12 +83,12 @@ class MujocoVectorEnv(StatefulVectorEnv):
             "render_fps": round(1 / self.task.dt),
             "autoreset_mode": autoreset_mode,
         }
-        bounds = self.model.actuator_ctrlrange.astype(np.float32)
-        self._low, self._high = bounds[:, 0], bounds[:, 1]
-        self.single_action_space = gymnasium.spaces.Box(self._low, self._high, dtype=np.float32)
+        low, high = self.model.actuator_ctrlrange.astype(np.float32).T
+        self.single_action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
         self.single_observation_space = self.task.observation_space()
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self._check = ActionCheck(self.single_action_space, num_envs, self.task.id)
 
         self._random = RandomRows(num_envs)
         self._clock = np.zeros(num_envs, np.int32)
@@ -176,24 +179,30 @@ class MujocoVectorEnv(StatefulVectorEnv):
         return self.task.observe(slice(None) if rows is None else self.row_index(rows))
 
     def reset(
-        self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> tuple[Any, Info]:
         """Begin new episodes.
 
-        seed: row i is seeded with seed + i, or with its own of a list
+        seed: row i is seeded with seed + i, or with its own of a list, where None lets its stream
+        go on
         options: {"reset_mask": bool [B] rows to reset, the others stay as they are}, and what
         the task knows
         Raises ValueError for a mask, seed or option that does not fit.
         """
-        options = dict(options or {})
-        rows = self._reset_rows(options.pop("reset_mask", None))
-        placement = self.task.placement(options)
-        if seed is None and not self._started:
-            seed = int(np.random.SeedSequence().generate_state(1)[0])
-        if seed is not None:
-            seeds = row_seeds(seed, self.num_envs)
-            for row in rows.tolist():
-                self._random.seed(row, seeds[row])
+        rows = reset_rows(options, self.num_envs, begun=self._started).nonzero()[0]
+        others = {name: value for name, value in (options or {}).items() if name != "reset_mask"}
+        placement = self.task.placement(others)
+        seeds = row_seeds(seed, self.num_envs)
+        unseeded = None if self._started else row_seeds(fresh_seed(), self.num_envs)
+        for row in rows.tolist():
+            own = seeds[row]
+            if own is None and unseeded is not None:
+                own = unseeded[row]
+            if own is not None:
+                self._random.seed(row, own)
         self._begin(rows, placement)
         self._started = True
         return self.observe(), self.task.begin_info()
@@ -222,7 +231,7 @@ class MujocoVectorEnv(StatefulVectorEnv):
     def _step(self, actions: np.ndarray, ended: np.ndarray) -> StepResult:
         if not self._started:
             raise gymnasium.error.ResetNeeded("step before reset: call reset(seed=...) first")
-        action = self._checked(actions)
+        action = self._check(actions)
         task = self.task
         before = task.position()
         moved, failed = self._advance(~ended, action)
@@ -232,10 +241,12 @@ class MujocoVectorEnv(StatefulVectorEnv):
         np.copyto(self._terminated, terminated, where=moved)
         np.greater_equal(self._clock, self.max_episode_steps, out=self._truncated, where=moved)
         task.follow(moved, self._random)
+        begun = _NO_ROWS
         if ended.any() and self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            self._begin(ended.nonzero()[0])
+            begun = ended.nonzero()[0]
+            self._begin(begun)
         if not moved.all():
-            self._clear(reward, info, (~moved).nonzero()[0])
+            self._clear(reward, info, (~moved).nonzero()[0], begun)
         terminated, truncated = self._terminated.copy(), self._truncated.copy()
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             over = terminated | truncated
@@ -310,45 +321,18 @@ class MujocoVectorEnv(StatefulVectorEnv):
         self.task.keep(slice(None) if moving.all() else moving.nonzero()[0])
         return moving, failed
 
-    def _clear(self, reward: np.ndarray, info: Info, rows: np.ndarray) -> None:
-        """Rows that did not move earn nothing, and have the info of a reset."""
-        reward[rows] = 0.0
-        begun = self.task.begin_info()
+    def _clear(self, reward: np.ndarray, info: Info, still: np.ndarray, begun: np.ndarray) -> None:
+        """Rows that did not move earn nothing and have the info of a reset. still, begun: int [n]
+
+        begun: those of them in which an episode began
+        """
+        reward[still] = 0.0
+        first = self.task.begin_info()
         for name, values in info.items():
-            values[rows] = begun[name][rows] if name in begun else 0
+            values[still] = 0
+            if name in first:
+                rows = begun if name in self.task.events else still
+                values[rows] = first[name][rows]
 
-    def _checked(self, actions: np.ndarray) -> np.ndarray:
-        expected = (self.num_envs, self.model.nu)
-        try:
-            action = np.asarray(actions)
-        except ValueError:  # ragged
-            raise ValueError(f"actions differ in length; give {expected}, one a row") from None
-        if action.shape != expected:
-            raise ValueError(
-                f"actions have shape {action.shape}; give one action a row, {expected}"
-            )
-        if action.dtype.kind != "f":
-            if action.dtype.kind not in "iu":
-                raise ValueError(f"actions are {action.dtype}; give floats")
-            action = action.astype(np.float64)
-        within = (action >= self._low) & (action <= self._high)
-        if not within.all():
-            row, place = (int(index[0]) for index in np.nonzero(~within))
-            raise ValueError(
-                f"row {row}: action[{place}] is {action[row, place]}; "
-                f"give {self._low[place]} to {self._high[place]}"
-            )
-        return action
 
-    def _reset_rows(self, mask: Any) -> np.ndarray:
-        if mask is None:
-            return np.arange(self.num_envs)
-        mask = np.asarray(mask)
-        if mask.shape != (self.num_envs,) or mask.dtype != bool:
-            raise ValueError(
-                f"reset_mask is {mask.dtype} {mask.shape}; give bool ({self.num_envs},)"
-            )
-        rows = np.flatnonzero(mask)
-        if not self._started and len(rows) < self.num_envs:
-            raise ValueError("reset_mask leaves rows that never began; reset all rows first")
-        return rows
+_NO_ROWS = np.empty(0, np.intp)
