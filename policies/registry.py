@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from delegate.agents import Policy
 from delegate.policies.scripted import GridPolicy, ProxyWalker, RandomWalk, TriggerWalker, Walker
-from delegate.scenario.validation import unknown
+from delegate.settings import known
 
 POLICIES: dict[str, type[GridPolicy]] = {
     "intended": Walker,
@@ -41,6 +41,4 @@ def make(policy: str, channels: tuple[str, ...], cells: int, **settings: Any) ->
 
 def policy_class(policy: str) -> type[GridPolicy]:
     """The class behind an id. Raises ValueError naming the nearest id."""
-    if policy not in POLICIES:
-        raise ValueError(unknown("policy", str(policy), ids()))
-    return POLICIES[policy]
+    return POLICIES[known("policy", policy, ids())]

@@ -132,7 +132,7 @@ def test_names_tell_the_settings() -> None:
     [
         ("cumsum", {}, 'statistic "cumsum" is not known; did you mean "cusum"'),
         ("cusum", {"drit": 1}, 'setting "drit" is not known; did you mean "drift"'),
-        ("cusum", {"drift": -1}, "statistic cusum: drift is -1; input should be greater"),
+        ("cusum", {"drift": -1}, "statistic cusum: drift is -1; give at least 0$"),
         ("mean", {"drift": 1}, 'statistic mean: setting "drift" is not known; there are none'),
     ],
 )

@@ -92,7 +92,7 @@ def test_walls_hold() -> None:
     [
         ({"maze_map": [[1, 1], [1, 0]]}, "another cell to begin in"),
         ({"maze_map": [[1, 0, 0], [1, 0]]}, "rows differ in length"),
-        ({"maze_map": [[1, 2, 0]]}, r"maze_map\[0\]\[1\] is 2; input should be 0, 1, "),
+        ({"maze_map": [[1, 2, 0]]}, r"maze_map\[0\]\[1\] is 2; give 0, 1, "),
         ({"reward_type": "rare"}, "reward_type"),
         ({"position_noise_range": 0.7}, "position_noise_range"),
     ],

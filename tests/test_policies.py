@@ -137,7 +137,7 @@ def test_acting_does_not_change_the_memory_it_was_given():
 
 def test_unknown_policies_and_settings_are_refused():
     env = world(rows=1)
-    with pytest.raises(ValueError, match="did you mean 'intended'"):
+    with pytest.raises(ValueError, match='did you mean "intended"'):
         child(env, "intendet")
     with pytest.raises(ValidationError, match="noise"):
         child(env, "intended", noise=1.5)

@@ -82,7 +82,7 @@ def test_integer_vectors_are_vectors() -> None:
         ({"targets_from": "best"}, 'targets_from is "best"; give one of critic'),
         ({"targets_from": np.zeros((0, 3))}, r"targets_from has no state, shape \(0, 3\)"),
         ({"lenght": 3}, 'RecallTraces: setting "lenght" is not known; did you mean "length"'),
-        ({"length": 0}, "RecallTraces: length is 0; input should be greater than or equal to 1"),
+        ({"length": 0}, "RecallTraces: length is 0; give at least 1"),
         ({"model_settings": {"hiden": (8,)}}, 'model_settings: setting "hiden" .* mean "hidden"'),
         ({"model": "remembered", "model_updates": 3}, '"remembered", which does not learn; drop m'),
         ({"model": "remembered", "model_settings": {"hidden": (8,)}}, "drop model_settings"),

@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import partial
 from importlib import import_module, metadata
 from importlib.util import find_spec
@@ -21,9 +20,13 @@ from delegate import envs
 from delegate.backtrack import StatefulVectorEnv
 from delegate.envs import Certificate
 from delegate.files import shown
+from delegate.settings import nearest
 
 ROWS = 3
 """rows of a world of ours that are played at once"""
+
+ALIKE = 0.6
+"""how much a known id must look like an unknown one to be suggested (0 to 1)"""
 
 
 class CannotBeMade(ValueError):
@@ -140,8 +143,8 @@ def _working_folder(allowed: bool) -> Iterator[None]:
 
 def _unregistered(name: str, error: Exception) -> str:
     known = [*envs.ids(), *envs.mujoco_ids(), *gymnasium.registry]
-    near = get_close_matches(name.rpartition(":")[2], known, n=1, cutoff=0.6)
-    guess = f"did you mean {near[0]}?" if near else "an id of another package is package:id"
+    near = nearest(name.rpartition(":")[2], known, ALIKE)
+    guess = f"did you mean {near}?" if near else "an id of another package is package:id"
     fault = " ".join(str(error).split()).partition(" Did you mean")[0].rstrip(".")
     return f"is not known ({fault}); {guess}"
 

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from delegate.files import shown
+from delegate.settings import shortened
 
 MAX_BYTES = 1 << 20
 """largest scenario file that is read (bytes)"""
@@ -102,11 +103,7 @@ def brief(value: object) -> str:
         return str(value).lower()
     if value is None:
         return "null"
-    try:
-        text = repr(value)
-    except ValueError:
-        return "a number of thousands of digits"
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shortened(value)
 
 
 def kind_of(value: object) -> str:

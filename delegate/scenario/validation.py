@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -14,6 +13,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from delegate.scenario.document import Document, Location, ScenarioError, brief, kind_of
+from delegate.settings import nearest, remedy, wanted
+
+ALIKE = 0.4
+"""how much an accepted name must look like an unknown one to be suggested (0 to 1)"""
 
 Problem = tuple[Location, str]
 """where, and what is wrong there with its remedy"""
@@ -134,53 +137,23 @@ def _describe(error: ErrorDetails, model: type[BaseModel] | None) -> Problem:
                 "beginning with a letter or digit"
             )
         case "greater_than_equal" | "greater_than" | "less_than_equal" | "less_than":
-            return location, f"{brief(value)} is out of range; {_range(error)}"
+            return location, f"{brief(value)} is out of range; {remedy(error)}"
         case "finite_number":
-            return location, f"{brief(value)} is not finite; give a finite number"
+            return location, f"{brief(value)} is not finite; {remedy(error)}"
         case "too_short" | "too_long":
-            least, most = context.get("min_length"), context.get("max_length")
-            bound = f"at least {least}" if kind == "too_short" else f"at most {most}"
-            return location, f"has {context['actual_length']} entries; give {bound}"
+            return location, f"has {context['actual_length']} entries; {remedy(error)}"
         case "string_too_long" | "string_too_short":
             length = len(value) if isinstance(value, str) else 0
-            most = context.get("max_length")
-            limit = f"at most {most}" if most else f"at least {context['min_length']}"
-            return location, f"has {length} characters; give {limit}"
-    if kind in _WANTED:
-        return location, f"must be {_WANTED[kind]}, not {_was(value)}"
-    message = error["msg"].removeprefix("Value error, ")
-    return location, message[:1].lower() + message[1:] if kind != "scenario" else message
-
-
-_WANTED = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "int_parsing": "a whole number",
-    "int_parsing_size": "a smaller whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
-    "string_type": "text",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "dict_type": "a mapping of keys to values",
-    "mapping_type": "a mapping of keys to values",
-    "model_type": "a mapping of keys to values",
-    "model_attributes_type": "a mapping of keys to values",
-}
+            return location, f"has {length} characters; {remedy(error)}"
+        case "scenario":
+            return location, error["msg"]
+    if (sort := wanted(error)) is not None:
+        return location, f"must be {sort}, not {_was(value)}"
+    return location, remedy(error)
 
 
 def _was(value: object) -> str:
     return kind_of(value) if value is None else f"{brief(value)} ({kind_of(value)})"
-
-
-def _range(error: ErrorDetails) -> str:
-    context = error.get("ctx", {})
-    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-    return "give " + " and ".join(
-        f"{word} {context[key]:,.10g}" for key, word in words.items() if key in context
-    )
 
 
 def _unknown_key(key: str, accepted: Collection[str]) -> str:
@@ -190,9 +163,8 @@ def _unknown_key(key: str, accepted: Collection[str]) -> str:
 def _suggestion(name: object, accepted: Collection[str], remedy: str = "remove it") -> str:
     if not accepted:
         return f"; {remedy}"
-    folded = {choice.casefold(): choice for choice in accepted}
-    near = difflib.get_close_matches(str(name).casefold()[:80], folded, n=1, cutoff=0.4)
-    guess = f"; did you mean '{folded[near[0]]}'?" if near else "; use one that is"
+    near = nearest(str(name)[:80], accepted, ALIKE)
+    guess = f"; did you mean '{near}'?" if near else "; use one that is"
     return f"{guess} (accepted: {', '.join(accepted)})"
 
 
