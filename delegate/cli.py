@@ -208,7 +208,7 @@ def list_names(
     """Show the names a scenario may use, each with one line on what it is."""
     from delegate import run as engine
 
-    names = engine.names(kind.value)
+    names = engine.listed(kind.value)
     width = max((len(name) for name in names), default=0)
     for name, text in names.items():
         print(f"{name:<{width}}  {text}".rstrip())

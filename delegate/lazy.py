@@ -8,7 +8,11 @@ from typing import Any
 
 
 def handed_on(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package. modules: full name of a module -> what is handed on of it"""
+    """The `__getattr__` of a package.
+
+    modules: full name of a module -> what is handed on of it; nothing may be called like a module
+    of the package, which takes its place once it is imported
+    """
     places = {name: module for module, names in modules.items() for name in names}
 
     def look_up(name: str) -> Any:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -331,6 +334,18 @@ def test_the_command_line_starts_without_what_computes(
     loaded = _loaded_by(f"from delegate.cli import main; main({words.split()})", tmp_path)
     assert not loaded & without
     assert with_ in loaded
+
+
+@pytest.mark.parametrize("package", ["delegate.run", "delegate.delegation"])
+def test_what_a_package_hands_on_is_there_and_is_no_module_of_that_name(package: str) -> None:
+    """A module that is imported becomes an attribute of its package, before any looking up."""
+    held = importlib.import_module(package)
+    for module in pkgutil.iter_modules(held.__path__):
+        importlib.import_module(f"{package}.{module.name}")
+    for name in held.__all__:
+        assert not isinstance(getattr(held, name), types.ModuleType), name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        held.nothing  # noqa: B018
 
 
 def test_a_users_own_folders_of_those_names_stand_beside_ours(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from delegate.lazy import handed_on
 if TYPE_CHECKING:
     from delegate.run.certificate import CannotBeMade, certify, in_words
     from delegate.run.execution import execute
-    from delegate.run.names import names, registries
+    from delegate.run.names import listed, registries
     from delegate.run.source import Source, load_scenario, make_world, plain_grid
     from delegate.store import BadPlace, RunError, check_place
 
@@ -20,9 +20,9 @@ __all__ = [
     "check_place",
     "execute",
     "in_words",
+    "listed",
     "load_scenario",
     "make_world",
-    "names",
     "plain_grid",
     "registries",
 ]
@@ -32,7 +32,7 @@ __getattr__ = handed_on(
     {
         "delegate.run.certificate": ("CannotBeMade", "certify", "in_words"),
         "delegate.run.execution": ("execute",),
-        "delegate.run.names": ("names", "registries"),
+        "delegate.run.names": ("listed", "registries"),
         "delegate.run.source": ("Source", "load_scenario", "make_world", "plain_grid"),
         "delegate.store": ("BadPlace", "RunError", "check_place"),
     },

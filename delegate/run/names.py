@@ -8,11 +8,14 @@ from pathlib import Path
 
 from delegate.files import shown
 
+SHIPPED = (Path(__file__).parents[1] / "scenario" / "shipped").resolve()
+"""the scenarios that come with the package; in a checkout those of `experiments/scenarios`"""
 
-def names(kind: str) -> dict[str, str]:
+
+def listed(kind: str) -> dict[str, str]:
     """Every name of one kind -> one line on what it is.
 
-    kind: a key of `registries()`, or "scenarios": paths below here and beside the package
+    kind: a key of `registries()`, or "scenarios": paths below the working folder, and shipped ones
     """
     if kind == "scenarios":
         return _scenarios()
@@ -21,7 +24,7 @@ def names(kind: str) -> dict[str, str]:
 
 def registries() -> dict[str, dict[str, str]]:
     """Every name a scenario may use: kind -> id -> one line on what it is."""
-    return {kind: names(kind) for kind in _KINDS}
+    return {kind: listed(kind) for kind in _KINDS}
 
 
 def _scenarios() -> dict[str, str]:
@@ -29,8 +32,7 @@ def _scenarios() -> dict[str, str]:
 
     found: dict[str, str] = {}
     seen: set[Path] = set()
-    here = Path("experiments") / "scenarios"
-    for folder in (here, Path(__file__).parents[2] / here):
+    for folder in (Path("experiments") / "scenarios", SHIPPED):
         for path in sorted(folder.glob("*.yaml")):
             if path.resolve() in seen:
                 continue
