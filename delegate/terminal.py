@@ -45,7 +45,7 @@ def progress() -> Iterator[Advance]:
 
 def print_facts(heading: str, facts: Mapping[str, str]) -> None:
     """Print a heading and what is known, by name, on stdout; no line is longer than `WIDTH`."""
-    print(textwrap.shorten(heading, WIDTH, placeholder="...") if len(heading) > WIDTH else heading)
+    print(heading if len(heading) <= WIDTH else heading[: WIDTH - 3] + "...")
     margin = max(map(len, facts), default=0) + 4
     for name, text in facts.items():
         for line in textwrap.wrap(text, WIDTH - margin) or [""]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from delegate.files import write_whole
+from delegate.files import parse_json, shown, write_whole
 
 WRITER = """
 import os, pathlib, resource, signal, sys
@@ -68,3 +68,18 @@ def test_what_a_link_points_to_is_written(tmp_path: Path) -> None:
         write_whole(link, content)
         assert (tmp_path / "file").read_bytes() == content
     assert link.is_symlink()
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_json_has_no_number_that_is_not_finite(constant: str) -> None:
+    with pytest.raises(ValueError, match=f"^{constant} is not JSON"):
+        parse_json(f'{{"a": [1, {constant}]}}')
+    assert parse_json(f'{{"a": [1, "{constant}", 1e308]}}') == {"a": [1, constant, 1e308]}
+
+
+def test_names_are_shown_on_one_line() -> None:
+    for plain in ("runs/corner", "we ird", "é🧀"):
+        assert shown(plain) == shown(Path(plain)) == plain
+    for odd in ("a\nb", "\x1b[31m", "", "\u2028", "\ud800"):
+        assert shown(odd) == repr(odd)
+        assert shown(odd).isprintable()

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from delegate.terminal import PIPED_WIDTH, print_table, progress
+from delegate.terminal import PIPED_WIDTH, WIDTH, print_facts, print_table, progress
 
 WATCHED = """
 from delegate.terminal import progress
@@ -52,3 +52,19 @@ def test_a_table_is_plain_text_when_piped(capsys: pytest.CaptureFixture[str]) ->
     assert all(len(line) <= PIPED_WIDTH for line in lines)
     cells = [line.split() for line in lines if line.strip("─ ")]
     assert cells == [["arm", "success"], ["[red]none[/]", "10.0%"], ["rollback", "–"]]
+
+
+def test_facts_are_wrapped_beside_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    long, unbroken = "word " * 40, "x" * 200
+    print_facts("h" * 90, {"a": "1", "longer": long, "one": unbroken, "none": ""})
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading == "h" * (WIDTH - 3) + "..."
+    assert max(map(len, lines)) <= WIDTH
+    assert lines[0] == "  a       1"
+    assert [line[10:] for line in lines if line.startswith("  longer")] == [lines[1][10:]]
+    beside = [line[10:] for line in lines]
+    assert " ".join(beside[1:4]).split() == long.split()
+    assert "".join(beside[4:7]) == unbroken
+    assert lines[-1] == "  none"
+    print_facts("short", {})
+    assert capsys.readouterr().out == "short\n"
