@@ -48,7 +48,7 @@ def print_facts(heading: str, facts: Mapping[str, str]) -> None:
     print(heading if len(heading) <= WIDTH else heading[: WIDTH - 3] + "...")
     margin = max(map(len, facts), default=0) + 4
     for name, text in facts.items():
-        for line in textwrap.wrap(text, WIDTH - margin) or [""]:
+        for line in textwrap.wrap(text, WIDTH - margin, break_on_hyphens=False) or [""]:
             print(f"  {name:<{margin - 2}}{line}".rstrip())
             name = ""
 

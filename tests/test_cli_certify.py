@@ -179,6 +179,8 @@ CANNOT: dict[str, list[str]] = {
     "a:b:c": ["is no name", "package:id", "module:Callable"],
     "no module:X-v0": ["is no name"],
     "nowhere:X-v0": ["cannot be made", "No module named 'nowhere'"],
+    "sys:Nope-v0": ["is not known", "Nope"],
+    "__main__:Nope-v0": ["is not known", "Nope"],
     "minigrid:Nope-v0": ["is not known", "Nope"],
     "kinds:Counter": ["names code", "--allow-code"],
     "os:getcwd": ["names code", "--allow-code", "import os and call getcwd"],

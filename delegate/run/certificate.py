@@ -118,11 +118,13 @@ def _dotted(text: str) -> bool:
 
 def _lies_here(package: str) -> bool:
     """Whether importing that package would run code of the working folder."""
-    here, spec = Path.cwd(), find_spec(package)
+    here, spec = Path.cwd(), None
+    with contextlib.suppress(ValueError):  # a module without a spec, such as __main__
+        spec = find_spec(package)
     if spec is None:
         return (here / package).is_dir() or (here / f"{package}.py").is_file()
     places = [Path(place).parent for place in spec.submodule_search_locations or ()]
-    if spec.origin is not None and not places:
+    if spec.origin is not None and spec.has_location and not places:
         places = [Path(spec.origin).parent]
     return any(place.resolve() == here for place in places)
 
