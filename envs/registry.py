@@ -173,7 +173,7 @@ def register() -> None:
         if f"delegate/{name}-v0" not in gymnasium.registry:
             gymnasium.register(
                 id=f"delegate/{name}-v0",
-                entry_point="delegate.envs.grid.vector:GridEnv",
+                entry_point="delegate.envs.grid.single:GridEnv",
                 vector_entry_point="delegate.envs.registry:make_vector",
                 kwargs={"world": name},
             )
