@@ -38,7 +38,8 @@ def message(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     words = first["msg"].removeprefix("Value error, ")
     name, *inside = first["loc"] or ("",)
-    where = str(name) + "".join(f"[{part}]" for part in inside)
+    # words among them are pydantic's own, such as which type of a union it had tried
+    where = str(name) + "".join(f"[{part}]" for part in inside if isinstance(part, int))
     if not where:
         return words
     if first["type"] == "missing":

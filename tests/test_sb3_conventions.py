@@ -158,7 +158,9 @@ def test_masks_of_the_environments_reach_a_masked_learner() -> None:
         taken.append(values["actions"])
         return True
 
-    MaskablePPO("MlpPolicy", venv, n_steps=8, seed=0, device="cpu").learn(64, callback=watch)
+    MaskablePPO("MlpPolicy", venv, n_steps=8, batch_size=16, seed=0, device="cpu").learn(
+        64, callback=watch
+    )
     rows = np.array(taken)
     assert not (rows[:, 0] == 0).any()
     assert not (rows[:, 1] == 2).any()
@@ -198,12 +200,12 @@ def test_observations_that_cannot_be_learned_from_are_refused_when_made(
 def test_the_remedies_work() -> None:
     kind = type("Pair", (Spot,), {"observation_space": PAIR})
     flat = envs.adapt(lambda: FlattenObservation(kind()), 2, autoreset_mode="Disabled")
-    PPO("MlpPolicy", StableVecEnv(flat), n_steps=8, seed=0, device="cpu").learn(16)
+    PPO("MlpPolicy", StableVecEnv(flat), n_steps=8, batch_size=16, seed=0, device="cpu").learn(16)
     dicts = adapted(2, observation_space=FLAT)
     with pytest.raises(TypeError, match=r"observation is Dict.*observe=\(\)"):
         StableVecEnv(VectorBacktrack(dicts, cost=1.0))
     plain = StableVecEnv(VectorBacktrack(dicts, cost=1.0, observe=()))
-    PPO("MultiInputPolicy", plain, n_steps=8, seed=0, device="cpu").learn(16)
+    PPO("MultiInputPolicy", plain, n_steps=8, batch_size=16, seed=0, device="cpu").learn(16)
 
 
 def test_a_dict_of_boxes_is_as_from_dummy_vec_env() -> None:
@@ -217,7 +219,7 @@ def test_a_dict_of_boxes_is_as_from_dummy_vec_env() -> None:
         for name in expected:
             assert given[name].dtype == expected[name].dtype
             np.testing.assert_array_equal(given[name], expected[name])
-    PPO("MultiInputPolicy", venv, n_steps=8, seed=0, device="cpu").learn(32)
+    PPO("MultiInputPolicy", venv, n_steps=8, batch_size=16, seed=0, device="cpu").learn(32)
 
 
 def steps(venv: Any, count: int = 25) -> list[Any]:

@@ -92,9 +92,9 @@ def clip_rounding(actions: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.
     """
     if actions.shape[1:] != low.shape:
         return actions
-    clipped = np.clip(actions, low, high)
-    if (clipped == actions).all():
+    if ((actions >= low) & (actions <= high)).all():
         return actions
+    clipped = np.clip(actions, low, high)
     sizes = [np.where(np.isfinite(bound), np.abs(bound), 0.0) for bound in (low, high)]
     with np.errstate(invalid="ignore"):  # what is not finite compares as False
         near = np.abs(actions - clipped) <= ROUNDING * np.maximum(*sizes)

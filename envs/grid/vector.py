@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from delegate.backtrack.action_checks import ActionCheck
-from delegate.backtrack.autoreset import fresh_seed, reset_rows, row_seeds
+from delegate.backtrack.autoreset import fresh_seed, mode_of, reset_rows, row_seeds
 from delegate.backtrack.random_key import below, draw, row_keys
 from delegate.backtrack.state import Rows, StatefulVectorEnv
 from delegate.envs.grid.facts import LevelFacts, level_facts
@@ -60,7 +60,7 @@ class GridVectorEnv(StatefulVectorEnv):
         self.settings = rules.settings
         self.levels = levels
         self.num_envs = num_envs
-        self.autoreset_mode = autoreset_mode
+        self.autoreset_mode = mode_of(autoreset_mode)
         self.observation_kind = observation
         self.assign = assign
         self.copy = copy
@@ -70,7 +70,7 @@ class GridVectorEnv(StatefulVectorEnv):
         self.irreversible = rules.irreversible
         self.step_cost = rules.step_cost
         self.num_states = levels.num_cells
-        self.metadata = {**type(self).metadata, "autoreset_mode": autoreset_mode}
+        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
 
         self.state = GridState.zeros(num_envs)
         rules.place(levels, self.state, np.arange(num_envs), np.zeros(num_envs, np.int64))
