@@ -6,7 +6,6 @@ every arm.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from delegate.safety.intervals import Metric
 from experiments.backtrack_trapgrid.measures import COMPARED, mean, rounded
 from experiments.backtrack_trapgrid.runs import Run
 from experiments.study.curves import Line, Panel, draw
-from experiments.study.records import Record
+from experiments.study.records import Record, identity
 
 Row = dict[str, Any]
 AREAS = ("online_area", "greedy_area")
@@ -26,16 +25,14 @@ AREAS = ("online_area", "greedy_area")
 def rows(entries: Sequence[tuple[str, Run]], records: Sequence[Record]) -> list[Row]:
     """A row for each question and run: its settings, what was measured, and the differences to the
     plain arm, and to the one whose rate it takes, of that question and world."""
-    of_run = {_identity(record["run"]): record for record in records}
-    found = [(part, run, of_run[_identity(run.model_dump(mode="json"))]) for part, run in entries]
+    of_run = {identity(Run, record["run"]): record for record in records}
+    found = [
+        (part, run, of_run[identity(Run, run.model_dump(mode="json"))]) for part, run in entries
+    ]
     beside: dict[tuple[str, ...], dict[str, list[float]]] = {}
     for part, run, record in found:
         beside.setdefault(_place(part, run, run.arm.name), record["by_seed"])
     return [_row(part, run, record, beside) for part, run, record in found]
-
-
-def _identity(run: dict[str, Any]) -> str:
-    return json.dumps(run, sort_keys=True)
 
 
 def _place(part: str, run: Run, name: str) -> tuple[str, ...]:

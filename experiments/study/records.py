@@ -6,9 +6,11 @@ what came out, results/NAME.jsonl.gz holds the records, one line a run.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +24,7 @@ from delegate import store
 from delegate.files import write_whole
 
 EXPERIMENTS = Path(__file__).parents[1]
+ROOT = EXPERIMENTS.parent
 COMMIT = store.commit()
 """once, when the code is loaded: a file that changes later is not what has run"""
 WIDTH = 100
@@ -42,7 +45,7 @@ class Code:
     def __init__(self, *files: str, libraries: Sequence[str] = ()) -> None:
         self.versions = store.versions(libraries)
         digest = hashlib.sha256(json.dumps(self.versions, sort_keys=True).encode())
-        for path in (Path(__file__), *(EXPERIMENTS.parent / file for file in files)):
+        for path in (Path(__file__), *(ROOT / file for file in files)):
             for module in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
                 digest.update(module.read_bytes())
         self.source = digest.hexdigest()[:16]
@@ -105,29 +108,25 @@ def check_records(runs: Sequence[Run], folder: Path) -> None:
             raise Refused(f"{path} is no record of that run; remove it, and it is done anew")
 
 
-def finished(
-    runs: Sequence[Run], name: str, folder: Path, home: Path = EXPERIMENTS
-) -> list[Record]:
+def finished(runs: Sequence[Run], name: str, folder: Path) -> list[Record]:
     """The records of those runs that are in the result of that name or, rather, in a folder, there
     the newest of each; of whatever code: a record tells its own. Raises Refused for what is
     damaged."""
-    records = read_records(home, name)
+    records = read_records(EXPERIMENTS, name)
     for path in sorted(folder.rglob("*.json"), key=lambda path: path.stat().st_mtime):
         records.append(read_record(path))
-    newest = {
-        _identity(type(runs[0]), record["run"]): record for record in records if "run" in record
-    }
-    wanted = (run.model_dump_json() for run in runs)
+    kind = type(runs[0])
+    newest = {identity(kind, record["run"]): record for record in records if "run" in record}
+    wanted = (identity(kind, run.model_dump(mode="json")) for run in runs)
     return [newest[each] for each in wanted if each in newest]
 
 
-def _identity(kind: type[Run], settings: Any) -> str:
-    """The same for all ways to write them, such as without a setting that came later."""
-    text = json.dumps(settings)
-    try:
-        return kind.model_validate_json(text).model_dump_json()
-    except ValidationError:
-        return text
+def identity(kind: type[Run], settings: Any) -> str:
+    """Of a run with those settings: the same for all ways to write them, such as without a setting
+    that came later."""
+    with contextlib.suppress(ValidationError):
+        settings = kind.model_validate_json(json.dumps(settings)).model_dump(mode="json")
+    return json.dumps(settings, sort_keys=True)
 
 
 def read_records(home: Path, name: str) -> list[Record]:
@@ -137,8 +136,10 @@ def read_records(home: Path, name: str) -> list[Record]:
         return []
     try:
         lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+        if not lines:
+            raise ValueError("no record")
         return [json.loads(line) for line in lines]
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise Refused(f"{path} is damaged ({error}); take it from the history") from None
 
 

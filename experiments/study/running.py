@@ -6,7 +6,7 @@ import argparse
 import multiprocessing
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -202,14 +202,26 @@ def _finish(runs: Sequence[Run], folder: Path, workers: int) -> None:
     paths = {run.path(folder): run for run in runs}
     missing = [run for path, run in paths.items() if not path.exists()]
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        task = bar.add_task("running", total=len(paths), completed=len(paths) - len(missing))
+        for _ in _played(missing, folder, workers):
+            bar.advance(task)
+
+
+def _played(runs: Sequence[Run], folder: Path, workers: int) -> Iterator[None]:
+    """Once for each run, when it is finished."""
+    if workers == 1 or len(runs) < 2:
+        for run in runs:
+            play(run, folder)
+            yield
+        return
     # spawned: a fork would share locks with threads that are not there
     context = multiprocessing.get_context("spawn")
-    with Progress(*columns) as bar, ProcessPoolExecutor(workers, context, follow_parent) as pool:
-        task = bar.add_task("running", total=len(paths), completed=len(paths) - len(missing))
+    with ProcessPoolExecutor(min(workers, len(runs)), context, follow_parent) as pool:
         try:
-            for job in as_completed([pool.submit(play, run, folder) for run in missing]):
+            for job in as_completed([pool.submit(play, run, folder) for run in runs]):
                 job.result()
-                bar.advance(task)
+                yield
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in multiprocessing.active_children():
