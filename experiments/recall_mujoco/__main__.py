@@ -37,7 +37,11 @@ def recall(name: str, **settings: Any) -> Arm:
     return Arm(name=name, recall=settings)
 
 
-COMPARED = (PLAIN, recall("recall"), recall("paper", preset="paper"))
+PAPER = {
+    "trpo": recall("paper", preset="paper", targets_from="reward"),
+    "sac": recall("paper", preset="paper"),
+}
+"""traces end where the paper has them end, on-policy and off-policy"""
 
 
 def of(algorithm: Literal["trpo", "sac"], tasks: tuple[str, ...], *arms: Arm) -> list[Run]:
@@ -56,7 +60,7 @@ def trpo() -> list[Run]:
         recall(f"length {length}", length=length, count=RECALLED // length) for length in LENGTHS
     )
     return [
-        *of("trpo", TASKS["trpo"], *COMPARED),
+        *of("trpo", TASKS["trpo"], PLAIN, recall("recall"), PAPER["trpo"]),
         *of("trpo", ABLATED, recall("random", model="random")),
         *of("trpo", CONTROLLED, *lengths),
     ]
@@ -64,7 +68,7 @@ def trpo() -> list[Run]:
 
 def sac() -> list[Run]:
     """With and without recall."""
-    return of("sac", TASKS["sac"], *COMPARED)
+    return of("sac", TASKS["sac"], PLAIN, recall("recall"), PAPER["sac"])
 
 
 STUDY = Study(
