@@ -12,16 +12,24 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import backtrack_mujoco
 import numpy as np
 import pytest
-from backtrack_mujoco_plan import PLAIN, SEEDS, TUNING_SEEDS, by_chance, learned, on_falls, tuning
-from backtrack_mujoco_runs import ROWS, Arm, Run, evaluate, play, world
-from backtrack_mujoco_summary import summary, table
-from curves import area, band, interval
 from stable_baselines3.common.vec_env import VecNormalize
 
-SCRIPT = Path(backtrack_mujoco.__file__)
+from experiments.backtrack_mujoco.__main__ import (
+    PLAIN,
+    SEEDS,
+    STUDY,
+    TUNING_SEEDS,
+    by_chance,
+    learned,
+    on_falls,
+    tuning,
+)
+from experiments.backtrack_mujoco.runs import ROWS, Arm, Run, evaluate, world
+from experiments.backtrack_mujoco.summary import summary, table
+from experiments.study.records import EXPERIMENTS, ROOT, play, read_records
+
 SHORT = 2_048
 
 
@@ -61,16 +69,6 @@ def test_the_summary_by_hand() -> None:
     assert found["back"]["undone_share"] == pytest.approx(0.15)
     assert found["back"]["backtrack_share"] == pytest.approx(0.05)
     assert "| T | back | 2 | 32 [20, 45] | 15 [10, 20] | – | 45 [30, 60] |" in table({"T": found})
-
-
-def test_interquartile_means_leave_the_outer_quarters_out() -> None:
-    found = interval([0.0, 1.0, 3.0, 1_000.0])
-    assert found["value"] == 2.0
-    assert found["low"] >= 0.0
-    assert found["n"] == 4
-    value, low, high = band(np.array([[1.0, 5.0], [1.0, 5.0]]))
-    assert value.tolist() == low.tolist() == high.tolist() == [1.0, 5.0]
-    assert area(np.array([0.0, 1.0, 4.0]), np.array([2.0, 2.0, 4.0])) == pytest.approx(11 / 4)
 
 
 def test_nothing_is_tuned_on_a_reported_seed() -> None:
@@ -172,27 +170,29 @@ def alive(session: int) -> bool:
 
 
 def test_killed_it_goes_on(tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPT), "--tasks", "Hopper-v5", "--arms", "none", "falls"]
-    command += ["--seeds", "0", "1", "--interactions", str(SHORT)]
-    command += ["--out", str(tmp_path / "runs")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    command = [sys.executable, "-m", "experiments.backtrack_mujoco", "--workers", "2"]
+    command += ["--tasks", "Hopper-v5", "--arms", "none", "falls", "--seeds", "0", "1"]
+    command += ["--interactions", str(SHORT), "--out", str(tmp_path / "runs")]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
     done = tmp_path / "runs"
     while not list(done.rglob("*.json")):
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)  # its worker follows
+    process.send_signal(signal.SIGKILL)  # its workers follow
     process.wait()
     while alive(process.pid):
         time.sleep(0.05)
     kept = {path: path.stat().st_mtime_ns for path in done.rglob("*.json")}
     assert not (done / "results").exists()
-    committed = list((SCRIPT.parent / "results").glob("backtrack_mujoco.json"))
+    committed = [path for path in EXPERIMENTS.glob("*/backtrack_mujoco.*")]
     before = [path.stat().st_mtime_ns for path in committed]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert len(before) == 3, "summary, records and figure"
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     assert before == [path.stat().st_mtime_ns for path in committed], "a part is not the whole"
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
-    document = json.loads((done / "results/backtrack_mujoco.json").read_text())
-    assert [r["run"]["arm"]["name"] for r in document["records"]] == ["none", "falls"] * 2
+    document = json.loads((done / f"results/{STUDY.name}.json").read_text())
+    records = read_records(done, STUDY.name)
+    assert [r["run"]["arm"]["name"] for r in records] == ["none", "falls"] * 2
     assert document["commits"]
     assert {"mujoco", "torch", "stable-baselines3"} <= set(document["versions"])
     assert PLAIN.name in document["summary"]["Hopper-v5"]

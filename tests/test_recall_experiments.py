@@ -9,31 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import recall_direction
-import recall_direction_runs
-import recall_four_rooms
-import recall_four_rooms_plan as rooms
-import recall_her
-import recall_mujoco
-import recall_mujoco_summary as mujoco
-from recall_four_rooms_plan import (
-    MORE_SEEDS,
-    SEEDS,
-    TUNING_SEEDS,
-    arms,
-    recall,
-    reported,
-    tuning,
-)
-from recall_four_rooms_runs import EARLY, Run, play, recalled
-from recall_four_rooms_summary import scores, success, summary, table
-from recall_mujoco_plan import PLANS
-from recall_mujoco_runs import SETTINGS, Arm, Watch, learner
-from recall_mujoco_runs import Run as MujocoRun
-from recall_mujoco_runs import play as play_mujoco
-from running import finished
 
 from delegate import envs
+from experiments.backtrack_mujoco import __main__ as backtrack
+from experiments.recall_four_rooms import __main__ as rooms
+from experiments.recall_four_rooms.runs import EARLY, Run, recalled
+from experiments.recall_four_rooms.summary import scores, success, summary, table
+from experiments.recall_her import __main__ as her
+from experiments.recall_mujoco import __main__ as mujoco
+from experiments.recall_mujoco.runs import SETTINGS, Arm, Watch, learner
+from experiments.recall_mujoco.runs import Run as MujocoRun
+from experiments.recall_mujoco.summary import by_task, returns, together
+from experiments.study.records import EXPERIMENTS, finished, play, read_records
 
 
 def record(arm: str, seed: int, curve: list[float | None]) -> dict[str, Any]:
@@ -70,18 +57,24 @@ def test_the_summary_pairs_seeds() -> None:
 
 
 def test_nothing_is_tuned_on_a_reported_seed() -> None:
-    tuned = {run.seed for run in tuning()}
-    assert not set(SEEDS) & tuned
-    assert tuned == set(MORE_SEEDS) > set(TUNING_SEEDS)
-    assert len({run.path(Path()) for run in reported()}) == len(reported())
-    assert not set(recall_her.SEEDS) & set(recall_her.TUNING_SEEDS)
-    seeds = {name: {run.seed for run in plan()} for name, plan in PLANS.items()}
-    sought = set().union(*(found for name, found in seeds.items() if name.startswith("tune")))
+    tuned = {run.seed for run in rooms.tuning()}
+    assert not set(rooms.SEEDS) & tuned
+    assert tuned == set(rooms.MORE_SEEDS) > set(rooms.TUNING_SEEDS)
+    assert len({run.path(Path()) for run in rooms.reported()}) == len(rooms.reported())
+    assert not set(her.SEEDS) & set(her.TUNING_SEEDS)
+    sought = {
+        record["run"]["seed"]
+        for name in RESULTS
+        if name.startswith("recall_mujoco_tune")
+        for record in read_records(EXPERIMENTS, name)
+    }
     assert sought
-    assert not sought & (seeds["trpo"] | seeds["sac"] | set(recall_direction_runs.SEEDS))
+    reported = [*mujoco.SEEDS["trpo"], *mujoco.SEEDS["sac"]]
+    reported += [record["run"]["seed"] for record in read_records(EXPERIMENTS, "recall_direction")]
+    assert not sought & set(reported)
 
 
-@pytest.mark.parametrize("arm", arms(11), ids=lambda arm: arm.name)
+@pytest.mark.parametrize("arm", rooms.arms(11), ids=lambda arm: arm.name)
 def test_every_arm_of_four_rooms_follows_from_its_seed(arm: Any, tmp_path: Path) -> None:
     run = Run(size=11, arm=arm, seed=5, steps=4_000, a2c=rooms.A2C)
     first, second = (play(run, tmp_path / name) for name in "ab")
@@ -99,68 +92,71 @@ def test_every_arm_of_four_rooms_follows_from_its_seed(arm: Any, tmp_path: Path)
 
 def test_a_known_goal_is_where_traces_end() -> None:
     world = envs.make("FourRooms", 1, size=11, start="corner", num_levels=1, observation="integer")
-    run = Run(size=11, arm=recall("known", "exact"), seed=0, steps=1, a2c=rooms.A2C)
+    run = Run(size=11, arm=rooms.recall("known", "exact"), seed=0, steps=1, a2c=rooms.A2C)
     assert recalled(run, world).targets_from.tolist() == [9 * 11 + 9]
 
 
-def test_a_part_of_the_plan_writes_beside_its_runs(
+def test_further_seeds_are_drawn_and_summarised(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wanted = ["--sizes", "11", "--seeds", "0", "--arms", "actor_critic", "recall_exact"]
-    recall_four_rooms.main([*wanted, "--steps", "2048", "--out", str(tmp_path)])
+    wanted = ["--sizes", "11", "--seeds", "0", "10", "--arms", "actor_critic", "recall_exact"]
+    rooms.STUDY.main([*wanted, "--steps", "2048", "--out", str(tmp_path)])
     assert "| 11 | recall exact |" in capsys.readouterr().out
     document = json.loads((tmp_path / "results/recall_four_rooms.json").read_text())
-    assert len(document["records"]) == 2
-    assert document["summary"]["11"]["recall_exact"]["seeds"] == [0]
+    assert len(read_records(tmp_path, "recall_four_rooms")) == 4
+    assert document["summary"]["11"]["recall_exact"]["seeds"] == [0, 10]
     for name in ("recall_four_rooms.svg", "recall_four_rooms_visits.png"):
         assert (tmp_path / "figures" / name).stat().st_size > 1_000
 
 
-def test_what_is_finished_is_gathered_whatever_code_it_was_of(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+RESULTS = sorted(path.name.split(".")[0] for path in EXPERIMENTS.glob("results/*.jsonl.gz"))
+STUDIES = [module.STUDY for module in (rooms, her, mujoco, backtrack)]
+HISTORY = "dca913a"
+"""the last commit that has the settings of what no plan runs any more"""
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_what_is_committed_is_of_its_plan_or_of_history_and_follows_from_its_records(
+    name: str,
 ) -> None:
-    def kept(path: Path, seed: int, commit: str) -> dict[str, object]:
-        record = {"run": runs[seed].model_dump(mode="json"), "commit": commit}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record))
-        return record
-
-    runs = [rooms.run_of(11, rooms.PLAIN, seed) for seed in range(4)]
-    committed = [kept(tmp_path / "other/0.json", seed, "before") for seed in (0, 1)]
-    result = tmp_path / "results/study.json"
-    assert finished(runs, result, tmp_path / "none") == []
-    result.parent.mkdir()
-    result.write_text(json.dumps({"records": [*committed, {"run": {"another": "plan"}}]}))
-    there = [kept(tmp_path / f"runs/{seed}.json", seed, "now") for seed in (3, 1)]
-    assert finished(runs, result, tmp_path / "runs") == [committed[0], there[1], there[0]]
-
-    here = ["--sizes", "11", "--arms", "actor_critic", "--steps", "2048", "--out", str(tmp_path)]
-    with pytest.raises(SystemExit) as refused:
-        recall_four_rooms.main([*here, "--seeds", "0", "1", "--gather"])
-    assert refused.value.code == 2
-    assert "leave out --gather" in capsys.readouterr().err
-    recall_four_rooms.main([*here, "--seeds", "1"])
-    recall_four_rooms.main([*here, "--seeds", "0", "1", "--gather"])
-    assert "1 of 2 runs are finished" in capsys.readouterr().out
-
-
-RESULTS = Path(recall_four_rooms.__file__).parent / "results"
-STUDIES = {
-    **{f"recall_four_rooms{end}": (plan, summary) for end, plan in recall_four_rooms.PLANS.items()},
-    **{f"recall_mujoco_{name}": (plan, mujoco.summary) for name, plan in PLANS.items()},
-    **{f"recall_her{end}": (plan, recall_her.summary) for end, plan in recall_her.PLANS.items()},
-    "recall_direction": (recall_direction_runs.plan, recall_direction.summary),
-}
+    document = json.loads((EXPERIMENTS / "results" / f"{name}.json").read_text())
+    records = read_records(EXPERIMENTS, name)
+    assert document["runs"] == len(records)
+    assert document["commits"] == sorted({record["commit"] for record in records})
+    study = next((study for study in STUDIES if name.startswith(study.name)), None)
+    if study is None:
+        return  # recall_direction, whose code is history, and backtrack_trapgrid, which see
+    if "run_by" in document:
+        assert document["run_by"]["commit"] == HISTORY
+        assert name not in map(study.result, study.plans), "no plan would replace it"
+    else:
+        seeds = document["seeds"]
+        plan = [
+            run.model_copy(update={"seed": seed})
+            for run in study.plans[document["plan"]]()
+            for seed in {run.seed, *seeds}
+        ]
+        unique = {run.model_dump_json(): run for run in plan if run.seed in seeds}
+        assert len(finished(list(unique.values()), name, Path("none"))) == len(records)
+        if name in map(study.result, study.plans):
+            whole = study.plans[document["plan"]]()
+            assert len(finished(whole, name, Path("none"))) == len(whole) == len(records)
+    committed = dict(numbers(document["summary"]))
+    assert dict(numbers(study.summary(records))) == pytest.approx(committed)
+    least = study.summary(records[: len(records) // 2])
+    assert dict(numbers(least)) != pytest.approx(committed), "the check can fail"
 
 
-@pytest.mark.parametrize("name", sorted({path.stem for path in RESULTS.iterdir()} & set(STUDIES)))
-def test_what_is_committed_is_of_the_plan_and_follows_from_its_records(name: str) -> None:
-    (plan, told), result = STUDIES[name], RESULTS / f"{name}.json"
-    document = json.loads(result.read_text())
-    assert len(finished(plan(), result, Path("none"))) == len(document["records"])
-    assert dict(numbers(told(document["records"]))) == pytest.approx(
-        dict(numbers(document["summary"]))
-    )
+def test_the_studies_of_history_say_how_they_ran() -> None:
+    document = json.loads((EXPERIMENTS / "results/recall_direction.json").read_text())
+    assert document["run_by"] == {
+        "commit": HISTORY,
+        "command": "python experiments/recall_direction.py --workers 2",
+    }
+    readme = (EXPERIMENTS / "README.md").read_text()
+    for name in RESULTS:
+        run_by = json.loads((EXPERIMENTS / f"results/{name}.json").read_text()).get("run_by")
+        assert run_by is None or run_by["command"] in readme
 
 
 def numbers(tree: Any, path: str = "") -> Iterator[tuple[str, float]]:
@@ -172,17 +168,15 @@ def numbers(tree: Any, path: str = "") -> Iterator[tuple[str, float]]:
         yield path, tree
 
 
-def test_the_curve_of_a_run_on_mujoco_by_hand() -> None:
-    watch = Watch(MujocoRun(algorithm="trpo", task="T", arm=Arm(name="a"), seed=0, steps=1_000))
-    watch._ended = [(10, 1.0), (20, 2.0), (20, 4.0), (1_000, 7.0)]
-    curve = watch.curve()
-    assert curve[:3] == [1.0, 3.0, None]
-    assert curve[-1] == 7.0
-    watch._told = [(0, {"recall/loss": 1.0, "recall/time_share": 0.1})]
-    watch._told += [(100, {"recall/loss": 3.0, "recall/time_share": 0.2})]
-    told = watch.told()
-    assert told["loss"] == [2.0] + [None] * 9
-    assert told["time_share_at_end"] == [0.2]
+def test_what_recall_logs_is_averaged_over_tenths_of_a_run() -> None:
+    watch = Watch(steps=1_000)
+    assert watch.logged() == {}
+    watch._logged = [(0, {"recall/loss": 1.0, "recall/time_share": 0.1})]
+    watch._logged += [(100, {"recall/loss": 3.0, "recall/time_share": 0.2})]
+    watch._logged += [(950, {"recall/loss": float("nan"), "recall/time_share": 0.3})]
+    found = watch.logged()
+    assert found["loss"] == [2.0] + [None] * 9
+    assert found["time_share_at_end"] == [0.3]
 
 
 @pytest.mark.parametrize("algorithm", ["trpo", "sac"])
@@ -190,26 +184,26 @@ def test_a_run_on_mujoco_follows_from_its_seed(
     algorithm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(SETTINGS["sac"], "learning_starts", 1_200)
-    steps, told = {"trpo": 4_096, "sac": 1_300}[algorithm], {}
-    for name, given in {
-        "none": {},
-        "random": {"recall": {"start": 600, "every": 300, "model": "random"}},
-        "forward": {"recall": {"start": 600, "every": 300, "model": "forward"}},
-        "remembered": {"recall": {"start": 600, "every": 300, "model": "remembered"}},
-        "learned": {"recall": {"start": 600, "every": 300}},
+    steps, found = {"trpo": 4_096, "sac": 1_300}[algorithm], {}
+    often = {"start": 600, "every": 300}
+    for name, recall in {
+        "none": None,
+        "random": often | {"model": "random"},
+        "recall": often,
     }.items():
-        arm = Arm(name=name, **given)
+        arm = Arm(name=name, recall=recall)
         run = MujocoRun(algorithm=algorithm, task="Hopper-v5", arm=arm, seed=1, steps=steps)
-        told[name] = json.loads(play_mujoco(run, tmp_path / "a").read_text())
-    again = json.loads(play_mujoco(run, tmp_path / "b").read_text())
-    assert _timeless(again) == _timeless(told["learned"])
-    ends = [json.dumps(found["end"], sort_keys=True) for found in told.values()]
+        found[name] = json.loads(play(run, tmp_path / "a").read_text())
+    again = json.loads(play(run, tmp_path / "b").read_text())
+    assert _timeless(again) == _timeless(found["recall"])
+    assert found["none"]["recall"] == {}
+    ends = [json.dumps(each["end"], sort_keys=True) for each in found.values()]
     assert len(set(ends)) == len(ends), "every arm does something of its own"
 
 
-def _timeless(told: dict[str, Any]) -> dict[str, Any]:
-    told["recall"] = {n: v for n, v in told["recall"].items() if "time_share" not in n}
-    return told | {"seconds": 0}
+def _timeless(record: dict[str, Any]) -> dict[str, Any]:
+    kept = {n: v for n, v in record["recall"].items() if "time_share" not in n}
+    return record | {"recall": kept, "seconds": 0}
 
 
 def test_rows_of_neighbouring_seeds_share_no_episode() -> None:
@@ -225,16 +219,17 @@ def test_rows_of_neighbouring_seeds_share_no_episode() -> None:
 
 
 def test_hindsight_and_recall_go_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    often = recall_her.recalling(start=200, every=50, targets_from="critic")
-    monkeypatch.setattr(recall_her, "ARMS", (*recall_her.ALONE, *often))
-    recall_her.main(["--seeds", "0", "--steps", "1100", "--out", str(tmp_path)])
+    often = her.recalling(start=200, every=50, targets_from="critic")
+    monkeypatch.setattr(her, "ARMS", (*her.ALONE, *often))
+    her.STUDY.main(["--seeds", "0", "--steps", "1100", "--out", str(tmp_path)])
     document = json.loads((tmp_path / "results/recall_her.json").read_text())
     assert set(document["summary"]) == {"neither", "hindsight", "recall", "both"}
-    assert all(len(record["success"]) == 30 for record in document["records"])
-    told = {record["run"]["arm"]["name"]: record["recall"] for record in document["records"]}
-    assert told["neither"] == told["hindsight"] == {}
-    assert told["recall"]["steps"] > 0 < told["both"]["steps"]
-    assert told["recall"]["imitation_loss"] != told["both"]["imitation_loss"]
+    records = read_records(tmp_path, "recall_her")
+    assert all(len(record["success"]) == 30 for record in records)
+    logged = {record["run"]["arm"]["name"]: record["recall"] for record in records}
+    assert logged["neither"] == logged["hindsight"] == {}
+    assert logged["recall"]["steps"] > 0 < logged["both"]["steps"]
+    assert logged["recall"]["imitation_loss"] != logged["both"]["imitation_loss"]
 
 
 def test_what_an_arm_of_the_maze_gained_is_paired_by_seed() -> None:
@@ -247,13 +242,13 @@ def test_what_an_arm_of_the_maze_gained_is_paired_by_seed() -> None:
         *(kept("recall, 20 updates", seed, 0.3 + seed / 10) for seed in (2, 1)),
         *(kept("both", seed, 0.5) for seed in (0, 1)),
     ]
-    found = recall_her.summary(records)
+    found = her.summary(records)
     assert "gained" not in found["neither"]
     assert "gained" not in found["both"], "hindsight replay alone was not run"
     assert found["recall, 20 updates"]["gained"]["on"] == "neither"
     assert found["recall, 20 updates"]["gained"]["per_seed"] == pytest.approx([0.3, 0.3])
     row = "| recall, 20 updates | 0.45 [0.40, 0.50] | neither | 0.30 [0.30, 0.30] | 0.45"
-    assert row in recall_her.table(found)
+    assert row in her.table(found)
 
 
 def mujoco_record(arm: str, seed: int, curve: list[float | None], share: float) -> dict[str, Any]:
@@ -276,13 +271,13 @@ def mujoco_record(arm: str, seed: int, curve: list[float | None], share: float) 
 def test_the_summary_of_mujoco_by_hand() -> None:
     gaps: list[float | None] = [None, 2.0, None, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0]
     np.testing.assert_array_equal(
-        mujoco.returns(mujoco_record("a", 0, gaps, 0)), [2, 2, 2, 4, 4, 4, 4, 4, 4, 4]
+        returns(mujoco_record("a", 0, gaps, 0)), [2, 2, 2, 4, 4, 4, 4, 4, 4, 4]
     )
     late = [0.0] * 5 + [4.0] * 5
     runs = [mujoco_record("none", seed, gaps, 0) for seed in (0, 1)]
     runs += [mujoco_record("recall", seed, list(late), 0.2) for seed in (1, 0)]
     runs += [mujoco_record("never", 0, [0.0] * 10, 0.5)]
-    found = mujoco.summary(runs)["trpo T"]
+    found = by_task(runs)["trpo T"]
     assert found["threshold"] == 3.0, "three quarters of 4"
     none, recall, never = (found["arms"][name] for name in ("none", "recall", "never"))
     assert none["area"]["value"] == pytest.approx(3.4)
@@ -298,7 +293,9 @@ def test_the_summary_of_mujoco_by_hand() -> None:
     assert never["reached"] == 0
     assert never["steps_to_threshold"]["value"] == 1_000, "all it had"
     assert never["seconds_to_threshold"]["value"] == pytest.approx(100 * 2)
-    assert "| 1,000 [1,000, 1,000] | 0 of 1 |" in mujoco.table({"trpo T": found})
+    assert "| 1,000 [1,000, 1,000] | 0 of 1 |" in mujoco.table(
+        {"by_task": {"trpo T": found}, "together": {}}
+    )
 
 
 def test_areas_of_several_tasks_together_by_hand() -> None:
@@ -306,22 +303,37 @@ def test_areas_of_several_tasks_together_by_hand() -> None:
     runs += [mujoco_record("recall", seed, [3.0] * 10, 0) for seed in (0, 1)]
     tens = [mujoco_record("none", seed, [10.0] * 10, 0) for seed in (0, 1)]
     runs += [record | {"run": record["run"] | {"task": "U"}} for record in (*tens, *runs[2:])]
-    found = mujoco.together(runs)["trpo"]
+    found = together(by_task(runs))["trpo"]
     assert set(found) == {"recall"}
     assert found["recall"]["gain"]["per_seed"] == pytest.approx([0.5, 0.5, -0.7, -0.7])
     # Drawn without regard to the task, some samples would be of one task alone.
     assert found["recall"]["gain"]["low"] == pytest.approx(found["recall"]["gain"]["high"])
-    assert "| trpo | recall | 2 | -0.10 [-0.10, -0.10] |" in mujoco.table_together({"trpo": found})
+    assert "| trpo | recall | 2 | -0.10 [-0.10, -0.10] |" in mujoco.table(
+        {"by_task": {}, "together": {"trpo": found}}
+    )
+
+
+def test_a_run_in_which_no_episode_ends_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = ["trpo_shipped", "--tasks", "HalfCheetah-v5", "--arms", "none", "--seeds", "1"]
+    with pytest.raises(SystemExit):
+        mujoco.STUDY.main([*wanted, "--steps", "64", "--out", str(tmp_path)])
+    assert "in 64 steps no episode ended; ask for more --steps" in capsys.readouterr().err
 
 
 def test_a_part_of_the_mujoco_study_writes_beside_its_runs(tmp_path: Path) -> None:
-    wanted = ["trpo", "--tasks", "Hopper-v5", "--seeds", "1", "--steps", "6144"]
-    recall_mujoco.main([*wanted, "--out", str(tmp_path)])
-    document = json.loads((tmp_path / "results/recall_mujoco_trpo.json").read_text())
-    assert document["summary"]["trpo Hopper-v5"]["arms"]["none"]["seeds"] == [1]
-    for record in document["records"]:
+    arms = ["none", "recall", "random", "length 2", "length 50"]
+    wanted = ["trpo_shipped", "--tasks", "Hopper-v5", "--seeds", "1", "--steps", "6144"]
+    mujoco.STUDY.main([*wanted, "--arms", *arms, "--out", str(tmp_path)])
+    name = "recall_mujoco_trpo_shipped"
+    document = json.loads((tmp_path / f"results/{name}.json").read_text())
+    assert document["summary"]["by_task"]["trpo Hopper-v5"]["arms"]["none"]["seeds"] == [1]
+    records = read_records(tmp_path, name)
+    assert {record["run"]["arm"]["name"] for record in records} == set(arms)
+    for record in records:
         plain = record["run"]["arm"]["name"] == "none"
         assert plain == (record["recall"] == {}), "every other arm has recalled something"
-    ends = {json.dumps(record["end"], sort_keys=True) for record in document["records"]}
-    assert len(ends) == len(document["records"]), "no two arms are the same"
-    assert (tmp_path / "figures/recall_mujoco_trpo.svg").exists()
+    ends = {json.dumps(record["end"], sort_keys=True) for record in records}
+    assert len(ends) == len(records), "no two arms are the same"
+    assert (tmp_path / f"figures/{name}.svg").exists()

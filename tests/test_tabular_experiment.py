@@ -12,20 +12,27 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import backtrack_trapgrid
 import numpy as np
 import pytest
-from backtrack_trapgrid_figures import figures
-from backtrack_trapgrid_plan import KINDS, Scale, arm, chosen, reference, reported, tuning
-from backtrack_trapgrid_runs import CHECKPOINTS, Run, Watch, World, load, load_or_play, settled
-from backtrack_trapgrid_summary import _interquartile, rounded
 from hypothesis import given
 from hypothesis import strategies as st
 
 from delegate.policies.tabular import Decision, QLearningSettings
+from experiments.backtrack_trapgrid import __main__ as trapgrid
+from experiments.backtrack_trapgrid.__main__ import KINDS, Scale, arm, chosen, reported, tuning
+from experiments.backtrack_trapgrid.measures import (
+    CHECKPOINTS,
+    interquartile,
+    recorded,
+    rounded,
+    settled,
+)
+from experiments.backtrack_trapgrid.runs import Run, Watch, World, measure
+from experiments.backtrack_trapgrid.summary import rows, summary
+from experiments.study.records import EXPERIMENTS, ROOT, play, read_records
 
 TINY = {"tuning_seeds": 2, "seeds": 3, "calm": 100, "noisy": 100, "long": 200, "quick": True}
-RESULTS = ("backtrack_trapgrid.json", "backtrack_trapgrid_seeds.json")
+NAME = trapgrid.NAME
 
 
 def decision(tick: int, reward: list[float], over: list[bool], back: list[bool]) -> Decision:
@@ -62,54 +69,81 @@ def test_settled_by_hand(optimal: str, expected: int) -> None:
 def test_the_interquartile_mean_is_that_of_the_middle_half(values: list[int]) -> None:
     four_times = np.sort(np.repeat(np.array(values, float), 4))
     middle = four_times[len(values) : 3 * len(values)].mean()
-    assert _interquartile(np.array(values, float))["value"] == pytest.approx(middle, abs=1e-9)
+    assert interquartile(np.array(values, float))["value"] == pytest.approx(middle, abs=1e-9)
 
 
 def test_settings_are_chosen_among_those_that_end_optimal() -> None:
     def tried(kind: str, epsilon: float, good: float, area: float) -> Any:
-        each = arm(kind, {"epsilon": epsilon})
-        run = Run(world=World(), arm=each, first_seed=0, seeds=2, interactions=100)
-        return run, {"nearly_optimal": np.array([good]), "online": np.array([[area]])}
+        run = {"arm": {"name": kind, "learner": {"epsilon": epsilon, "discount": 0.9}}}
+        measures = {"nearly_optimal": {"value": good}, "online_area": {"value": area}}
+        return {"run": run, "measures": measures}
 
-    pairs = [tried(kind, 0.0, 0.9, 0.8) for kind in KINDS]  # best area, but not good enough
-    pairs += [tried(kind, 0.1, 0.97, 0.2) for kind in KINDS]
-    pairs += [tried(kind, 0.2, 0.96, 0.3) for kind in KINDS]
-    assert [best["epsilon"] for best in chosen(pairs).values()] == [0.2] * len(KINDS)
+    records = [tried(kind, 0.0, 0.9, 0.8) for kind in KINDS]  # best area, but not good enough
+    records += [tried(kind, 0.1, 0.97, 0.2) for kind in KINDS]
+    records += [tried(kind, 0.2, 0.96, 0.3) for kind in KINDS]
+    assert chosen(records) == {kind: {"epsilon": 0.2} for kind in KINDS}
     # where nothing is good enough, the best of what there is
-    assert chosen(pairs[: len(KINDS)])["known"]["epsilon"] == 0.0
+    assert chosen(records[: len(KINDS)])["known"]["epsilon"] == 0.0
 
 
-def test_no_reported_seed_was_tuned_on_and_every_control_has_its_reference() -> None:
+def test_no_reported_seed_was_tuned_on() -> None:
     groups = tuning(Scale())
     runs = [run for group in groups.values() for run in group]
     same = {kind: {"epsilon": 0.1} for kind in KINDS}
-    entries = reported(Scale(), {key: same for key in groups})
-    assert max(run.first_seed + run.seeds for run in runs) <= min(e.run.first_seed for e in entries)
-    there = {entry.run.fingerprint() for entry in entries}
-    controls = [entry.run for entry in entries if entry.run.arm.rate_of]
-    assert len(controls) > 20
-    assert all(reference(run).fingerprint() in there for run in controls)  # type: ignore[union-attr]
+    entries = [run for _, run in reported(Scale(), {key: same for key in groups})]
+    assert max(run.first_seed + run.seeds for run in runs) <= min(run.first_seed for run in entries)
+    assert sum(run.reference is not None for run in entries) > 20
 
 
-def test_a_run_is_played_once_and_a_control_takes_its_rate(tmp_path: Path) -> None:
+def test_a_run_follows_from_its_seeds_and_a_control_takes_its_rate(tmp_path: Path) -> None:
     learner = QLearningSettings().model_dump(exclude={"going_back"})
-    told, control = arm("known", learner), arm("random", learner, rate_of="known")
+    informed, control = arm("known", learner), arm("random", learner, rate_of="known")
     world = World(size=6, max_steps=30)
 
     def run(each: Any) -> Run:
         return Run(world=world, arm=each, first_seed=0, seeds=30, interactions=1_000)
 
-    path = load_or_play(run(told), tmp_path)
+    assert run(control).reference == run(informed)
+    path = play(run(informed), tmp_path)
     before = path.stat().st_mtime_ns
-    assert load_or_play(run(told), tmp_path) == path
+    assert play(run(informed), tmp_path) == path
     assert path.stat().st_mtime_ns == before
-    load_or_play(run(control), tmp_path, reference(run(control)))
-    assert [file.suffix for file in tmp_path.iterdir()] == [".npz", ".npz"]
-    known, random = load(run(told), tmp_path), load(run(control), tmp_path)
-    rates = [each["backtracks"].sum() / each["chances"].sum() for each in (known, random)]
-    assert rates[1] == pytest.approx(rates[0], rel=0.2)
+    known = json.loads(path.read_text())
+    again = recorded(measure(run(informed)), 1_000)
+    assert {name: known[name] for name in again} | {"seconds": 0} == again | {"seconds": 0}
+    random = json.loads(play(run(control), tmp_path).read_text())
+    shares = [each["measures"]["backtrack_share"]["value"] for each in (known, random)]
+    assert shares[1] == pytest.approx(shares[0], rel=0.2)
     # it goes back as often, but not from the traps
-    assert known["online"].mean() > random["online"].mean() + 0.2
+    areas = [np.mean(each["by_seed"]["online_area"]) for each in (known, random)]
+    assert areas[0] > areas[1] + 0.2
+
+
+def test_what_is_committed_is_of_the_plan_and_follows_from_its_records() -> None:
+    document = json.loads((EXPERIMENTS / "results" / f"{NAME}.json").read_text())
+    records = read_records(EXPERIMENTS, NAME)
+    groups, rest = tuning(Scale()), records
+    tuned = {}
+    for (key, runs), told in zip(groups.items(), document["chosen"], strict=True):
+        tried, rest = rest[: len(runs)], rest[len(runs) :]
+        assert [Run.model_validate_json(json.dumps(each["run"])) for each in tried] == runs
+        assert chosen(tried) == told["chosen"]
+        tuned[key] = told["chosen"]
+    found = summary(rows(reported(Scale(), tuned), rest))
+    assert len(found) == len(document["summary"]) == 220
+    for mine, theirs in zip(found, document["summary"], strict=True):
+        assert mine.pop("differences").keys() == theirs["differences"].keys()
+        assert mine == {name: value for name, value in theirs.items() if name != "differences"}
+    # a record's numbers are rounded to five digits, these differences are not of rounded ones
+    again = rows(reported(Scale(), tuned), rest)
+    for row, theirs in zip(again, document["summary"], strict=True):
+        for name, gained in theirs["differences"].items():
+            for area, metric in gained.items():
+                assert row["differences"][name][area] == pytest.approx(metric, abs=2e-5)
+    assert document["runs"] == len(records)
+    rest[0]["by_seed"]["online_area"][0] += 1
+    changed = rows(reported(Scale(), tuned), rest)
+    assert changed[1]["differences"] != again[1]["differences"], "the check can fail"
 
 
 def test_a_killed_experiment_goes_on_and_says_the_same(
@@ -117,44 +151,52 @@ def test_a_killed_experiment_goes_on_and_says_the_same(
 ) -> None:
     """Killed with its workers in the middle, and started again."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    monkeypatch.setattr(backtrack_trapgrid, "QUICK", Scale(**TINY))
-    backtrack_trapgrid.main(["--quick", "--out", str(whole)])
+    monkeypatch.setattr(trapgrid, "QUICK", Scale(**TINY))
+    trapgrid.main(["--quick", "--out", str(whole)])
     assert "| 6×6 | 20% | 0 | known, cost 0.05 |" in capsys.readouterr().out
 
     first = started(cut)
-    while first.poll() is None and len(list(cut.glob("*.npz"))) < 10:
+    while first.poll() is None and len(list(cut.glob("*.json"))) < 10:
         time.sleep(0.005)
     os.killpg(first.pid, signal.SIGKILL)
     said, _ = first.communicate()  # ends when the last worker is gone
     assert first.returncode == -signal.SIGKILL, said
-    finished = {path: moment(path) for path in cut.glob("*.npz")}
-    assert 10 <= len(finished) < len(list(whole.glob("*.npz")))
+    finished = {path: moment(path) for path in cut.glob("*.json")}
+    assert 10 <= len(finished) < len(list(whole.glob("*.json")))
     assert not (cut / "results").exists()
 
     second = started(cut)
     said, _ = second.communicate()
     assert second.returncode == 0, said
     assert {path: moment(path) for path in finished} == finished, "no finished run is played again"
-    assert {path.name for path in cut.glob("*.npz")} == {path.name for path in whole.glob("*.npz")}
-    for name in RESULTS:
-        assert timeless(cut / "results" / name) == timeless(whole / "results" / name)
-    document = json.loads((cut / "results" / RESULTS[0]).read_text())
-    assert document["provenance"]["tuning_seeds"] == [0, 1]
-    drawn = figures(document["results"], tmp_path)
-    assert [path.stem for path in drawn] == ["backtrack_trapgrid_map"], "quick has no more"
-    ElementTree.parse(drawn[0])
+    assert {path.name for path in cut.glob("*.json")} == {p.name for p in whole.glob("*.json")}
+    told = [json.loads((folder / f"results/{NAME}.json").read_text()) for folder in (cut, whole)]
+    assert told[0] == told[1]
+    assert told[0]["tuning_seeds"] == [0, 1]
+    mine, theirs = (read_records(folder, NAME) for folder in (cut, whole))
+    assert [each | {"seconds": 0} for each in mine] == [each | {"seconds": 0} for each in theirs]
+    trapgrid.main(["--quick", "--out", str(cut), "--gather"])
+    assert json.loads((cut / f"results/{NAME}.json").read_text()) == told[0]
+    drawn = sorted(path.stem for path in (cut / "figures").iterdir())
+    assert drawn == ["backtrack_trapgrid_map"], "quick has no more"
+    ElementTree.parse(cut / "figures/backtrack_trapgrid_map.svg")
+    next(cut.glob("known_*.json")).unlink()
+    with pytest.raises(SystemExit):
+        trapgrid.main(["--quick", "--out", str(cut), "--gather"])
+    assert "takes all of them; leave out --gather" in capsys.readouterr().err
 
 
 def started(folder: Path) -> subprocess.Popen[str]:
     """The experiment at a tiny scale, as a process with two workers in a session of its own."""
     script = (
-        "import sys, backtrack_trapgrid as experiment\n"
+        "import sys\n"
+        "from experiments.backtrack_trapgrid import __main__ as experiment\n"
         f"experiment.QUICK = experiment.Scale(**{TINY})\n"
         "experiment.main(sys.argv[1:])"
     )
     return subprocess.Popen(
         [sys.executable, "-c", script, "--quick", "--out", str(folder), "--workers", "2"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -165,17 +207,6 @@ def started(folder: Path) -> subprocess.Popen[str]:
 def moment(path: Path) -> tuple[int, int]:
     """Which file it is and when it was written: another one once it is written again."""
     return path.stat().st_ino, path.stat().st_mtime_ns
-
-
-def timeless(path: Path) -> Any:
-    """The document but for how long things took."""
-
-    def strip(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: strip(each) for name, each in value.items() if name != "seconds"}
-        return [strip(each) for each in value] if isinstance(value, list) else value
-
-    return strip(json.loads(path.read_text()))
 
 
 def test_what_is_not_finite_is_null() -> None:
