@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         VectorBacktrack,
     )
     from delegate.backtrack.stable_baselines import StableVecEnv as StableVecEnv
-    from delegate.recall.callback import RecallTraces as RecallTraces
+    from delegate.recall.stable_baselines.callback import RecallTraces as RecallTraces
 
 # These two are not among them: a star import must work without Stable-Baselines3.
 __all__ = [
@@ -48,7 +48,7 @@ def __getattr__(name: str) -> Any:
 
         return StableVecEnv
     if name == "RecallTraces":
-        from delegate.recall.callback import RecallTraces
+        from delegate.recall.stable_baselines.callback import RecallTraces
 
         return RecallTraces
     raise AttributeError(f"module 'delegate' has no attribute {name!r}")

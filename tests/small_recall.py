@@ -35,6 +35,10 @@ ALGORITHMS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 DISCRETE, CONTINUOUS = "CartPole-v1", "Pendulum-v1"
 FEW: dict[str, Any] = {**LEARNING, "model_settings": {"hidden": (16,)}}
+PAIRS = [
+    *((name, DISCRETE) for name in ("A2C", "PPO", "TRPO", "DQN")),
+    *((name, CONTINUOUS) for name in ("A2C", "PPO", "TRPO", "SAC", "TD3")),
+]
 STEPS = 640
 
 
@@ -54,7 +58,8 @@ class Broken(gymnasium.Env[Any, Any]):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.count += 1
         now = self.count == self.at
-        shown = np.full(2, np.nan if now and self.broken == "observation" else 0.5, np.float32)
+        wrong = now and self.broken == "observation"
+        shown = np.full(2, np.nan if wrong else 0.1 * (self.count % 7), np.float32)
         reward = float("nan") if now and self.broken == "reward" else float(action[0])
         return shown, reward, False, self.count % 12 == 0, {}
 
@@ -85,10 +90,10 @@ def logged(model: Any) -> dict[str, Any]:
     return told
 
 
-def every_logged(model: Any, name: str) -> list[Any]:
-    """All values that it will log by that name, in order."""
-    told: list[Any] = []
-    _listen(model, lambda key, value: told.append(value) if key == name else None)
+def every_logged(model: Any, *names: str) -> dict[str, list[Any]]:
+    """All values that it will log by those names, in order."""
+    told: dict[str, list[Any]] = {name: [] for name in names}
+    _listen(model, lambda key, value: told[key].append(value) if key in told else None)
     return told
 
 

@@ -4,33 +4,45 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
+import gymnasium_robotics
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
 from small_recall import (
     CONTINUOUS,
     DISCRETE,
     FEW,
+    LEARNING,
+    PAIRS,
     SMALL_RECALL,
     STEPS,
+    Broken,
     every_logged,
     logged,
     made,
     same,
     weights,
 )
-from stable_baselines3 import A2C
+from stable_baselines3 import A2C, DDPG, PPO, SAC, HerReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
-from delegate import RecallTraces, StableVecEnv, envs
-from delegate.recall import ExactBacktrackingModel
-from delegate.recall.algorithms import ActorCritic, learner_of
+from delegate import RecallTraces, StableVecEnv, VectorBacktrack, envs
+from delegate.recall import (
+    ExactBacktrackingModel,
+    LearnedBacktrackingModel,
+    RandomBacktrackingModel,
+    RecallConfig,
+)
+from delegate.recall.stable_baselines.losses import Original, learner_of
 
-PAIRS = [
-    *((name, DISCRETE) for name in ("A2C", "PPO", "TRPO", "DQN")),
-    *((name, CONTINUOUS) for name in ("A2C", "PPO", "TRPO", "SAC", "TD3")),
-]
+
+def vector(model: Any) -> np.ndarray:
+    """All parameters of its policy."""
+    return torch.nn.utils.parameters_to_vector(model.policy.parameters()).detach().numpy()
 
 
 @pytest.mark.parametrize(("name", "task"), PAIRS)
@@ -41,9 +53,12 @@ def test_it_runs_logs_and_is_deterministic(name: str, task: str) -> None:
         told = logged(model)
         model.learn(STEPS, callback=recall)
         ends.append(weights(model))
-        assert {"recall/model_nll", "recall/imitation_loss", "recall/end_value"} <= set(told)
-        assert {"recall/divergence", "recall/steps", "recall/best_return"} <= set(told)
+        assert {key.removeprefix("recall/") for key in told if key.startswith("recall/")} == {
+            *("model_nll", "end_value", "start_value", "steps", "model_steps", "imitation_loss"),
+            *("divergence", "best_return", "time_share"),
+        }
         assert 0 < told["recall/time_share"] < 1
+        assert told["recall/divergence"] > -1e-6, "but for rounding"
         assert all(np.isfinite(told[key]) for key in told if key.startswith("recall/"))
     assert same(*ends)
     plain = made(name, task)
@@ -60,30 +75,50 @@ def test_no_traces_leave_training_bit_for_bit_as_it_was(name: str, task: str) ->
     assert same(weights(plain), weights(idle))
 
 
-@pytest.mark.parametrize(("name", "task"), PAIRS)
-def test_imitation_makes_what_was_recalled_likelier(name: str, task: str) -> None:
-    model = made(name, task)
-    learner, rng = learner_of(model), np.random.default_rng(0)
-    space = model.action_space
-    observation = rng.normal(size=(64, *model.observation_space.shape)).astype(np.float32)
-    one = np.zeros(64, np.int64) if isinstance(space, spaces.Discrete) else np.full((64, 1), 1.5)
-    optimiser = torch.optim.Adam(learner.parameters(), lr=1e-2)
-    moved, losses = learner.moved(observation), []
-    for _ in range(60):
-        loss = learner.losses(observation, one).mean()
-        losses.append(loss.item())
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-    assert losses[-1] < losses[0]
-    assert learner.moved(observation)().item() == pytest.approx(0, abs=1e-5)
-    assert moved().item() > 1e-3
-    action, _ = model.predict(observation, deterministic=True)
-    if isinstance(space, spaces.Discrete):
-        assert (action == 0).mean() > 0.95
-    else:
-        assert action.mean() > 0.5
-    assert learner.value(observation).shape == (64,)
+def test_its_own_seed_decides_what_is_drawn() -> None:
+    ends = []
+    for seed in (1, 1, 2):
+        model = made("PPO", CONTINUOUS)
+        model.learn(STEPS, callback=RecallTraces(**FEW, seed=seed))
+        ends.append(vector(model))
+    np.testing.assert_array_equal(*ends[:2])
+    assert not np.array_equal(*ends[1:])
+
+
+def test_presets_are_settings_that_others_replace() -> None:
+    def model_of(recall: RecallTraces) -> LearnedBacktrackingModel:
+        recall.init_callback(made("PPO", CONTINUOUS))
+        assert isinstance(recall.backtracking_model, LearnedBacktrackingModel)
+        return recall.backtracking_model
+
+    paper = RecallTraces(preset="paper")
+    assert (paper.config.length, paper.config.model_updates) == (20, 20)
+    assert model_of(paper).config.hidden == (128, 128)
+    assert not model_of(paper).config.learn_action_variance
+    own: dict[str, Any] = {"learn_action_variance": True, "hidden": (8,)}
+    other = RecallTraces(10, preset="paper", model_updates=5, model_settings=own)
+    assert (other.config.length, other.config.model_updates) == (10, 5)
+    assert model_of(other).config.learn_action_variance
+    assert model_of(other).config.hidden == (8,)
+    rooms = RecallTraces(count=3, preset="known_goal").config
+    assert (rooms.count, rooms.imitation_updates, rooms.learning_rate) == (3, 20, 1e-3)
+    assert RecallTraces().config == RecallConfig()
+
+
+def test_ddpg_recalls_as_td3_does() -> None:
+    ends = []
+    for recall in (None, RecallTraces(**FEW)):
+        env = made("TD3", CONTINUOUS).get_env()
+        few: dict[str, Any] = {"learning_starts": 100, "train_freq": 32}
+        model = DDPG(
+            "MlpPolicy", env, policy_kwargs={"net_arch": [16]}, seed=0, device="cpu", **few
+        )
+        told = logged(model)
+        model.learn(STEPS, callback=recall)
+        ends.append(vector(model))
+    assert np.isfinite(told["recall/imitation_loss"])
+    assert np.isfinite(ends[1]).all()
+    assert not np.array_equal(*ends)
 
 
 def test_the_buffer_holds_what_happened() -> None:
@@ -109,100 +144,100 @@ def test_the_buffer_holds_what_happened() -> None:
 
 
 def test_beside_a_normaliser_the_critic_counts_in_its_unit() -> None:
-    model, recall = made("PPO", CONTINUOUS, normalise=True), RecallTraces(**FEW)
-    model.learn(256, callback=recall)
+    model = made("PPO", CONTINUOUS, normalise=True)
+    model.learn(256, callback=RecallTraces(**FEW))
     normaliser = model.get_vec_normalize_env()
     deviation = float(np.sqrt(normaliser.ret_rms.var + normaliser.epsilon))
     assert deviation > 2
-    assert recall._learner.original.unit == pytest.approx(deviation)
-    last, cut = np.ones((2, 3), np.float32), np.array([True, False])
-    expected = deviation * recall._learner.value(last)[0]
-    np.testing.assert_allclose(recall._beyond(last, cut), [expected, 0])
-    assert made("PPO", CONTINUOUS).get_vec_normalize_env() is None
+    assert learner_of(model).original.unit == pytest.approx(deviation)
     assert learner_of(made("PPO", CONTINUOUS)).original.unit == 1.0
 
 
-def test_imitation_stops_at_the_divergence_allowed() -> None:
-    many = {**FEW, "imitation_updates": 50, "learning_rate": 1e-2}
-    told: dict[float | None, dict[str, Any]] = {}
-    for limit in (None, 1e-3):
-        model = made("PPO", CONTINUOUS)
-        told[limit] = logged(model)
-        model.learn(STEPS, callback=RecallTraces(**many, max_divergence=limit))
-    assert told[None]["recall/imitation_updates"] == 50
-    assert told[1e-3]["recall/imitation_updates"] < 50
-
-
-@pytest.mark.parametrize(("name", "task"), PAIRS)
-def test_a_natural_step_is_as_long_as_allowed(name: str, task: str) -> None:
-    given: dict[str, Any] = {**FEW, "optimiser": "natural"}
-    ends, reached = [], {}
-    for size in (1e-3, 1e-3, 1e-2):
-        model = made(name, task)
-        reached[size] = every_logged(model, "recall/divergence")
-        model.learn(STEPS, callback=RecallTraces(**given, max_divergence=size))
-        ends.append(weights(model))
-    assert same(*ends[:2])
-    for size, each in reached.items():
-        assert 0 < min(each) <= max(each) <= size
-        # One that is damped, or was too long at first, falls short of it.
-        assert np.mean(each) > 0.5 * size
-
-
 @pytest.mark.parametrize(("task", "falls"), [(CONTINUOUS, False), (DISCRETE, True)])
-def test_an_episode_that_was_cut_short_did_not_end_there(task: str, falls: bool) -> None:
+def test_an_episode_that_was_truncated_did_not_end_there(task: str, falls: bool) -> None:
     model, recall = made("PPO", task), RecallTraces(**FEW)
     model.learn(STEPS, callback=recall)
     assert recall.buffer is not None
     steps = recall.buffer.best()
-    np.testing.assert_array_equal(steps.terminal, steps.last & falls)
-    to_go, last = steps.to_go[steps.last], steps.reward[steps.last]
-    assert np.array_equal(to_go, last) == falls, "what the critic expects beyond, or nothing"
-
-
-def test_means_of_the_model_are_recalled_where_asked() -> None:
-    recall = RecallTraces(**FEW, mean_changes=True, mean_actions=True)
-    made("PPO", CONTINUOUS).learn(STEPS, callback=recall)
-    assert recall.buffer is not None
-    steps = recall.buffer.best()
-    ranked = (np.arange(len(steps)) == 0).astype(float)  # one target, so only chance differs
-    for means, alike in ((True, True), (False, False)):
-        update = {"mean_changes": means, "mean_actions": means, "targets": 1e-9}
-        recall.config = recall.config.model_copy(update=update)
-        _, traces = recall._recalled(steps, recall._ends(steps, ranked))
-        assert (traces.states[:, 1].std(axis=0).max() < 1e-6) == alike
+    np.testing.assert_array_equal(steps.terminal, steps.done & falls)
 
 
 def test_a_buffer_shorter_than_an_episode_waits() -> None:
     model = made("PPO", CONTINUOUS)  # episodes of 40 steps, of which at most 32 are kept
     recall = RecallTraces(**{**FEW, "start": 64}, buffer_size=64)
-    with pytest.warns(
-        UserWarning, match="nothing is recalled: no trajectory of the buffer is over"
-    ):
+    said = "nothing is recalled: no trajectory of the buffer is over"
+    with pytest.warns(UserWarning, match=said):
         model.learn(STEPS, callback=recall)
     assert recall.buffer is not None
     assert recall.buffer.finished <= 2
 
 
-@pytest.mark.parametrize("targets", ["critic", "reward", "return", "advantage"])
+class Watched(RecallTraces):
+    """Notes where traces were to end."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.ends: list[np.ndarray] = []
+
+    def _imitate(self, traces: Any, rng: Any) -> Any:
+        self.ends.append(traces.states[:, 0])
+        return super()._imitate(traces, rng)
+
+
+@pytest.mark.parametrize("targets", ["critic", "reward", "return"])
 def test_traces_end_where_asked(targets: Any) -> None:
-    model = made("PPO", CONTINUOUS)
-    recall = RecallTraces(**FEW, targets_from=targets, weighting="gain")
+    model, recall = made("PPO", CONTINUOUS), Watched(**FEW, targets_from=targets)
     model.learn(STEPS, callback=recall)
     assert recall.buffer is not None
     steps = recall.buffer.best(recall.config.trajectories)
-    there, before = steps.transitions.next_state, steps.transitions.state
-    value = recall._learner.value
-    worths = {
-        "critic": steps.reward + model.gamma * value(there),  # no episode ended but was cut short
-        "reward": steps.reward,
-        "return": steps.to_go,
-        "advantage": steps.to_go - value(before),
-    }
-    least = np.sort(worths[targets])[::-1][round(recall.config.targets * len(steps)) - 1]
-    ends, traces = recall._recalled(steps, recall._ends(steps, recall._worth(steps)))
-    assert (worths[targets][ends.place] >= least - 1e-6).all()
-    np.testing.assert_array_equal(traces.states[:, 0], there[ends.place])
+    there = steps.transitions.next_state
+    value = learner_of(model).value(there)  # no episode ended but was truncated
+    if targets == "return":
+        worths = np.where(steps.done, model.gamma * value, 0.0) + steps.reward
+        for k in reversed(range(len(steps.reward) - 1)):
+            worths[k] += 0.0 if steps.done[k] else model.gamma * worths[k + 1]
+    else:
+        worths = steps.reward + (model.gamma * value if targets == "critic" else 0.0)
+    least = np.sort(worths)[::-1][round(recall.config.targets * len(steps.reward)) - 1]
+    recall.recall()
+    place = [int((there == end).all(axis=1).argmax()) for end in recall.ends[-1]]
+    np.testing.assert_array_equal(there[place], recall.ends[-1])
+    assert (worths[place] >= least - 1e-5).all()
+
+
+def test_nothing_is_recalled_while_nothing_is_better_than_anything_else() -> None:
+    class Worthless(gymnasium.RewardWrapper):  # type: ignore[type-arg]
+        def reward(self, reward: Any) -> float:
+            return 0.0
+
+    ends = []
+    for recall in (None, RecallTraces(**FEW, targets_from="reward")):
+        env = Worthless(gymnasium.make(DISCRETE))
+        small: dict[str, Any] = {"policy_kwargs": {"net_arch": [16]}, "batch_size": 32}
+        model = PPO("MlpPolicy", env, n_steps=32, seed=0, device="cpu", **small)
+        model.learn(STEPS, callback=recall)
+        ends.append(vector(model))
+    np.testing.assert_array_equal(*ends)
+
+
+def test_models_by_name_and_given() -> None:
+    told = {}
+    for kind in ("learned", "random"):
+        model, recall = made("PPO", CONTINUOUS), RecallTraces(**FEW, model=kind)
+        told[kind] = logged(model)
+        model.learn(STEPS, callback=recall)
+        assert told[kind]["recall/steps"] > 0
+        own = recall.backtracking_model
+        assert isinstance(own, LearnedBacktrackingModel)
+        # What is learned is as the policy draws it; what is drawn at random, within bounds.
+        assert isinstance(own, RandomBacktrackingModel) == own.action_space.is_bounded()
+    spaces_of = model.observation_space, learner_of(model).action_space
+    given = LearnedBacktrackingModel(*spaces_of, seed=0, **FEW["model_settings"])
+    model, recall = made("PPO", CONTINUOUS), RecallTraces(**LEARNING, model=given)
+    again = logged(model)
+    model.learn(STEPS, callback=recall)
+    assert recall.backtracking_model is given
+    assert again["recall/model_nll"] == told["learned"]["recall/model_nll"], "as one made by name"
 
 
 def test_an_exact_model_of_a_grid() -> None:
@@ -237,10 +272,16 @@ class Stored(BaseCallback):
         return True
 
     def _on_rollout_end(self) -> None:
-        learner = learner_of(self.model)
-        assert isinstance(learner, ActorCritic)
-        stored = learner.model.rollout_buffer.log_probs.ravel()
-        self.differences.append(float(np.abs(learner.rollout_log_prob() - stored).max()))
+        buffer: Any = self.model.rollout_buffer  # type: ignore[attr-defined]
+        seen, does = (
+            torch.as_tensor(part.reshape(-1, part.shape[-1]))
+            for part in (buffer.observations, buffer.actions)
+        )
+        if isinstance(self.model.action_space, spaces.Discrete):
+            does = does.long().ravel()
+        with torch.no_grad():
+            _, now, _ = self.model.policy.evaluate_actions(seen, does)  # type: ignore[operator]
+        self.differences.append(float(np.abs(now.numpy() - buffer.log_probs.ravel()).max()))
 
 
 @pytest.mark.parametrize("task", [DISCRETE, CONTINUOUS])
@@ -253,3 +294,97 @@ def test_a_rollout_is_of_the_policy_that_imitation_has_made(task: str) -> None:
     assert max(stored.differences) < 1e-5
     made("PPO", task).learn(STEPS, callback=[Late(**FEW), stored])
     assert max(stored.differences) > 1e-5, "the test would not notice"
+
+
+def test_off_policy_recall_waits_until_the_critic_has_learned() -> None:
+    when: list[int] = []
+
+    class Noted(RecallTraces):
+        def recall(self) -> None:
+            when.append(self.num_timesteps)
+            super().recall()
+
+    model = made("SAC", CONTINUOUS)
+    model.learning_starts = 300
+    model.learn(STEPS, callback=Noted(**(FEW | {"start": 64})))
+    assert when
+    assert when[0] >= 300
+
+
+@pytest.mark.parametrize("wrap", [lambda env: env, lambda env: VecNormalize(VecMonitor(env))])
+def test_the_ledger_of_a_world_with_backtracks_is_charged_what_was_recalled(wrap: Any) -> None:
+    world = envs.make("Hopper-v5", 3, autoreset_mode=AutoresetMode.DISABLED)
+    world = VectorBacktrack(world, depths=(1, 4), budget=2, cost=1.0, threshold=0.9)
+    model = PPO("MlpPolicy", wrap(StableVecEnv(world)), n_steps=64, batch_size=64, device="cpu")
+    logs = every_logged(model, "recall/steps", "recall/model_steps")
+    model.learn(768, callback=RecallTraces(**FEW))
+    told, total = logs.values()
+    assert min(told) > 0
+    assert total == np.cumsum(told).tolist()
+    paid = world.ledger.model_steps
+    assert paid.sum() == sum(told)
+    assert np.ptp(paid) <= len(told), "spread over the rows"
+    assert world.ledger.interactions.sum() == 768, "and nothing else"
+
+
+def test_a_world_without_a_ledger_needs_none() -> None:
+    model = made("PPO", DISCRETE)
+    logs = every_logged(model, "recall/steps", "recall/model_steps")
+    model.learn(STEPS, callback=RecallTraces(**FEW))
+    assert logs["recall/model_steps"] == np.cumsum(logs["recall/steps"]).tolist()
+
+
+def maze() -> gymnasium.Env[Any, Any]:
+    gymnasium.register_envs(gymnasium_robotics)
+    return gymnasium.make("PointMaze_UMaze-v3", max_episode_steps=40)
+
+
+def test_it_runs_beside_hindsight_replay_and_is_deterministic() -> None:
+    def trained(recall: RecallTraces | None) -> np.ndarray:
+        few: dict[str, Any] = {"learning_starts": 100, "train_freq": 32, "gradient_steps": 2}
+        few |= {"policy_kwargs": {"net_arch": [16]}, "replay_buffer_class": HerReplayBuffer}
+        rows = DummyVecEnv([maze])
+        model = SAC("MultiInputPolicy", rows, seed=0, device="cpu", **few)
+        return vector(model.learn(480, callback=recall))
+
+    recall = RecallTraces(**FEW)
+    first, plain = trained(recall), trained(None)
+    np.testing.assert_array_equal(first, trained(RecallTraces(**FEW)))
+    assert not np.array_equal(first, plain)
+    np.testing.assert_array_equal(plain, trained(RecallTraces(**{**FEW, "count": 0})))
+    assert recall.buffer is not None
+    steps = recall.buffer.best().transitions
+    # achieved_goal, desired_goal, observation: the place is the first of the observation too.
+    np.testing.assert_allclose(steps.state[:, :2], steps.state[:, 4:6], atol=1e-6)
+    np.testing.assert_array_equal(steps.state[:, 2:4], steps.next_state[:, 2:4])
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_states_and_observations_are_the_same_thing(normalised: bool) -> None:
+    venv: Any = DummyVecEnv([maze] * 3)
+    venv = VecNormalize(venv) if normalised else venv
+    model = PPO("MultiInputPolicy", venv, n_steps=8, device="cpu", seed=0)
+    model.learn(48)
+    original = Original(model)
+    state = original.observations(model._last_obs)
+    assert state.shape == (3, *original.space.shape)
+    assert original.space == spaces.flatten_space(model.observation_space)
+    for name, part in original.seen(state).items():
+        np.testing.assert_allclose(part, model._last_obs[name], atol=1e-5)
+
+
+def test_integer_vectors_are_vectors() -> None:
+    class Counted(Broken):
+        observation_space = spaces.Box(0, 9, (3,), np.int64)
+
+        def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+            return np.zeros(3, np.int64), {}
+
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            _, *rest = super().step(action)
+            return np.arange(3) + self.count % 5, *rest
+
+    recall = RecallTraces(**FEW)
+    A2C("MlpPolicy", Counted(), n_steps=32, device="cpu").learn(256, callback=recall)
+    assert recall.buffer is not None
+    assert recall.buffer.finished > 10

@@ -13,8 +13,8 @@ from delegate.recall.transitions import Transitions
 if TYPE_CHECKING:
     from delegate.recall.forward import ForwardModel
     from delegate.recall.goal_gan import GoalGan, GoalGanConfig
-    from delegate.recall.imitation import RecallConfig
     from delegate.recall.learned import LearnedBacktrackingModel, RandomBacktrackingModel
+    from delegate.recall.stable_baselines.config import RecallConfig
 
 __all__ = [
     "BacktrackingModel",
@@ -47,7 +47,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(goal_gan, name)
     if name == "RecallConfig":
-        from delegate.recall.imitation import RecallConfig
+        from delegate.recall.stable_baselines.config import RecallConfig
 
         return RecallConfig
     if name in ("LearnedBacktrackingModel", "RandomBacktrackingModel"):

@@ -26,9 +26,10 @@ from torch import Tensor
 from delegate.recall import saving
 from delegate.recall.config import GoalGanConfig
 from delegate.recall.least_squares_gan import LeastSquaresGan
-from delegate.recall.targets import GoalSource
 from delegate.settings import checked
 
+GoalSource = Callable[[int, np.random.Generator], np.ndarray]
+"""(count, rng) -> states [count, ...]"""
 Decoder = Callable[[np.ndarray], np.ndarray]
 """goals [N, d] -> states [N, ...]"""
 

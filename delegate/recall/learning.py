@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -329,6 +330,23 @@ class TransitionModel:
                 for part in ("count", "mean", "m2")
             },
         }
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Copies of all that learning changes, by name, and where the random stream stands."""
+        stream = json.dumps([self._observed, self._rng.bit_generator.state]).encode()
+        tensors = {name: tensor.cpu().clone() for name, tensor in self._tensors().items()}
+        return {**tensors, "stream": torch.tensor(list(stream), dtype=torch.uint8)}
+
+    def load_state_dict(self, saved: dict[str, Tensor]) -> None:
+        """Go on from what `state_dict` gave. Raises ValueError for other names or shapes; this one
+        is then as it was."""
+        mine = self._tensors()
+        for name in sorted(mine.keys() | (saved.keys() - {"stream"})):
+            shapes = [tuple(s[name].shape) if name in s else None for s in (saved, mine)]
+            if shapes[0] != shapes[1]:
+                raise ValueError(f"{name} has shape {shapes[0]}, and here {shapes[1]}; train anew")
+        observed, stream = json.loads(bytes(saved["stream"].tolist()))
+        self._become(saving.stream_from("the saved model", stream), observed, saved)
 
     def save(self, path: str | Path) -> None:
         """Write all there is to a file, whole or not at all: networks, optimiser, normalisers
