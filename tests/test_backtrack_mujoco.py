@@ -290,13 +290,15 @@ def test_past_the_horizon_is_refused_in_its_row_alone() -> None:
 def test_memory_of_64_humanoids_stays_below_64_mib_and_does_not_grow() -> None:
     env = VectorBacktrack(world("Humanoid-v5", 64, steps=1000), horizon=64)
     env.reset(seed=0)
-    before = env.path.history.nbytes
+    before = env.progress.history.nbytes
     assert before < 64 * 2**20
-    buffers = {name: array.ctypes.data for name, array in env.path.history.state_arrays().items()}
+    buffers = {
+        name: array.ctypes.data for name, array in env.progress.history.state_arrays().items()
+    }
     for action in play(env, 80, 0, back=0.02):
         env.step(action)
-    assert env.path.history.nbytes == before
-    after = {name: array.ctypes.data for name, array in env.path.history.state_arrays().items()}
+    assert env.progress.history.nbytes == before
+    after = {name: array.ctypes.data for name, array in env.progress.history.state_arrays().items()}
     assert after == buffers, "the same memory, written over"
 
 

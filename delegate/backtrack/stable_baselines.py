@@ -14,9 +14,8 @@ from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode
 
 from delegate.backtrack.action_checks import clip_rounding
-from delegate.backtrack.info import one_row
-from delegate.backtrack.observation import take
-from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv
+from delegate.backtrack.spaces import take
+from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv, one_row
 from delegate.backtrack.vector import VectorBacktrack
 
 try:

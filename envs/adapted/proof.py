@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from delegate.backtrack.observation import empty
+from delegate.backtrack.spaces import empty
 from delegate.envs.adapted import outside
 from delegate.envs.adapted.batch import write
 from delegate.envs.adapted.equality import difference

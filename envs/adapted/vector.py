@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from delegate.backtrack.autoreset import final
-from delegate.backtrack.observation import copied, empty, leaves, take
+from delegate.backtrack.spaces import copied, empty, leaves, take
 from delegate.backtrack.state import (
     RandomStateMode,
     Rows,
@@ -151,6 +151,15 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         self._raise(failures)
         merged = merge_infos(infos, self.num_envs) | last
         return copied(self._shown), reward, terminated, truncated, merged
+
+    @property
+    def action_masks(self) -> Callable[[], np.ndarray]:
+        """`action_masks()` gives what each environment's own does, bool [B, n].
+
+        Raises AttributeError for environments without one: there is no such method then.
+        """
+        own = [row.env.get_wrapper_attr("action_masks") for row in self.rows]
+        return lambda: np.array([masks() for masks in own], bool)
 
     def observe(self, rows: Rows = None) -> Any:
         return take(self._shown, self.row_index(rows))
