@@ -46,7 +46,7 @@ def test_what_is_right_is_taken() -> None:
         ({"watts": 0}, "lamp: watts is 0; give at least 1"),
         ({"watts": 0.7}, "lamp: watts is 0.7; give a whole number"),
         ({"colours": ("red", "blue")}, "lamp: colours[1] is 'blue'; give 'red' or 'green'"),
-        ({"size": "big"}, "lamp: size is 'big'; input should be a valid number"),
+        ({"size": "big"}, "lamp: size is 'big'; give a number, or give 'fits'"),
         ({"watts": 200}, "lamp: red lamps have at most 100 watts"),
         ({"maker": ["x" * 500]}, "lamp: maker is ['xxxx"),
     ],
