@@ -56,7 +56,7 @@ class Snapshot:
         return nbytes_of(self.arrays.values())
 
     def effects(self, names: Collection[str]) -> dict[str, np.ndarray]:
-        """How often each of those effects had happened in each row. name -> int64 [rows]
+        """How often each of those effects has happened. name -> int64 [rows]
 
         names: of count arrays [rows, ...], as in StatefulVectorEnv.irreversible
         """
@@ -131,6 +131,12 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
     @abstractmethod
     def state_arrays(self) -> dict[str, np.ndarray]:
         """The live arrays, batch first, that together are all that can change."""
+
+    def effects(self) -> dict[str, np.ndarray]:
+        """How often each irreversible effect has happened in every row. name -> int64 [B]"""
+        if not self.irreversible:
+            return {}
+        return Snapshot(self.world, self.state_arrays()).effects(self.irreversible)
 
     @abstractmethod
     def observe(self, rows: Rows = None) -> Any:
