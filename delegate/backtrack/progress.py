@@ -18,6 +18,10 @@ SAMPLES = 128
 """steps watched before the cost of a step is judged from rewards alone"""
 
 
+REFUSALS = np.array(["", "budget", "path", "horizon"])
+"""why a backtrack is refused: none is left, it reaches before the start, it is no longer kept"""
+
+
 class Tick(NamedTuple):
     """What each row does in one tick; bool [B] unless said otherwise.
 
@@ -69,13 +73,12 @@ class Progress:
     ) -> None:
         """columns: as of History · action: that of no backtrack · origin: the space, if shown"""
         self._config, self._no_action = config, action
-        self._depths = np.array(config.depths, np.int64)
+        self._depths, self._irreversible = np.array(config.depths, np.int64), sorted(irreversible)
         rows = len(next(iter(columns.values())))
         self.clock = np.full(rows, -1, np.int64)
         self.budget_left, self.turned, self.loop_ticks, self.depth = np.zeros((4, rows), np.int64)
         self.held, self.terminated, self.truncated = np.zeros((3, rows), bool)
         self.action = np.repeat(action[None], rows, axis=0)
-        self._irreversible = sorted(irreversible)
         self.origin: Any = None if origin is None else empty(origin, rows)
         paid = {"reward": np.zeros(rows), "tick": self.clock}
         effects = {f"effects/{name}": self.clock for name in self._irreversible}
@@ -183,7 +186,7 @@ class Progress:
         return kept
 
     def count(self, tick: Tick) -> np.ndarray:
-        """Pay for the tick, whatever each row did in it.
+        """Pay for the tick, whatever each row did in it, once rows have gone back.
 
         Returns the rows that have now undone all they did since they last went back. bool [B]
         """
@@ -338,7 +341,7 @@ class History:
 
     def _check(self, rows: np.ndarray, depth: np.ndarray) -> None:
         outside = (depth < 1) | (depth > self.kept[rows])
-        if outside.any():
+        if np.count_nonzero(outside):
             row, age = int(rows[outside][0]), int(depth[outside][0])
             position, kept = int(self.position[row]), int(self.kept[row])
             if age < 1 or age > position:

@@ -178,8 +178,9 @@ def replay(
     """
     rows = len(time)
     now = stand(env, env.snapshot())
-    for row, (step, recorded) in enumerate(zip(time.tolist(), source.tolist(), strict=True)):
-        expected = of_row(recording.stands[step], recorded, recording.rows)
+    for row in range(rows):
+        step = int(time[row])
+        expected = of_row(recording.stands[step], source[row], recording.rows)
         if (differing := difference(expected, of_row(now, row, rows), leave_out)) is not None:
             raise FidelityError(
                 f"{where}: row {row}, step {step}, just restored: {differing}; "
@@ -196,14 +197,12 @@ def replay(
         actions = recording.actions[np.minimum(at, recording.steps - 1), source]
         moment = play(env, actions, at)
         moment |= stand(env, env.snapshot())
-        for row in np.flatnonzero(playing & watched):
+        for row in np.flatnonzero(playing & watched).tolist():
             if one_episode and recording.ended[at[row], source[row]]:
                 watched[row] = False
                 continue
-            expected = recording.at(at[row], source[row])
-            if (
-                differing := difference(expected, of_row(moment, row, rows), leave_out)
-            ) is not None:
+            expected, given = recording.at(at[row], source[row]), of_row(moment, row, rows)
+            if (differing := difference(expected, given, leave_out)) is not None:
                 raise FidelityError(
                     f"{where}: row {row}, step {at[row]}, {ahead + 1} after the restore: "
                     f"{differing}; does snapshot hold all that can change?"

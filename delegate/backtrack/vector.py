@@ -15,7 +15,7 @@ from gymnasium.vector.utils import batch_space
 
 from delegate.backtrack.autoreset import final, mode_of, reset_rows
 from delegate.backtrack.config import BacktrackConfig
-from delegate.backtrack.progress import Progress, StandingStill, Tick
+from delegate.backtrack.progress import REFUSALS, Progress, StandingStill, Tick
 from delegate.backtrack.spaces import copied, observation_of, put, take, widen
 from delegate.backtrack.state import (
     RandomStateMode,
@@ -32,9 +32,6 @@ OWN = "backtrack/"
 """prefix of the arrays that VectorBacktrack adds to its world's state"""
 WORLD = "world/"
 """prefix of the world's arrays among what the history records of a step"""
-
-REFUSALS = np.array(["", "budget", "path", "horizon"])
-"""why a backtrack is refused: none is left, it reaches before the start, it is no longer kept"""
 
 
 class VectorBacktrack(StatefulVectorEnv):
@@ -113,8 +110,8 @@ class VectorBacktrack(StatefulVectorEnv):
             no_action, self._action_offset = np.zeros((), np.int64), 1 - int(action_space.start)
         columns = {WORLD + name: array for name, array in env.snapshot().arrays.items()}
         columns["action"] = np.repeat(self._actions.idle[None], self.num_envs, axis=0)
-        shown = env.single_observation_space if "origin" in self.config.observe else None
-        self.progress = Progress(self.config, columns, no_action, self.irreversible, shown)
+        origin = env.single_observation_space if "origin" in self.config.observe else None
+        self.progress = Progress(self.config, columns, no_action, self.irreversible, origin)
         self.ledger = self.progress.ledger
         self._before = _world_of(self.progress.history.next)
         step_cost = getattr(env, "step_cost", None) if self.config.budget else 0.0

@@ -312,6 +312,7 @@ class Episodes:
         fresh = left - sum(count for inside, count in known if inside > node)
         if fresh:
             known.append((node, fresh))
+            self.ledger.effect(np.array([row]), fresh)
             self.event(row, events.Effect, sub_episode=node, effect=name, count=fresh)
 
     def _rule_out(self, row: int, node: int, undone: int) -> None:
