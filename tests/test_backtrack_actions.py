@@ -117,14 +117,3 @@ def test_continuous_actions_do_what_discrete_ones_do() -> None:
     with pytest.raises(TypeError, match="use can_backtrack"):
         box.action_masks()
     np.testing.assert_array_equal(box.can_backtrack(), discrete.can_backtrack())
-
-
-def test_the_worlds_own_masks_are_kept() -> None:
-    world = ChainWorld(2)
-    own = np.array([[True, False, True], [False, True, True]])
-    world.action_masks = lambda: own  # type: ignore[attr-defined]
-    env = VectorBacktrack(world, depths=(1, 2), cost=0.5)
-    env.reset(seed=0)
-    np.testing.assert_array_equal(env.action_masks()[:, :3], own)
-    assert env.action_masks().dtype == bool
-    assert not env.action_masks()[:, 3:].any()

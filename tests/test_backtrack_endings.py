@@ -211,22 +211,6 @@ def test_masks_tell_exactly_what_is_refused(actions: list[int]) -> None:
     assert env.ledger.restores[0] <= 4
 
 
-def test_effects_that_cannot_be_undone_stay_and_are_counted() -> None:
-    env = before_the_pit(4, depths=(1, 3))
-    holes = env.env.state_arrays()["holes"]
-    env.step(np.array([DIG]))
-    env.step(np.array([DIG]))
-    env.step(np.array([RIGHT]))
-    info = env.step(np.array([BACK + 1]))[-1]
-    assert holes.tolist() == [2]
-    assert info["effects_kept"]["holes"].tolist() == [2]
-    env.step(np.array([DIG]))
-    info = env.step(np.array([BACK]))[-1]
-    assert holes.tolist() == [3]
-    assert info["effects_kept"]["holes"].tolist() == [1], "only what the undone steps did"
-    assert env.ledger.effects.tolist() == [3]
-
-
 def test_noise_is_fresh_after_a_backtrack() -> None:
     world = ChainWorld(64, size=40, max_steps=None)
     env = VectorBacktrack(world, cost=0.5, budget=4)
@@ -259,6 +243,38 @@ def test_disabled_autoreset_holds_still_until_told() -> None:
     _, info = env.reset(options={"reset_mask": np.array([True, False])})
     assert info["clock"].tolist() == [0, 4]
     assert not env.step(np.array([DIG, DIG]))[2].any()
+
+
+class SometimesCannotBegin(ChainWorld):
+    """A reset may fail, as of an environment that loads something."""
+
+    fails = False
+
+    def reset(self, **how: Any) -> Any:
+        if self.fails:
+            raise OSError("no levels left")
+        return super().reset(**how)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_rows_whose_autoreset_raises_wait_for_the_next_one(mode: AutoresetMode) -> None:
+    """The others' steps stand and are paid for once."""
+    world = SometimesCannotBegin(2, size=9, noise=False, max_steps=None)
+    env = VectorBacktrack(world, cost=0.5, autoreset_mode=mode, budget=0)
+    env.reset(seed=0)
+    world.state["cell"][:] = 1, 5
+    if mode == AutoresetMode.NEXT_STEP:
+        assert env.step(np.array([LEFT, DIG]))[2].tolist() == [True, False]
+    world.fails = True
+    with pytest.raises(OSError, match="no levels left"):
+        env.step(np.array([LEFT, DIG]))
+    paid = env.ledger.env_steps.tolist()
+    assert paid == ([1, 2] if mode == AutoresetMode.NEXT_STEP else [1, 1])
+    world.fails = False
+    *_, info = env.step(np.array([LEFT, DIG]))
+    assert info["clock"].tolist() == [0, paid[1] + 1]
+    assert env.ledger.env_steps.tolist() == [1, paid[1] + 1]
+    assert env.step(np.array([DIG, DIG]))[4]["clock"].tolist() == [1, paid[1] + 2]
 
 
 @pytest.mark.parametrize("mask", [np.array([True]), np.array([1, 0]), np.array([False, False])])

@@ -18,6 +18,10 @@ SAMPLES = 128
 """steps watched before the cost of a step is judged from rewards alone"""
 
 
+REFUSALS = np.array(["", "budget", "path", "horizon"])
+"""why a backtrack is refused: none is left, it reaches before the start, it is no longer kept"""
+
+
 class Tick(NamedTuple):
     """What each row does in one tick; bool [B] unless said otherwise.
 
@@ -55,7 +59,6 @@ class Progress:
     truncated:   bool  [B]  ended by a clock
     depth:       int64 [B]  which depth was just undone, counted from 1; 0 for none
     action:      the first action undone: int64 [B] counted from 1, 0 for none, or float [B, d]
-    effects:     name -> int64 [B]  irreversible effects of steps that this episode has undone
     origin:      batch      the observation come back from, or None when it is not shown
     history:     the last `horizon` steps of the path · ledger: what was paid, all episodes together
     """
@@ -70,16 +73,15 @@ class Progress:
     ) -> None:
         """columns: as of History · action: that of no backtrack · origin: the space, if shown"""
         self._config, self._no_action = config, action
-        self._depths = np.array(config.depths, np.int64)
+        self._depths, self._irreversible = np.array(config.depths, np.int64), sorted(irreversible)
         rows = len(next(iter(columns.values())))
         self.clock = np.full(rows, -1, np.int64)
         self.budget_left, self.turned, self.loop_ticks, self.depth = np.zeros((4, rows), np.int64)
         self.held, self.terminated, self.truncated = np.zeros((3, rows), bool)
         self.action = np.repeat(action[None], rows, axis=0)
-        self.effects = {name: np.zeros(rows, np.int64) for name in sorted(irreversible)}
         self.origin: Any = None if origin is None else empty(origin, rows)
         paid = {"reward": np.zeros(rows), "tick": self.clock}
-        effects = {f"effects/{name}": count for name, count in self.effects.items()}
+        effects = {f"effects/{name}": self.clock for name in self._irreversible}
         self.history = History({**columns, **paid, **effects}, config.horizon)
         self.ledger = Ledger(rows)
 
@@ -92,8 +94,7 @@ class Progress:
         """Those rows begin an episode. rows: bool [B]"""
         self.history.clear(rows)
         self.budget_left[rows] = self._config.budget
-        for array in (self.clock, self.turned, *self.effects.values()):
-            array[rows] = 0
+        self.clock[rows] = self.turned[rows] = 0
         for flag in (self.held, self.terminated, self.truncated):
             flag[rows] = False
         self.forget(rows)
@@ -156,30 +157,36 @@ class Progress:
             )
         return refund, earned
 
-    def record(self, step: np.ndarray, reward: np.ndarray, action: np.ndarray) -> None:
-        """Those rows stepped from what `history.next` holds of the world. step: bool [B]"""
+    def record(
+        self,
+        step: np.ndarray,
+        reward: np.ndarray,
+        action: np.ndarray,
+        effects: Mapping[str, np.ndarray],
+    ) -> None:
+        """Those rows stepped from what `history.next` holds of the world. step: bool [B]
+
+        effects: the irreversible ones of this step, name -> int64 [B]
+        """
         entry = self.history.next
         entry["reward"][...], entry["action"][...], entry["tick"][...] = reward, action, self.clock
-        for name, count in self.effects.items():
+        for name, count in effects.items():
             entry[f"effects/{name}"][...] = count
         self.history.push(step)
         self.forget(step)
 
-    def keep_effects(
-        self, name: str, rows: np.ndarray, since: np.ndarray, past: Mapping[str, np.ndarray]
-    ) -> np.ndarray:
-        """Count the irreversible effects that stay when those rows go back, each once. int64 [n]
-
-        since: int64 [n], how many there were since · past: what the first step undone recorded
-        """
-        counted_before = self.effects[name][rows] - past[f"effects/{name}"]
-        effects = np.maximum(since - counted_before, 0)
-        self.effects[name][rows] += effects
-        self.ledger.effects[rows] += effects
-        return effects
+    def effects_kept(self, tick: Tick) -> dict[str, np.ndarray]:
+        """Count the irreversible effects of the steps that rows undo. name -> int64 [B]"""
+        kept = {name: np.zeros(len(self.clock), np.int64) for name in self._irreversible}
+        if (rows := tick.back.nonzero()[0]).size:
+            for name, count in kept.items():
+                done, undone = self.history.last(f"effects/{name}", rows, tick.depth[rows])
+                count[rows] = np.where(undone, done, 0).sum(axis=1)
+                self.ledger.effects += count
+        return kept
 
     def count(self, tick: Tick) -> np.ndarray:
-        """Pay for the tick, whatever each row did in it.
+        """Pay for the tick, whatever each row did in it, once rows have gone back.
 
         Returns the rows that have now undone all they did since they last went back. bool [B]
         """
@@ -220,7 +227,6 @@ class Progress:
         """The live arrays of all this, batch first."""
         names = ("clock", "budget_left", "turned", "loop_ticks", "held", "terminated", "truncated")
         arrays = {name: getattr(self, name) for name in (*names, "depth", "action")}
-        arrays |= {f"effects/{name}": count for name, count in self.effects.items()}
         arrays |= {} if self.origin is None else leaves(self.origin, "origin")
         arrays |= {f"history/{name}": a for name, a in self.history.state_arrays().items()}
         return arrays | {f"ledger/{name}": a for name, a in self.ledger.state_arrays().items()}
@@ -335,7 +341,7 @@ class History:
 
     def _check(self, rows: np.ndarray, depth: np.ndarray) -> None:
         outside = (depth < 1) | (depth > self.kept[rows])
-        if outside.any():
+        if np.count_nonzero(outside):
             row, age = int(rows[outside][0]), int(depth[outside][0])
             position, kept = int(self.position[row]), int(self.kept[row])
             if age < 1 or age > position:

@@ -56,7 +56,7 @@ class Snapshot:
         return nbytes_of(self.arrays.values())
 
     def effects(self, names: Collection[str]) -> dict[str, np.ndarray]:
-        """How often each of those effects had happened in each row. name -> int64 [rows]
+        """How often each of those effects has happened. name -> int64 [rows]
 
         names: of count arrays [rows, ...], as in StatefulVectorEnv.irreversible
         """
@@ -132,6 +132,12 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
     def state_arrays(self) -> dict[str, np.ndarray]:
         """The live arrays, batch first, that together are all that can change."""
 
+    def effects(self) -> dict[str, np.ndarray]:
+        """How often each irreversible effect has happened in every row. name -> int64 [B]"""
+        if not self.irreversible:
+            return {}
+        return Snapshot(self.world, self.state_arrays()).effects(self.irreversible)
+
     @abstractmethod
     def observe(self, rows: Rows = None) -> Any:
         """The current observation of those rows, derived from the state alone."""
@@ -151,10 +157,7 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
         return Snapshot(self.world, {name: array[index] for name, array in live.items()})
 
     def save_into(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write what `snapshot` of all rows would hold into arrays that are there already.
-
-        A world that is saved at every step overrides this, so that nothing is copied twice.
-        """
+        """Write what `snapshot` of all rows would hold into arrays that are there already."""
         for name, array in self.state_arrays().items():
             arrays[name][...] = array
 
@@ -268,9 +271,9 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
 
 
 def nbytes_of(arrays: Iterable[np.ndarray]) -> int:
-    """Memory that arrays hold, in bytes, with that of all their objects lead to, each once.
+    """Memory that arrays hold, in bytes, with all that objects in them lead to, each once.
 
-    An object that has `nbytes` (an int) is asked, and not looked into.
+    An object with an int `nbytes` of its own is asked, and not looked into.
     """
     total, seen, todo = 0, set[int](), list[Any](arrays)
     while todo:
@@ -319,7 +322,7 @@ def scatter(into: dict[str, Any], info: Mapping[str, Any], rows: np.ndarray) -> 
                 objects = array.dtype.hasobject
                 into[key] = np.full(array.shape, None) if objects else np.zeros_like(array)
             elif into[key].dtype != array.dtype:
-                # a common type would let other rows decide what this row is told
+                # a common type would let other rows decide what this row is given
                 into[key], array = into[key].astype(object), array.astype(object)
             elif not into[key].flags.writeable:
                 into[key] = into[key].copy()

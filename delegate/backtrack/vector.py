@@ -15,7 +15,7 @@ from gymnasium.vector.utils import batch_space
 
 from delegate.backtrack.autoreset import final, mode_of, reset_rows
 from delegate.backtrack.config import BacktrackConfig
-from delegate.backtrack.progress import Progress, StandingStill, Tick
+from delegate.backtrack.progress import REFUSALS, Progress, StandingStill, Tick
 from delegate.backtrack.spaces import copied, observation_of, put, take, widen
 from delegate.backtrack.state import (
     RandomStateMode,
@@ -32,9 +32,6 @@ OWN = "backtrack/"
 """prefix of the arrays that VectorBacktrack adds to its world's state"""
 WORLD = "world/"
 """prefix of the world's arrays among what the history records of a step"""
-
-REFUSALS = np.array(["", "budget", "path", "horizon"])
-"""why a backtrack is refused: none is left, it reaches before the start, it is no longer kept"""
 
 
 class VectorBacktrack(StatefulVectorEnv):
@@ -113,8 +110,8 @@ class VectorBacktrack(StatefulVectorEnv):
             no_action, self._action_offset = np.zeros((), np.int64), 1 - int(action_space.start)
         columns = {WORLD + name: array for name, array in env.snapshot().arrays.items()}
         columns["action"] = np.repeat(self._actions.idle[None], self.num_envs, axis=0)
-        shown = env.single_observation_space if "origin" in self.config.observe else None
-        self.progress = Progress(self.config, columns, no_action, self.irreversible, shown)
+        origin = env.single_observation_space if "origin" in self.config.observe else None
+        self.progress = Progress(self.config, columns, no_action, self.irreversible, origin)
         self.ledger = self.progress.ledger
         self._before = _world_of(self.progress.history.next)
         step_cost = getattr(env, "step_cost", None) if self.config.budget else 0.0
@@ -144,8 +141,9 @@ class VectorBacktrack(StatefulVectorEnv):
         tick = progress.decide(choice)
         refund, undone_reward = progress.refund(tick)  # may overflow, so before anything moves
         base, reward, terminated, truncated, world_info = self._move(world_actions, tick)
-        effects = self._go_back(tick, base)
+        effects = progress.effects_kept(tick)
         if np.count_nonzero(tick.back):
+            self._go_back(tick, base)
             base = self.env.observe()
             reward[tick.back] = refund[tick.back] - self.config.cost
         if not tick.everyone:
@@ -190,7 +188,7 @@ class VectorBacktrack(StatefulVectorEnv):
         When the world raises, it is put back to where it was, in all rows.
         """
         self.env.save_into(self._before)
-        step = tick.step
+        effects, step = self.env.effects(), tick.step
         if not tick.everyone:
             actions[~step] = self._actions.idle
         try:
@@ -205,33 +203,25 @@ class VectorBacktrack(StatefulVectorEnv):
             raise
         base, world_reward, terminated, truncated, info = moved
         reward = world_reward.astype(np.float64)
-        self.progress.record(step, reward, actions)
+        done = {name: count - effects[name] for name, count in self.env.effects().items()}
+        self.progress.record(step, reward, actions, done)
         return base, reward, terminated, truncated, masked(info, step)
 
-    def _go_back(self, tick: Tick, base: Any) -> dict[str, np.ndarray]:
+    def _go_back(self, tick: Tick, base: Any) -> None:
         """Restore the rows that go back, with fresh noise; irreversible effects stay.
 
         base: the world's observation of every row, before any goes back
-        returns how many effects stayed, name -> int64 [B]
         """
         progress, rows = self.progress, tick.back.nonzero()[0]
-        effects = {name: np.zeros(self.num_envs, np.int64) for name in progress.effects}
-        if not rows.size:
-            return effects
         depth = tick.depth[rows]
         past = progress.history.at(rows, depth)
-        then = Snapshot(self.env.world, _world_of(past))
-        if effects:
-            now, before = (saved.effects(effects) for saved in (self.env.snapshot(rows), then))
-            for name, stayed in effects.items():
-                stayed[rows] = progress.keep_effects(name, rows, now[name] - before[name], past)
         if progress.origin is not None:
             put(progress.origin, rows, take(base, rows))
+        then = Snapshot(self.env.world, _world_of(past))
         self.env.restore(then, rows, rng="fresh", keep=self.irreversible)
         progress.history.rewind(rows, depth)
         progress.depth[rows] = tick.choice[rows] + 1
         progress.action[rows] = past["action"] + self._action_offset
-        return effects
 
     def _begin(self, rows: np.ndarray, info: dict[str, Any], **how: Any) -> Any:
         """Begin new episodes in those rows, adding to the world's info. rows: bool [B]
@@ -341,16 +331,10 @@ class VectorBacktrack(StatefulVectorEnv):
     ) -> None:
         index = self.row_index(rows)
         self.check_fits(snapshot, len(index))
-        then = self._of_world(snapshot)
-        self.env.restore(then, index, rng, keep)
+        self.env.restore(self._of_world(snapshot), index, rng, keep)
         for name, array in self._own_arrays().items():
             if name not in keep:
                 array[index] = snapshot.arrays[name]
-        if stays := self.irreversible.intersection(keep):
-            # counted by whoever restores, so no later backtrack may count them
-            now, before = self.env.snapshot(index).effects(stays), then.effects(stays)
-            for name in stays:
-                self.progress.effects[name][index] += now[name] - before[name]
 
     def check_fits(self, snapshot: Snapshot, count: int) -> None:
         self.check_world(snapshot)
