@@ -173,7 +173,7 @@ def certify(
             show_default=False,
         ),
     ],
-    steps: Annotated[int, typer.Option(min=1, max=100_000, help="steps that are replayed")] = 300,
+    steps: Annotated[int, typer.Option(min=60, max=100_000, help="steps that are replayed")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="of resets and actions")] = 0,
     as_json: Annotated[
         bool, typer.Option("--json", help="print one JSON object instead of text")

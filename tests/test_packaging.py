@@ -151,7 +151,7 @@ def test_the_wheel_stands_beside_a_users_own_folders(installed: Path, user: Path
     done = run(installed, user, "python", "script.py")
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()).is_relative_to(installed)
-    certified = run(installed, user, "delegate", "certify", "Corner", "--steps", "20")
+    certified = run(installed, user, "delegate", "certify", "Corner", "--steps", "60")
     assert certified.stdout.startswith("Corner: exact\n"), certified.stderr
     listed = run(installed, user, "delegate", "list", "scenarios").stdout.splitlines()
     paths = [Path(line.split()[0]) for line in listed]
@@ -164,7 +164,7 @@ def test_an_editable_install_stands_beside_a_users_own_folders(editable: Path, u
     done = run(editable, user, "python", "script.py")
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()).is_relative_to(editable.parent / "tree")
-    assert run(editable, user, "delegate", "certify", "Corner", "--steps", "20").returncode == 0
+    assert run(editable, user, "delegate", "certify", "Corner", "--steps", "60").returncode == 0
 
 
 def test_mypy_knows_the_types_of_what_is_installed(installed: Path, user: Path) -> None:
