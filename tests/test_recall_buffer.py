@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delegate.recall import RecallConfig, Transitions
-from delegate.recall.stable_baselines.buffer import Steps, TrajectoryBuffer, choose, most, worth
+from delegate.recall.stable_baselines.buffer import (
+    Steps,
+    TrajectoryBuffer,
+    draw_targets,
+    priority,
+    top,
+)
 
 ROWS, STEP, DISCOUNT = 2, np.array([1.0, 0.0]), 0.5
 PLANE, ACTIONS = Box(-np.inf, np.inf, (2,)), Discrete(100)
@@ -57,7 +63,7 @@ def test_the_best_are_those_of_a_plain_list(
     assert buffer.finished == len(numbers)
     if not numbers:
         assert np.isnan(buffer.best_return)
-        with pytest.raises(ValueError, match="no trajectory of the buffer is over"):
+        with pytest.raises(ValueError, match="no trajectory of the buffer is finished"):
             buffer.best(share)
         return
     gained = {n: sum(s["reward"] for s in plain if s["number"] == n) for n in numbers}
@@ -100,7 +106,7 @@ def test_what_a_reset_cuts_short_never_counts() -> None:
     fill(buffer, [(False, False)] * 3)
     buffer.begin()
     assert buffer.finished == 0
-    with pytest.raises(ValueError, match="no trajectory of the buffer is over"):
+    with pytest.raises(ValueError, match="no trajectory of the buffer is finished"):
         buffer.best()
     zero, both = np.zeros((2, 2)), np.ones(2, bool)
     buffer.add(zero, np.zeros(2), zero, np.array([5.0, 7.0]), both, both)
@@ -171,22 +177,22 @@ def line(reward: list[float], done: list[int], terminal: list[int]) -> Steps:
 
 
 @pytest.mark.parametrize("unit", [1.0, 2.0])
-def test_what_states_are_worth_by_hand(unit: float) -> None:
+def test_priorities_by_hand(unit: float) -> None:
     steps, critic = line([4.0, 2, 0, 8, 0], [1, 4], [1]), learner(None, unit=unit)
-    np.testing.assert_array_equal(worth("reward", steps, critic), [4, 2, 0, 8, 0])
+    np.testing.assert_array_equal(priority("reward", steps, critic), [4, 2, 0, 8, 0])
     values = np.array([-1.0, 0, -3, -4, -5])  # of what was entered, and none beyond an end
     expected = np.array([4.0, 2, 0, 8, 0]) / unit + DISCOUNT * values
-    np.testing.assert_allclose(worth("critic", steps, critic), expected)
+    np.testing.assert_allclose(priority("critic", steps, critic), expected)
     last = DISCOUNT * -5.0  # truncated there
     back = [8 / unit + DISCOUNT * last, DISCOUNT * 8 / unit + DISCOUNT**2 * last]
     expected = np.array([4 / unit + DISCOUNT * 2 / unit, 2 / unit, back[1], back[0], last])
-    np.testing.assert_allclose(worth("return", steps, critic), expected)
+    np.testing.assert_allclose(priority("return", steps, critic), expected)
 
 
-def chosen(asked: Any, worths: Any, steps: Steps, space: Any, **given: Any) -> Any:
+def chosen(asked: Any, priorities: Any, steps: Steps, space: Any, **given: Any) -> Any:
     config = RecallConfig(**given)
     rng = np.random.default_rng(0)
-    return choose(asked, steps, np.asarray(worths, float), learner(space), config, rng)
+    return draw_targets(asked, steps, np.asarray(priorities, float), learner(space), config, rng)
 
 
 def test_targets_are_among_the_best_states_entered() -> None:
@@ -217,15 +223,15 @@ def test_a_given_cell_is_known_to_end_an_episode() -> None:
 
 def test_where_rewards_are_rare_no_trace_ends_without_one() -> None:
     steps, space = line([0.0] * 100, [99], []), Box(-np.inf, np.inf, (1,))
-    worths = np.zeros(100)
-    worths[[20, 70]] = 1.0
+    priorities = np.zeros(100)
+    priorities[[20, 70]] = 1.0
 
-    def among(worths: np.ndarray, share: float) -> set[int]:
-        ends, _ = chosen("reward", worths, steps, space, targets=share, count=3_000)
+    def among(priorities: np.ndarray, share: float) -> set[int]:
+        ends, _ = chosen("reward", priorities, steps, space, targets=share, count=3_000)
         return {int(end) - 1 for end in ends[:, 0]}
 
-    assert among(worths, 0.1) == {70, 20}, "ten were asked for, and two earned anything"
-    assert among(worths, 1.0) == set(range(100)), "all are asked for"
+    assert among(priorities, 0.1) == {70, 20}, "ten were asked for, and two earned anything"
+    assert among(priorities, 1.0) == set(range(100)), "all are asked for"
     assert len(among(np.zeros(100), 0.1)) == 10
-    assert len(most(worths, 0.1)) == 10, "the model learns from ten"
-    assert most(worths, 0.03).tolist() == [70, 20, 99], "of equals the last ones first"
+    assert len(top(priorities, 0.1)) == 10, "the model learns from ten"
+    assert top(priorities, 0.03).tolist() == [70, 20, 99], "of equals the last ones first"

@@ -149,8 +149,8 @@ def test_beside_a_normaliser_the_critic_counts_in_its_unit() -> None:
     normaliser = model.get_vec_normalize_env()
     deviation = float(np.sqrt(normaliser.ret_rms.var + normaliser.epsilon))
     assert deviation > 2
-    assert learner_of(model).original.unit == pytest.approx(deviation)
-    assert learner_of(made("PPO", CONTINUOUS)).original.unit == 1.0
+    assert learner_of(model).original.reward_scale == pytest.approx(deviation)
+    assert learner_of(made("PPO", CONTINUOUS)).original.reward_scale == 1.0
 
 
 @pytest.mark.parametrize(("task", "falls"), [(CONTINUOUS, False), (DISCRETE, True)])
@@ -165,7 +165,7 @@ def test_an_episode_that_was_truncated_did_not_end_there(task: str, falls: bool)
 def test_a_buffer_shorter_than_an_episode_waits() -> None:
     model = made("PPO", CONTINUOUS)  # episodes of 40 steps, of which at most 32 are kept
     recall = RecallTraces(**{**FEW, "start": 64}, buffer_size=64)
-    said = "nothing is recalled: no trajectory of the buffer is over"
+    said = "nothing is recalled: no trajectory of the buffer is finished"
     with pytest.warns(UserWarning, match=said):
         model.learn(STEPS, callback=recall)
     assert recall.buffer is not None
@@ -193,16 +193,16 @@ def test_traces_end_where_asked(targets: Any) -> None:
     there = steps.transitions.next_state
     value = learner_of(model).value(there)  # no episode ended but was truncated
     if targets == "return":
-        worths = np.where(steps.done, model.gamma * value, 0.0) + steps.reward
+        priorities = np.where(steps.done, model.gamma * value, 0.0) + steps.reward
         for k in reversed(range(len(steps.reward) - 1)):
-            worths[k] += 0.0 if steps.done[k] else model.gamma * worths[k + 1]
+            priorities[k] += 0.0 if steps.done[k] else model.gamma * priorities[k + 1]
     else:
-        worths = steps.reward + (model.gamma * value if targets == "critic" else 0.0)
-    least = np.sort(worths)[::-1][round(recall.config.targets * len(steps.reward)) - 1]
+        priorities = steps.reward + (model.gamma * value if targets == "critic" else 0.0)
+    least = np.sort(priorities)[::-1][round(recall.config.targets * len(steps.reward)) - 1]
     recall.recall()
     place = [int((there == end).all(axis=1).argmax()) for end in recall.ends[-1]]
     np.testing.assert_array_equal(there[place], recall.ends[-1])
-    assert (worths[place] >= least - 1e-5).all()
+    assert (priorities[place] >= least - 1e-5).all()
 
 
 def test_nothing_is_recalled_while_nothing_is_better_than_anything_else() -> None:
@@ -369,7 +369,7 @@ def test_states_and_observations_are_the_same_thing(normalised: bool) -> None:
     state = original.observations(model._last_obs)
     assert state.shape == (3, *original.space.shape)
     assert original.space == spaces.flatten_space(model.observation_space)
-    for name, part in original.seen(state).items():
+    for name, part in original.normalised(state).items():
         np.testing.assert_allclose(part, model._last_obs[name], atol=1e-5)
 
 

@@ -47,8 +47,8 @@ def test_imitation_makes_what_was_recalled_likelier(name: str, task: str) -> Non
     losses = imitate(learner, state, action, 60)
     assert losses[-1] < losses[0]
     with torch.no_grad():
-        assert learner.moved(learner.distribution(state), state) == pytest.approx(0, abs=1e-5)
-    assert learner.moved(before, state) > 1e-3
+        assert learner.divergence(learner.distribution(state), state) == pytest.approx(0, abs=1e-5)
+    assert learner.divergence(before, state) > 1e-3
     does, _ = model.predict(state, deterministic=True)
     if isinstance(model.action_space, Discrete):
         assert (does == 0).mean() > 0.95
@@ -78,7 +78,7 @@ def test_nothing_on_the_device_is_of_64_bits(name: str, task: str, normalise: bo
             with torch.no_grad():
                 before = learner.distribution(wide)
             imitate(learner, wide, action, 2)
-            learner.moved(before, wide)
+            learner.divergence(before, wide)
     with pytest.raises(AssertionError), Narrow():
         torch.as_tensor(np.zeros(3)) + 1  # the test would notice
 
@@ -184,4 +184,4 @@ def test_divergence_is_that_of_the_distributions(name: str, task: str) -> None:
             for both in ((expected, by_hand()), (by_hand(), expected))
         ]
     assert exact[0] != pytest.approx(exact[1], rel=1e-3) or name != "SAC"
-    assert learner.moved(before, state) == pytest.approx(exact[0], rel=1e-4)
+    assert learner.divergence(before, state) == pytest.approx(exact[0], rel=1e-4)

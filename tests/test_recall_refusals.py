@@ -103,7 +103,9 @@ def test_settings_beside_a_model_are_refused() -> None:
             RecallTraces(model=other)
     nothing: Any = None
     for given in (nothing, [[1.0, 0.0, 0.0]]):
-        with pytest.raises(TypeError, match=r"targets_from is a (NoneType|list); give critic, reward"):
+        with pytest.raises(
+            TypeError, match=r"targets_from is a (NoneType|list); give critic, reward"
+        ):
             RecallTraces(targets_from=given)
 
 
@@ -253,7 +255,7 @@ def test_an_empty_buffer_says_so_and_a_wrong_file_changes_nothing(tmp_path: Path
     assert not list(tmp_path.iterdir())
     recall.init_callback(model)
     before = weights(model)
-    with pytest.raises(ValueError, match="no trajectory of the buffer is over"):
+    with pytest.raises(ValueError, match="no trajectory of the buffer is finished"):
         recall.recall()
     (tmp_path / "other").write_bytes(b"no model")
     with pytest.raises(ValueError, match=r"other: not what RecallTraces.save writes"):
@@ -290,9 +292,9 @@ def test_where_no_episode_ends_it_says_so_once() -> None:
     assert len([each for each in warned if "recalled" in str(each.message)]) == 1
 
 
-def test_where_all_is_worth_the_same_it_says_so_once() -> None:
+def test_where_all_has_one_priority_it_says_so_once() -> None:
     """CartPole's reward is 1 at every step."""
-    told = "all .* steps of the best trajectories are worth the same by targets_from='reward'; name"
+    told = "all .* steps of the best .* have the same priority by targets_from='reward'; name"
     recall = RecallTraces(**(FEW | {"targets_from": "reward", "buffer_size": 300}))
     with pytest.warns(UserWarning, match=told) as warned:
         made("PPO", DISCRETE).learn(STEPS, callback=recall)

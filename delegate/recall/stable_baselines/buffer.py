@@ -14,8 +14,8 @@ from delegate.recall.stable_baselines.config import RecallConfig, Targets
 from delegate.recall.stable_baselines.losses import Learner
 
 NONE_FINISHED = (
-    "no trajectory of the buffer is over; wait for one, or raise buffer_size above the length of "
-    "an episode times the number of environments"
+    "no trajectory of the buffer is finished; wait for one, or raise buffer_size above the length "
+    "of an episode times the number of environments"
 )
 
 
@@ -36,7 +36,7 @@ class Steps:
 class TrajectoryBuffer:
     """The last `capacity` transitions of B environments, and what their trajectories returned.
 
-    A trajectory counts once it is over; its return is the undiscounted sum of all its rewards,
+    A trajectory counts once it is finished; its return is the undiscounted sum of all its rewards,
     also of those that are no longer kept. Memory is taken at once and does not grow.
     """
 
@@ -48,8 +48,7 @@ class TrajectoryBuffer:
                 "raise buffer_size"
             )
         self.capacity, self.rows = capacity - capacity % rows, rows
-        self.steps = 0
-        """of environments, ever added (count)"""
+        self.steps = 0  # of the environments, ever added
         size = self.capacity
         self._arrays: dict[str, np.ndarray] = {
             "state": _zeros(size, states),
@@ -62,7 +61,7 @@ class TrajectoryBuffer:
         }
         self._begun = rows
         self._open = {"open_trajectory": np.arange(rows, dtype=np.int64), "gained": np.zeros(rows)}
-        # of the trajectories that are over and of which some step is kept, by their numbers
+        # of finished trajectories of which some step is kept, by their numbers
         self._returns: dict[int, float] = {}
 
     def __len__(self) -> int:
@@ -96,7 +95,7 @@ class TrajectoryBuffer:
 
     @property
     def finished(self) -> int:
-        """Trajectories that are over and of which some step is kept (count)."""
+        """Trajectories that are finished and of which some step is kept (count)."""
         return len(self._returns)
 
     @property
@@ -108,7 +107,7 @@ class TrajectoryBuffer:
         """The steps of the best share of the finished trajectories, of equals the newest.
 
         trajectories: share by return, in (0, 1], at least one
-        Raises ValueError when no trajectory is over yet.
+        Raises ValueError when no trajectory is finished yet.
         """
         if not self._returns:
             raise ValueError(NONE_FINISHED)
@@ -192,16 +191,16 @@ def check_states(states: np.ndarray, space: Box | Discrete) -> None:
         )
 
 
-def worth(by: str, steps: Steps, learner: Learner) -> np.ndarray:
-    """How much it is worth to enter each state that was entered, by critic, reward or return.
-    float64 [N], in rewards or, where the critic has a say, in its unit"""
+def priority(by: str, steps: Steps, learner: Learner) -> np.ndarray:
+    """How good it is to enter each next_state, by critic, reward or return. float64 [N], in units
+    of the reward or, where the critic has a say, of its value"""
     if by == "reward":
         return steps.reward
-    reward = steps.reward / learner.original.unit
-    beyond = np.where(steps.terminal, 0.0, learner.value(steps.transitions.next_state))
+    reward = steps.reward / learner.original.reward_scale
+    bootstrap_value = np.where(steps.terminal, 0.0, learner.value(steps.transitions.next_state))
     if by == "critic":
-        return reward + learner.discount * beyond
-    earned = reward + np.where(steps.done, learner.discount * beyond, 0.0)
+        return reward + learner.discount * bootstrap_value
+    earned = reward + np.where(steps.done, learner.discount * bootstrap_value, 0.0)
     to_go = np.empty_like(earned)
     for part in np.split(np.arange(len(earned)), np.flatnonzero(steps.done)[:-1] + 1):
         # reward_to_go[t] = earned[t] + discount x reward_to_go[t + 1]
@@ -209,10 +208,10 @@ def worth(by: str, steps: Steps, learner: Learner) -> np.ndarray:
     return to_go
 
 
-def choose(
+def draw_targets(
     targets: Targets,
     steps: Steps,
-    worths: np.ndarray,
+    priorities: np.ndarray,
     learner: Learner,
     config: RecallConfig,
     rng: np.random.Generator,
@@ -220,13 +219,15 @@ def choose(
     """Where traces shall end: states [count, ...], and whether an episode ends there, bool
     [count], as far as is remembered (of vectors that are given it never does).
 
-    worths: float [N], of the states entered · Raises ValueError for what a source may not give.
+    priorities: float [N], of each next_state · Raises ValueError for what a source may not give.
     """
     count, share, space = config.count, config.targets, learner.original.space
     entered = steps.transitions.next_state
     if isinstance(targets, str):
-        best = most(worths, share)
-        better = best[worths[best] > worths.min()]  # where few were rewarded, no others are targets
+        best = top(priorities, share)
+        better = best[
+            priorities[best] > priorities.min()
+        ]  # where few were rewarded, no others are targets
         best = better if share < 1 and len(better) else best
         drawn = best[rng.integers(0, len(best), count)]
         return entered[drawn], steps.terminal[drawn]
@@ -241,11 +242,11 @@ def choose(
     return states, np.isin(states, entered[steps.terminal]) if known else np.zeros(count, bool)
 
 
-def most(worths: np.ndarray, share: float) -> np.ndarray:
+def top(priorities: np.ndarray, share: float) -> np.ndarray:
     """The places of the highest share, at least one, best first, of equals the last first.
     int [n]"""
-    count = max(1, round(share * len(worths)))
-    return len(worths) - 1 - np.argsort(-worths[::-1], kind="stable")[:count]
+    count = max(1, round(share * len(priorities)))
+    return len(priorities) - 1 - np.argsort(-priorities[::-1], kind="stable")[:count]
 
 
 def _zeros(size: int, space: Box | Discrete) -> np.ndarray:

@@ -38,10 +38,10 @@ class RecallTraces(BaseCallback):
     preset: settings that go by a name, of which others given here replace single ones. "paper":
     those of Goyal et al. (arXiv 1804.00379) · "known_goal": those that helped in Four Rooms, where
     targets_from was the goal; see `delegate.recall.stable_baselines.config.PRESETS`
-    targets_from: where traces end. "critic": in the states that are worth most to enter, by the
-    reward and the critic · "reward": in those entered with the highest reward · "return": in those
-    with the highest discounted return from the step that entered them · an array of states
-    [n, ...] · a source, (count, rng) -> states [count, ...], such as `GoalGan.as_targets`
+    targets_from: where traces end. In the next states of the highest priority: by "critic", the
+    reward and the critic's value; by "reward"; or by "return", the discounted reward-to-go · in an
+    array of states [n, ...] · or in what a function (count, rng) -> states [count, ...] gives, as
+    that of `GoalGan.as_targets`
     model: "learned" · "random", for comparison: its actions are · or a model to go on with, which
     learns if it can, such as an ExactBacktrackingModel of one level
     model_settings: of a new model: those of `delegate.recall.RecallModelConfig`, device, seed
@@ -51,8 +51,8 @@ class RecallTraces(BaseCallback):
     vectors (also beside hindsight replay), or integers; also beside VecNormalize, unless something
     outside it changes observations. Every so often, before a rollout, the model learns from the
     best states of the best trajectories of late, traces are recalled, and the policy takes steps of
-    Adam towards their actions. Nothing is recalled while no trajectory is over, or while all steps
-    of the best are worth the same; if so when the buffer is full, a warning says it once.
+    Adam towards their actions. Nothing is recalled while no trajectory is finished, or while all
+    steps of the best have one priority; if so when the buffer is full, a warning says it once.
 
     Logs recall/model_nll (nats a transition), recall/end_value and recall/start_value (the critic
     at both ends of the traces, 0 where an episode is known to end), recall/steps (recalled),
@@ -86,18 +86,18 @@ class RecallTraces(BaseCallback):
     ) -> None:
         super().__init__(verbose)
         settings |= {n: v for n, v in (("length", length), ("count", count)) if v is not None}
-        own = model_settings or {}
-        self.config, own = configured(preset, settings, targets_from, model, own)
+        model_settings = model_settings or {}
+        checked = configured(preset, settings, targets_from, model, model_settings)
+        self.config, self._model_settings = checked[0], {"seed": seed, **checked[1]}
         self.targets_from: Targets = targets_from
         self.backtracking_model = None if isinstance(model, str) else model
         self.buffer: TrajectoryBuffer | None = None
         self._kind = model if isinstance(model, str) else ""
-        self._model_settings = {"seed": seed, **own}
         self._seed, self._recalls, self._model_steps = seed, 0, 0
         self._due, self._observed = 0, 0  # steps of the environments
         self._saved: Saved | None = None  # to go on from
-        self._state: Any = None  # of each environment, before its next step
-        self._seen: Any = None  # the same, as the algorithm has it
+        self._last_state: Any = None  # of each environment, before its next step
+        self._last_obs: Any = None  # the same, as the algorithm has it
         self._spent, self._began = 0.0, 0.0
         self._warned = False
 
@@ -134,21 +134,21 @@ class RecallTraces(BaseCallback):
             return
         self._due = min(self._due, self.num_timesteps + self.config.every)
         state = self._learner.original.observations(self.model._last_obs)
-        # After a reset episodes begin in all rows; off-policy algorithms say so at all times.
-        goes_on = self.model._last_obs is self._seen or not self.model._last_episode_starts.all()
-        if self.num_timesteps == 0 or not goes_on or not np.array_equal(self._state, state):
+        starts = self.model._last_episode_starts.all()  # off-policy always, else after a reset
+        reset = starts and self.model._last_obs is not self._last_obs
+        if self.num_timesteps == 0 or reset or not np.array_equal(self._last_state, state):
             self.buffer.begin()
-        self._state = state
+        self._last_state = state
 
     def _on_step(self) -> bool:
         if self.buffer is None:
             return True
         began = time.perf_counter()
-        step, original, state = self.locals, self._learner.original, self._state
+        step, original, state = self.locals, self._learner.original, self._last_state
         now, reward = original.observations(step["new_obs"]), original.rewards(step["rewards"])
-        next_state, terminal = original.entered(step, now)
+        next_state, terminal = original.next_states(step, now)
         self.buffer.add(state, step["actions"], next_state, reward, step["dones"], terminal)
-        self._state, self._seen = now, step["new_obs"]
+        self._last_state, self._last_obs = now, step["new_obs"]
         self._spent += time.perf_counter() - began
         return True
 
@@ -160,7 +160,7 @@ class RecallTraces(BaseCallback):
         if self.buffer.steps < self.config.start:
             return
         if not self.buffer.finished:
-            self._say_once(remembered.NONE_FINISHED)
+            self._warn_once(remembered.NONE_FINISHED)
             return
         began = time.perf_counter()
         self.recall()
@@ -169,7 +169,7 @@ class RecallTraces(BaseCallback):
         self._spent += now - began
         self.logger.record("recall/time_share", self._spent / max(now - self._began, 1e-9))
 
-    def _say_once(self, why: str) -> None:
+    def _warn_once(self, why: str) -> None:
         """Why nothing is recalled, once the buffer is full: waiting longer will not help."""
         if not self._warned and self.buffer and len(self.buffer) == self.buffer.capacity:
             self._warned = True
@@ -179,7 +179,7 @@ class RecallTraces(BaseCallback):
         """Learn the model, recall traces, imitate them: what is done every so often.
 
         Raises ValueError, changing nothing, before training, where count is 0, while no trajectory
-        is over, or where a source of targets gives other states. FloatingPointError where the
+        is finished, or where a source of targets gives other states. FloatingPointError where the
         model's density or the policy's loss overflows; the policy is then as before that step.
         """
         config, targets = self.config, self.targets_from
@@ -189,22 +189,22 @@ class RecallTraces(BaseCallback):
         learner, steps = self._learner, buffer.best(config.trajectories)
         rng = np.random.default_rng([self._seed, 11, self._recalls])
         by = targets if isinstance(targets, str) else "critic"
-        worths = remembered.worth(by, steps, learner)
-        if isinstance(targets, str) and np.ptp(worths) == 0:
-            self._say_once(
-                f"all {len(worths)} steps of the best trajectories are worth the same by "
+        priorities = remembered.priority(by, steps, learner)
+        if isinstance(targets, str) and np.ptp(priorities) == 0:
+            self._warn_once(
+                f"all {len(priorities)} steps of the best trajectories have the same priority by "
                 f"targets_from={targets!r}; name another source of targets, or raise trajectories "
                 "or, where rewards are rare, buffer_size"
             )
             return
-        ends, terminal = remembered.choose(targets, steps, worths, learner, config, rng)
+        ends, terminal = remembered.draw_targets(targets, steps, priorities, learner, config, rng)
         self._recalls += 1
         found: dict[str, float] = {"best_return": buffer.best_return}
         if isinstance(model, LearnedBacktrackingModel):
             new = buffer.latest(buffer.steps - self._observed)
             model.observe(new.state, new.action, new.next_state)
             self._observed = buffer.steps
-            best = steps.transitions.take(remembered.most(worths, config.states))
+            best = steps.transitions.take(remembered.top(priorities, config.states))
             losses = model.fit(best, config.model_updates, config.model_batch, rng)
             if len(losses):
                 found["model_nll"] = float(np.mean(losses))
@@ -254,18 +254,18 @@ class RecallTraces(BaseCallback):
         optimiser.zero_grad(set_to_none=True)
         if not losses:
             return {}
-        return {"imitation_loss": losses[0], "divergence": learner.moved(before, state)}
+        return {"imitation_loss": losses[0], "divergence": learner.divergence(before, state)}
 
     def state_dict(self) -> Saved:
         """All that was remembered and learned, copies; see `load_state_dict`.
 
         Raises ValueError before training, or where count is 0.
         """
-        if self.buffer is None or self._state is None:
+        if self.buffer is None or self._last_state is None:
             raise ValueError("nothing was remembered yet; train with a count above 0, then save")
         arrays = {f"buffer.{name}": array for name, array in self.buffer.state_dict().items()}
         counts = self._seed, self._recalls, self._model_steps, self._due, self._observed
-        arrays |= {"state": self._state, "counts": np.array(counts)}
+        arrays |= {"state": self._last_state, "counts": np.array(counts)}
         saved = {name: torch.tensor(array) for name, array in arrays.items()}
         saved |= {n: part.cpu().clone() for n, part in _moments(self._optimiser).items()}
         if isinstance(self.backtracking_model, LearnedBacktrackingModel):
@@ -274,7 +274,7 @@ class RecallTraces(BaseCallback):
         return saved
 
     def load_state_dict(self, saved: Saved) -> None:
-        """Go on from what `state_dict` gave, at the next `learn`.
+        """Go on from what `state_dict` gave, its seed included, at the next `learn`.
 
         What does not fit (other spaces or shapes, another kind of model or number of environments)
         is refused by `learn`, with ValueError: what is here is untouched then, and the next `learn`
@@ -320,7 +320,7 @@ class RecallTraces(BaseCallback):
             except ValueError as error:
                 raise ValueError(f"the saved model does not fit: {error}") from None
         buffer.load_state_dict(arrays)
-        self._state, self._seen = saved["state"].numpy(), None
+        self._last_state, self._last_obs = saved["state"].numpy(), None
         counts = saved["counts"].tolist()
         self._seed, self._recalls, self._model_steps, self._due, self._observed = counts
 
@@ -343,11 +343,11 @@ def _load_moments(optimiser: Adam, saved: Saved) -> None:
     moments: dict[int, Saved] = {}
     mine = dict(enumerate(optimiser.param_groups[0]["params"]))
     for name, part in _part(saved, "adam.").items():
-        place, of = int(name.split(".")[0]), name.split(".")[1]
-        moments.setdefault(place, {})[of] = part.clone()
-        if place not in mine or part.shape not in ((), mine[place].shape):
+        index, of = int(name.split(".")[0]), name.split(".")[1]
+        moments.setdefault(index, {})[of] = part.clone()
+        if index not in mine or part.shape not in ((), mine[index].shape):
             raise ValueError(
-                f"the saved optimiser of the policy: {of} of parameter {place} has shape "
+                f"the saved optimiser of the policy: {of} of parameter {index} has shape "
                 f"{tuple(part.shape)}; resume with the algorithm it was saved beside"
             )
     optimiser.load_state_dict(optimiser.state_dict() | {"state": moments})

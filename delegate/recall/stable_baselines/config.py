@@ -19,8 +19,8 @@ from delegate.recall import (
 from delegate.settings import checked, known
 
 MODELS = {"learned": LearnedBacktrackingModel, "random": RandomBacktrackingModel}
-Worth = Literal["critic", "reward", "return"]
-Targets = Worth | np.ndarray | Callable[[int, np.random.Generator], np.ndarray]
+Priority = Literal["critic", "reward", "return"]
+Targets = Priority | np.ndarray | Callable[[int, np.random.Generator], np.ndarray]
 """where traces end, see `RecallTraces`"""
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"model_updates": 20, "model_settings": {"learn_action_variance": False}},
@@ -55,10 +55,10 @@ class RecallConfig(BaseModel):
     trajectories: float = Field(0.2, gt=0, le=1)
     """share of the finished trajectories, by return, that the model learns from"""
     states: float = Field(0.5, gt=0, le=1)
-    """share of their steps, by the worth of the state entered, that the model learns from"""
+    """share of their steps, by the priority of the next state, that the model learns from"""
     targets: float = Field(0.1, gt=0, le=1)
-    """share of their steps, by the same worth, in whose states traces may end; below 1 in none of
-    those that are worth the least, as without a reward where rewards are rare"""
+    """share of their steps, by the same priority, in whose next states traces may end; below 1 in
+    none of the lowest priority, as without a reward where rewards are rare"""
     model_updates: int = Field(50, ge=0)
     """optimiser steps of the model each time"""
     model_batch: int = Field(256, ge=1)
@@ -84,10 +84,10 @@ def configured(
     heeded, TypeError for what is no model or no Targets.
     """
     if isinstance(targets, str):
-        known("RecallTraces: targets_from", targets, get_args(Worth))
+        known("RecallTraces: targets_from", targets, get_args(Priority))
     elif not isinstance(targets, np.ndarray) and not callable(targets):
         raise TypeError(
-            f"targets_from is a {type(targets).__name__}; give {', '.join(get_args(Worth))}, "
+            f"targets_from is a {type(targets).__name__}; give {', '.join(get_args(Priority))}, "
             "an array of states or a function (count, rng) -> states"
         )
     elif isinstance(targets, np.ndarray) and targets.size == 0:

@@ -36,7 +36,7 @@ MARGIN = 0.8
 """by how much a recalled action should be better than any other (DQN; that of the source)"""
 ATANH_ROOM = 1e-4
 """recalled actions stay so far within squashed bounds, at which log-probabilities are infinite"""
-FAR = 2.0
+HUBER_DELTA = 2.0
 """standard deviations beyond which the pull towards an action grows no more (SAC)"""
 
 
@@ -65,7 +65,7 @@ class Original:
         given = self._normaliser.get_original_obs() if self._normaliser else observation
         return _finite("observation", self._state(given))
 
-    def entered(self, step: dict[str, Any], now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def next_states(self, step: dict[str, Any], now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where a step led: where an episode ended its last observation, and not the first of the
         next. [B, ...]; and whether it terminated there, and was not truncated. bool [B]
 
@@ -86,16 +86,16 @@ class Original:
         given = self._normaliser.get_original_reward() if self._normaliser else reward
         return _finite("reward", np.array(given, np.float64))
 
-    def seen(self, state: np.ndarray) -> np.ndarray | dict[str, np.ndarray]:
+    def normalised(self, state: np.ndarray) -> np.ndarray | dict[str, np.ndarray]:
         """As the policy would see those states now. [N, ...]"""
         state = state.astype(np.float32) if state.dtype == np.float64 else state
-        parts = {name: state[:, place] for name, place in self._parts.items()}
+        parts = {name: state[:, columns] for name, columns in self._parts.items()}
         return (
             self._normaliser.normalize_obs(parts or state) if self._normaliser else parts or state
         )
 
     @property
-    def unit(self) -> float:
+    def reward_scale(self) -> float:
         """One unit of the critic's value, in rewards."""
         normaliser = self._normaliser
         if normaliser is None or not normaliser.norm_reward:
@@ -162,7 +162,7 @@ class Learner(ABC):
             values = self._values(self._tensor(there))
         return values.cpu().numpy().ravel().astype(np.float64)[which]
 
-    def moved(self, before: Distribution, state: np.ndarray) -> float:
+    def divergence(self, before: Distribution, state: np.ndarray) -> float:
         """How far the policy is there from what its `distribution` was: KL (nats), or half the
         squared change where it is deterministic; the mean over states."""
         with torch.no_grad():
@@ -170,7 +170,7 @@ class Learner(ABC):
         return float(divergence.reshape(len(state), -1).sum(dim=1).mean())
 
     def _tensor(self, state: np.ndarray) -> Any:
-        return self.model.policy.obs_to_tensor(self.original.seen(state))[0]
+        return self.model.policy.obs_to_tensor(self.original.normalised(state))[0]
 
     def _numbers(self, action: np.ndarray) -> Tensor:
         return torch.as_tensor(np.asarray(action, np.float32), device=self.model.device)
@@ -184,7 +184,7 @@ class ActorCritic(Learner):
     recalled says where to go, not how sure to be. Its actions count as they were drawn, before
     they are clipped to the environment's bounds: the mean of clipped ones is nearer to the middle,
     and imitating them would draw every mean there. Layers that the actor shares with the critic,
-    as a custom features extractor unless told otherwise, move too."""
+    as a custom features extractor by default, move too."""
 
     _actor = "policy"
 
@@ -220,14 +220,16 @@ class OffPolicyActor(Learner):
 class SoftActorCritic(OffPolicyActor):
     """SAC. Its standard deviation is left to the algorithm, whose entropy it is. Before squashing,
     an action near the bounds is far from any mean, and a few such would outweigh all others: what
-    is further than FAR deviations pulls no harder than from there."""
+    is further than HUBER_DELTA deviations pulls no harder than from there."""
 
     def losses(self, state: np.ndarray, action: np.ndarray) -> Tensor:
         scaled = np.clip(self.model.policy.scale_action(action), ATANH_ROOM - 1, 1 - ATANH_ROOM)
         distribution: Any = self.distribution(state)
         off = torch.atanh(self._numbers(scaled)) - distribution.mean
         off = off / distribution.stddev.detach()
-        return huber_loss(off, torch.zeros_like(off), reduction="none", delta=FAR).sum(dim=1)
+        return huber_loss(off, torch.zeros_like(off), reduction="none", delta=HUBER_DELTA).sum(
+            dim=1
+        )
 
     def distribution(self, state: np.ndarray) -> Distribution:
         """Before squashing, which changes no divergence."""
