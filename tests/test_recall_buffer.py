@@ -162,7 +162,7 @@ def test_what_does_not_fit_changes_nothing() -> None:
 def learner(space: Any, discount: float = DISCOUNT, unit: float = 1.0) -> Any:
     """A critic that expects the less, the higher the first coordinate."""
     return SimpleNamespace(
-        original=SimpleNamespace(unit=unit, space=space),
+        original=SimpleNamespace(reward_scale=unit, space=space),
         discount=discount,
         value=lambda states: -np.asarray(states, float).reshape(len(states), -1)[:, 0],
     )

@@ -19,7 +19,6 @@ from small_recall import (
     PAIRS,
     SMALL_RECALL,
     STEPS,
-    Broken,
     every_logged,
     logged,
     made,
@@ -83,6 +82,17 @@ def test_its_own_seed_decides_what_is_drawn() -> None:
         ends.append(vector(model))
     np.testing.assert_array_equal(*ends[:2])
     assert not np.array_equal(*ends[1:])
+
+
+def test_every_recall_draws_anew() -> None:
+    drawn: list[float] = []
+
+    def source(count: int, rng: np.random.Generator) -> np.ndarray:
+        drawn.append(rng.random())
+        return np.zeros((count, 3), np.float32)
+
+    made("PPO", CONTINUOUS).learn(STEPS, callback=RecallTraces(**FEW, targets_from=source))
+    assert len(set(drawn)) == len(drawn) > 2
 
 
 def test_presets_are_settings_that_others_replace() -> None:
@@ -371,20 +381,3 @@ def test_states_and_observations_are_the_same_thing(normalised: bool) -> None:
     assert original.space == spaces.flatten_space(model.observation_space)
     for name, part in original.normalised(state).items():
         np.testing.assert_allclose(part, model._last_obs[name], atol=1e-5)
-
-
-def test_integer_vectors_are_vectors() -> None:
-    class Counted(Broken):
-        observation_space = spaces.Box(0, 9, (3,), np.int64)
-
-        def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
-            return np.zeros(3, np.int64), {}
-
-        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-            _, *rest = super().step(action)
-            return np.arange(3) + self.count % 5, *rest
-
-    recall = RecallTraces(**FEW)
-    A2C("MlpPolicy", Counted(), n_steps=32, device="cpu").learn(256, callback=recall)
-    assert recall.buffer is not None
-    assert recall.buffer.finished > 10

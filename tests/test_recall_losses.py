@@ -138,6 +138,19 @@ def test_the_loss_of_td3_by_hand() -> None:
     np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("task", [DISCRETE, CONTINUOUS])
+def test_the_critic_of_ppo_and_dqn_by_hand(task: str) -> None:
+    model = made("PPO", task)
+    state, _ = batch(model, 5)
+    with torch.no_grad():
+        expected = model.policy.value_net(model.policy.mlp_extractor(torch.as_tensor(state))[1])
+    np.testing.assert_allclose(learner_of(model).value(state), expected[:, 0].numpy(), rtol=1e-5)
+    if task == DISCRETE:
+        model = made("DQN", task)
+        highest = model.q_net(torch.as_tensor(state)).detach().numpy().max(axis=1)
+        np.testing.assert_allclose(learner_of(model).value(state), highest, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["SAC", "TD3"])
 def test_the_critic_is_asked_about_what_the_policy_does(name: str) -> None:
     model = made(name, CONTINUOUS)

@@ -19,20 +19,21 @@ from delegate.recall import Traces
 
 @pytest.mark.parametrize("kind", [PPO, SAC])
 @pytest.mark.parametrize(
-    ("broken", "message", "step"),
+    ("broken", "at", "message", "step"),
     [
-        ("observation", r"environment 0: observation \[nan, nan\] is not finite", 400),
-        ("reset", r"environment 0: observation \[nan, nan\] is not finite", 408),
-        ("reward", "environment 0: reward nan is not finite", 400),
+        ("observation", 400, r"environment 0: observation \[nan, nan\] is not finite", 400),
+        ("observation", 408, r"environment 0: observation \[nan, nan\] is not finite", 408),
+        ("reset", 400, r"environment 0: observation \[nan, nan\] is not finite", 408),
+        ("reward", 400, "environment 0: reward nan is not finite", 400),
     ],
 )
 def test_what_is_not_finite_is_named_before_anything_changes(
-    kind: Any, broken: str, message: str, step: int, tmp_path: Path
+    kind: Any, broken: str, at: int, message: str, step: int, tmp_path: Path
 ) -> None:
     """Long after learning and recall have begun: all is as it was just before the step."""
     settings: dict[str, Any] = {"policy_kwargs": {"net_arch": [16]}}
     settings |= {"n_steps": 64} if kind is PPO else {"learning_starts": 64, "train_freq": 16}
-    model = kind("MlpPolicy", Broken(broken, 400), device="cpu", seed=0, **settings)
+    model = kind("MlpPolicy", Broken(broken, at), device="cpu", seed=0, **settings)
     recall = RecallTraces(**FEW)
     before: list[dict[str, np.ndarray]] = []
 

@@ -58,6 +58,23 @@ def test_an_algorithm_of_any_name_is_known_by_what_it_is() -> None:
     model.learn(64, callback=RecallTraces(**FEW))
 
 
+def test_integer_vectors_are_vectors() -> None:
+    class Counted(Broken):
+        observation_space = spaces.Box(0, 9, (3,), np.int64)
+
+        def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+            return np.zeros(3, np.int64), {}
+
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            _, *rest = super().step(action)
+            return np.arange(3) + self.count % 5, *rest
+
+    recall = RecallTraces(**FEW)
+    A2C("MlpPolicy", Counted(), n_steps=32, device="cpu").learn(256, callback=recall)
+    assert recall.buffer is not None
+    assert recall.buffer.finished > 10
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -133,6 +133,20 @@ def test_a_resumed_training_is_the_one_that_was_never_stopped(tmp_path: Path) ->
         assert torch.equal(value, ends[True][1][name]), name
 
 
+def test_what_was_loaded_stays_as_it_was(tmp_path: Path) -> None:
+    """So that two callbacks can go on from it."""
+    _, recall = trained("PPO", tmp_path)
+    saved = recall.state_dict()
+    before = {name: value.clone() for name, value in saved.items()}
+    model, again = made("PPO", CONTINUOUS), RecallTraces(**ADAM)
+    again.load_state_dict(saved)
+    model.learn(STEPS, callback=again)
+    recall.recall()
+    assert all(torch.equal(saved[name], before[name]) for name in before)
+    later = again.state_dict()
+    assert not torch.equal(later["adam.1.exp_avg"], before["adam.1.exp_avg"])
+
+
 def test_settings_of_today_hold_for_what_was_saved(tmp_path: Path) -> None:
     trained("PPO", tmp_path)
     _, slower = loaded("PPO", tmp_path, learning_rate=1e-6)
@@ -235,12 +249,14 @@ class Ring(gymnasium.Env[Any, Any]):
         return self._step % 4, 1.0, False, self._step == 20, {}
 
 
-@pytest.mark.parametrize("anew", [True, False])
-def test_episodes_that_begin_where_others_stopped_are_told_apart(anew: bool) -> None:
+@pytest.mark.parametrize("anew", ["all", "the environments", ""])
+def test_episodes_that_begin_where_others_stopped_are_told_apart(anew: str) -> None:
     model = PPO("MlpPolicy", Ring(), n_steps=8, batch_size=8, device="cpu", seed=0)
     recall = RecallTraces(**(FEW | {"start": 10_000}))
     model.learn(24, callback=recall)  # 4 steps into the second episode, so in state 0 again
-    model.learn(48, callback=recall, reset_num_timesteps=anew)
+    if anew == "the environments":
+        model.set_env(model.get_env())  # reset by the next training, which goes on counting
+    model.learn(48, callback=recall, reset_num_timesteps=anew == "all")
     assert recall.buffer is not None
     trajectory = recall.buffer.state_dict()["trajectory"]
     lengths = np.unique(trajectory, return_counts=True)[1].tolist()
