@@ -154,13 +154,10 @@ def test_going_elsewhere_is_more_suspicious(name: str) -> None:
 def test_an_odd_manner_is_more_suspicious_to_path() -> None:
     """Reference children rarely bump into a wall far from the goal; a counted model knows."""
     steps = NOMINAL.steps
-    model = ExactBacktrackingModel.from_counts(
-        WORLD.model.table,  # type: ignore[attr-defined]
-        steps.level,
-        steps.state,
-        steps.action,
-        smoothing=0.01,
-    )
+    table: TransitionTable = WORLD.model.table  # type: ignore[attr-defined]
+    counts = np.full(table.probability.shape[:3], 0.01)
+    np.add.at(counts, (steps.level, steps.state, steps.action), 1)
+    model = ExactBacktrackingModel(table, counts)
     monitor = monitors.make("path")
     monitor.bind(World(model, WORLD.features))
     zero = np.zeros(2, int)

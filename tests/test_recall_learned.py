@@ -151,12 +151,10 @@ def log_truth(seen: Transitions) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def fitted() -> LearnedBacktrackingModel:
-    model = LearnedBacktrackingModel(
-        real(2), real(1), hidden=(32, 32), learn_action_variance=True, support=None
-    )
+    model = LearnedBacktrackingModel(real(2), real(1), hidden=(32, 32), support=None)
     seen = linear(20_000, seed=0)
     for rate in (3e-3, 3e-4):
-        model.config = model.config.model_copy(update={"learning_rate": rate})
+        model.optimizer.param_groups[0]["lr"] = rate
         model.fit(seen, 1000, 256, rng=1)
     return model
 
@@ -184,7 +182,7 @@ def test_pairs_torn_apart_are_not_learned_as_if_they_belonged() -> None:
     torn = Transitions(
         seen.state, seen.action, np.random.default_rng(0).permutation(seen.next_state)
     )
-    model = LearnedBacktrackingModel(real(2), real(1), hidden=(32, 32), learn_action_variance=True)
+    model = LearnedBacktrackingModel(real(2), real(1), hidden=(32, 32))
     model.fit(torn, 500, 256, rng=1)
     gap = log_truth(fresh) - model.log_prob(fresh.state, fresh.action, fresh.next_state)
     assert gap.mean() > 0.5
@@ -194,7 +192,8 @@ def test_pairs_torn_apart_are_not_learned_as_if_they_belonged() -> None:
     "settings",
     [
         {},
-        {"components": 3, "learn_action_variance": True},
+        {"learn_action_variance": False},
+        {"components": 3},
         {"members": 2, "components": 2, "state_variance_from_input": True},
     ],
 )
@@ -210,10 +209,12 @@ def test_the_density_integrates_to_one_in_the_units_of_the_data(settings: dict[s
     density = np.exp(model.log_prob(grid[:, :1], grid[:, 1:], after))
     cell = (state[1] - state[0]) * (action[1] - action[0])
     assert density.sum() * cell == pytest.approx(1, abs=2e-3)
-    assert density.sum() * cell * np.exp(model._log_volume) < 0.5, "the volume matters here"
+    volume = (seen.next_state - s).std() * a.std()
+    assert density.sum() * cell * volume < 0.5, "the volume matters here"
 
 
-def test_a_mixture_learns_two_ways() -> None:
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_mixture_learns_two_ways(seed: int) -> None:
     """The state came from one side or the other, which one Gaussian cannot say."""
     rng = np.random.default_rng(0)
     after = rng.normal(size=(4000, 1))
@@ -222,11 +223,10 @@ def test_a_mixture_learns_two_ways() -> None:
         rng.normal(size=(4000, 1)),
         after,
     )
+    settings = {"hidden": (32,), "learning_rate": 1e-2, "support": None, "seed": seed}
     nll = {}
     for components in (1, 2):
-        model = LearnedBacktrackingModel(
-            real(1), real(1), components=components, hidden=(32,), learning_rate=1e-2, support=None
-        )
+        model = LearnedBacktrackingModel(real(1), real(1), components=components, **settings)
         nll[components] = model.fit(seen, 500, 256, rng=0)[-50:].mean()
     assert nll[2] < nll[1] - 1
     change = np.diff(model.sample_traces(np.zeros((1, 1)), 1, 2000, rng=0).states[:, :, 0])
@@ -244,9 +244,10 @@ def test_goals_are_heeded() -> None:
     )
     model.fit(Transitions(after - action, action, after, goal), 300, 256, rng=0)
     ends, goals = np.zeros((2, 1)), np.array([[-1.0], [1.0]])
-    traces = model.sample_traces(ends, 3, 50, goals, rng=0, mean_actions=True)
+    traces = model.sample_traces(ends, 3, 50, goals, rng=0)
     sides = traces.actions[:, 0, 0].reshape(2, 50)
-    np.testing.assert_allclose(sides, np.broadcast_to(goals, (2, 50)), atol=0.25)
+    np.testing.assert_allclose(sides.mean(1), [-1, 1], atol=0.1)
+    np.testing.assert_allclose(sides, np.broadcast_to(goals, (2, 50)), atol=0.6)
     moved = (traces.states[:, 0] - traces.states[:, 1])[:, 0].reshape(2, 50)
     np.testing.assert_allclose(moved.mean(1), [-1, 1], atol=0.3)
 

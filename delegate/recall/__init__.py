@@ -1,24 +1,25 @@
 """Look back: backtracking models, the traces they recall and what those say about a goal."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from delegate.recall.backward import Backward, moving_weights
-from delegate.recall.config import RecallModelConfig
-from delegate.recall.exact import ExactBacktrackingModel
-from delegate.recall.model import BacktrackingModel, FiniteBacktrackingModel, reachability
+from delegate.recall.config import GoalGanConfig, RecallModelConfig
+from delegate.recall.exact import ExactBacktrackingModel, moving_weights
+from delegate.recall.model import BacktrackingModel, FiniteBacktrackingModel, Traces, Transitions
 from delegate.recall.table import TransitionTable
-from delegate.recall.traces import Traces
-from delegate.recall.transitions import Transitions
 
 if TYPE_CHECKING:
-    from delegate.recall.forward import ForwardModel
-    from delegate.recall.goal_gan import GoalGan, GoalGanConfig
-    from delegate.recall.learned import LearnedBacktrackingModel, RandomBacktrackingModel
+    from delegate.recall.goal_gan import GoalGan
+    from delegate.recall.learned import (
+        ForwardModel,
+        LearnedBacktrackingModel,
+        RandomBacktrackingModel,
+        TransitionModel,
+    )
     from delegate.recall.stable_baselines.config import RecallConfig
 
 __all__ = [
     "BacktrackingModel",
-    "Backward",
     "ExactBacktrackingModel",
     "FiniteBacktrackingModel",
     "ForwardModel",
@@ -29,29 +30,24 @@ __all__ = [
     "RecallConfig",
     "RecallModelConfig",
     "Traces",
+    "TransitionModel",
     "TransitionTable",
     "Transitions",
     "moving_weights",
-    "reachability",
 ]
+
+_WITH_TORCH = {
+    "ForwardModel": "learned",
+    "GoalGan": "goal_gan",
+    "LearnedBacktrackingModel": "learned",
+    "RandomBacktrackingModel": "learned",
+    "RecallConfig": "stable_baselines.config",
+    "TransitionModel": "learned",
+}
 
 
 def __getattr__(name: str) -> Any:
     # Looked up when asked for, so that finite worlds do without torch.
-    if name == "ForwardModel":
-        from delegate.recall.forward import ForwardModel
-
-        return ForwardModel
-    if name in ("GoalGan", "GoalGanConfig"):
-        from delegate.recall import goal_gan
-
-        return getattr(goal_gan, name)
-    if name == "RecallConfig":
-        from delegate.recall.stable_baselines.config import RecallConfig
-
-        return RecallConfig
-    if name in ("LearnedBacktrackingModel", "RandomBacktrackingModel"):
-        from delegate.recall import learned
-
-        return getattr(learned, name)
+    if name in _WITH_TORCH:
+        return getattr(import_module(f"delegate.recall.{_WITH_TORCH[name]}"), name)
     raise AttributeError(f"module 'delegate.recall' has no attribute {name!r}")

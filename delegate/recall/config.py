@@ -10,26 +10,25 @@ class RecallModelConfig(BaseModel):
 
     recall_model: {hidden: [128, 128], components: 1, members: 1, support: 5.0}
 
-    The defaults are the paper's, where it gives them (arXiv 1804.00379, appendix).
+    Networks and learning rate are the paper's (arXiv 1804.00379, appendix).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     hidden: tuple[PositiveInt, ...] = (128, 128)
     """width of each hidden layer of both networks (units)"""
     components: PositiveInt = 1
-    """Gaussians in the mixture over the change of a Box state (count)"""
+    """Gaussians in the mixture over the change of a Box state (count), each with a learned
+    variance for each dimension"""
     members: PositiveInt = 1
     """networks in the ensemble (count): their densities are averaged, and a trace is recalled
     by one of them throughout"""
-    learn_action_variance: bool = False
-    """learn a variance for each dimension of a Box action; otherwise it is 1, in units of the
-    standard deviation of the actions observed. On HalfCheetah-v5 with uniform actions traces
-    drawn with variance 1 leave the `support` after 3 steps of 20, with learned variance after
-    13, and with mean actions hardly ever"""
-    state_variance_from_input: bool = False
-    """let the network say the variance of the change of a Box state; otherwise each dimension
-    has one, learned"""
+    learn_action_variance: bool = True
+    """learn a variance for each dimension of a Box action; otherwise it is 1 as in the paper, in
+    units of the standard deviation of the actions observed: on HalfCheetah-v5 with uniform
+    actions traces then leave the `support` after 3 steps of 20, with learned variance after 13"""
     learning_rate: float = Field(1e-3, gt=0, le=1)
     """step size of Adam (nats, normalised units)"""
     goal_size: int = Field(0, ge=0)
@@ -81,7 +80,7 @@ class GoalGanConfig(BaseModel):
     discriminator_hidden: tuple[PositiveInt, ...] = (128, 128)
     """width of each hidden layer of the discriminator (units)"""
     updates: int = Field(250, ge=0)
-    """optimiser steps of both networks each time (count)"""
+    """optimizer steps of both networks each time (count)"""
     batch: PositiveInt = 128
     """goals of one of them, as many tried as generated (count)"""
     generator_rate: float = Field(2e-4, gt=0, le=1)

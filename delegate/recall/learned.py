@@ -1,129 +1,57 @@
-"""The backtracking model learned from transitions, and the ablation whose actions are random."""
+"""Models learned from transitions: the backtracking model, the ablation whose actions are random,
+and the ablation that looks forwards."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 import torch
-from torch import Tensor
+from gymnasium.spaces import Box, Discrete, flatdim
+from torch import Tensor, nn
 
 from delegate.recall.config import RecallModelConfig
-from delegate.recall.encoding import mean_density
-from delegate.recall.learning import Rng, TransitionModel
-from delegate.recall.model import BacktrackingModel
-from delegate.recall.traces import Traces
-from delegate.recall.transitions import Transitions, checked_column
-from delegate.recall.unrolling import unroll
+from delegate.recall.model import (
+    Array,
+    BacktrackingModel,
+    Rng,
+    Traces,
+    Transitions,
+    check_not_negative,
+    checked_column,
+    checked_columns,
+    checked_space,
+)
+from delegate.recall.saving import Saveable, adam, training_state
+from delegate.recall.variables import LOG_STD, Normaliser, action_variable, state_variable
+from delegate.settings import checked
+
+_SCORED_AT_ONCE = 1 << 16
+"""rows that `log_prob` holds at a time"""
+_OVERFLOW = 1e9
+"""nats above which a step would spoil the moments of the optimizer, or the networks"""
 
 
-class LearnedBacktrackingModel(TransitionModel, BacktrackingModel):
-    """q(a | s') q(s - s' | a, s'), by maximum likelihood.
+class TransitionModel(Saveable):
+    """A model of one state of a transition given the other and the action.
 
+    Two networks, as in Recall Traces (arXiv 1804.00379): one says what action was taken, seeing
+    the known state, the anchor (tanh); one what the other state is, seeing the action too (ReLU).
     Box states change by a Gaussian whose deviation is learned for each dimension, or a mixture;
-    Box actions are Gaussian. Discrete states and actions are categorical. The settings are
-    RecallModelConfig's; `observe`, `update`, `fit`, `save` and `load` are TransitionModel's.
-    Source: Recall Traces (arXiv 1804.00379), section 2.
+    Box actions are Gaussian. Discrete states and actions are categorical. Goals, layouts and the
+    members of an ensemble are those of the settings.
+
+    state_space, action_space: Box of one dimension, or Discrete from 0
+    config: settings; `settings` replaces single ones
+    seed: of the first weights, and of everything drawn where no rng is given
+    Raises TypeError for another space, ValueError for settings that do not fit.
     """
 
-    def log_prob(
-        self,
-        state: np.ndarray,
-        action: np.ndarray,
-        next_state: np.ndarray,
-        goal: np.ndarray | None = None,
-        layout: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """log q(state, action | next_state), float64 [B]; where states or actions are Box a
-        density, in the units of the data.
-
-        Arrays as in Transitions. Raises ValueError or IndexError for what cannot be a transition.
-        """
-        return self._log_prob(Transitions(state, action, next_state, goal, layout))
-
-    @torch.no_grad()
-    def sample_traces(
-        self,
-        end_state: np.ndarray,
-        length: int,
-        count: int,
-        goal: np.ndarray | None = None,
-        layout: np.ndarray | None = None,
-        rng: Rng = None,
-        mean_actions: bool = False,
-        mean_changes: bool = False,
-    ) -> Traces:
-        """Recall `count` traces of up to `length` steps from each end state.
-
-        end_state: int [E] or float [E, d] · goal, layout: float [E, ...], the same along a trace
-        rng: the model's own stream where left out
-        mean_actions, mean_changes: always the likeliest action, and change of the state
-        returns E * count traces, those of one end together; actions are clipped to their space,
-        and a trace ends before it would leave the `support`. log_prob is that of `log_prob`
-        Raises ValueError or IndexError for what cannot be a state, a goal or a layout, ValueError
-        for a length or count below 0.
-        """
-        ends, given = self._starts("end_state", end_state, count, goal, layout)
-        generator = self._generator(rng)
-        members = self.config.members
-        member = torch.randint(members, (len(ends),), generator=generator, device=self.device)
-
-        def step(state: Tensor, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            goals, layouts = (None if part is None else part[row] for part in given)
-            context = self._seen(state, goals, layouts)
-            by, volume = member[row], self._log_volume
-            action, of_action = self._draw_action(context, by, generator, mean_actions)
-            before, of_state = self._draw_state(state, context, action, by, generator, mean_changes)
-            return action, before, mean_density(of_action + of_state) - volume
-
-        return unroll(ends, length, self.action_space, step, self._states.supported)
-
-    @torch.no_grad()
-    def state_before(
-        self,
-        next_state: np.ndarray,
-        action: np.ndarray,
-        goal: np.ndarray | None = None,
-        layout: np.ndarray | None = None,
-        rng: Rng = None,
-    ) -> np.ndarray:
-        """The likeliest state before each, given what was done there; int [B] or float32 [B, d].
-
-        Arrays as in Transitions; of an ensemble, for each row one network drawn at random says it.
-        Raises ValueError or IndexError for what cannot be a transition.
-        """
-        action = checked_column("action", action, self.action_space, len(next_state))
-        after, given = self._starts("next_state", next_state, 1, goal, layout)
-        generator = self._generator(rng)
-        member = torch.randint(
-            self.config.members, (len(after),), generator=generator, device=self.device
-        )
-        done = torch.tensor(action, device=self.device)
-        done = done.float() if done.is_floating_point() else done
-        context = self._seen(after, *given)
-        before, _ = self._draw_state(after, context, done, member, generator, mean=True)
-        return before.cpu().numpy()
-
-    def _draw_action(
-        self, context: Tensor, member: Tensor, generator: torch.Generator, mean: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Actions [R, ...] and their log density [M, R], normalised units."""
-        code = self._actions
-        inputs = context.expand(self.config.members, *context.shape)
-        outputs = self._action_network.forward(inputs)[-1]
-        action = code.value(code.head.draw(outputs, member, generator, mean))
-        return action, code.head.log_prob(outputs, code.target(action)[None])
-
-
-class RandomBacktrackingModel(LearnedBacktrackingModel):
-    """The paper's ablation: actions are drawn at random from their space, and only the change
-    of the state given the action is learned.
-
-    Raises ValueError for an action space without bounds.
-    """
-
-    _learns_actions: ClassVar[bool] = False
+    _learns_actions: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -135,42 +63,315 @@ class RandomBacktrackingModel(LearnedBacktrackingModel):
         seed: int = 0,
         **settings: Any,
     ) -> None:
-        super().__init__(state_space, action_space, config, device=device, seed=seed, **settings)
-        space = self.action_space
-        if isinstance(space, gymnasium.spaces.Discrete):
-            self._log_uniform = -float(np.log(space.n))
-            return
-        if not space.is_bounded():
-            raise ValueError(f"action_space is {space}; give bounds to draw actions between")
-        low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-        self._low, self._high = (
-            torch.tensor(part, device=self.device).float() for part in (low, high)
-        )
-        self._log_uniform = -float(np.log(high - low).sum())
+        self.state_space = checked_space("state_space", state_space)
+        self.action_space = checked_space("action_space", action_space)
+        settings = {**({} if config is None else config.model_dump()), **settings}
+        self.config = config = checked(type(self).__name__, RecallModelConfig, settings)
+        self.device = torch.device(device)
+        self._rng = np.random.default_rng(seed)
+        self._state = state_variable(self.state_space, config)
+        self._action = action_variable(self.action_space, config)
+        self._goal = Normaliser(config.goal_size)
+        self._context = self._state.width + config.goal_size + config.layout_size
+        how = config.hidden, torch.Generator().manual_seed(int(self._rng.integers(2**63)))
+        self._state.build(config.members, self._context + self._action.width, nn.ReLU, *how)
+        if self._learns_actions:
+            self._action.build(config.members, self._context, nn.Tanh, *how)
+        parts = {"state": self._state, "action": self._action, "goal": self._goal}
+        self.networks = nn.ModuleDict(parts).to(self.device)
+        self.optimizer = adam(self.networks, config.learning_rate)
+        named = self.networks.named_parameters()
+        self._log_stds = [part for name, part in named if name.endswith("log_std")]
+        states = ("state", "next_state", "end_state", "start_state")
+        self._spaces: dict[str, Any] = {
+            "action": self.action_space,
+            **dict.fromkeys(states, self.state_space),
+        }
+        for name, size in {"goal": config.goal_size, "layout": config.layout_size}.items():
+            self._spaces[name] = Box(-np.inf, np.inf, (size,)) if size else None
 
+    def observe(
+        self,
+        state: Array,
+        action: Array,
+        next_state: Array,
+        goal: Array | None = None,
+        layout: Array | None = None,
+    ) -> None:
+        """Update the running means and deviations by which everything is normalised.
+
+        Arrays as in Transitions. Do it before training on them: what the networks have
+        learned is in the units of then.
+        """
+        seen = self._checked(Transitions(state, action, next_state, goal, layout))
+        change = np.subtract(seen.state, seen.next_state, dtype=np.float64)
+        self._state.observe(seen.next_state, change)
+        self._action.observe(seen.action, seen.action)
+        if seen.goal is not None:
+            self._goal.observe(seen.goal)
+
+    def update(self, batch: Transitions) -> float:
+        """One step of the optimizer; returns the mean over rows and members of -log density
+        before it (nats, in the units of the data). `observe` first.
+
+        Raises ValueError, IndexError or TypeError for transitions that cannot be learned from,
+        FloatingPointError where the density overflows; the model is then as it was.
+        """
+        return self._step(self._checked_batch(batch))
+
+    def fit(
+        self, transitions: Transitions, steps: int, batch_size: int = 256, rng: Rng = None
+    ) -> Array:
+        """Train on batches drawn with replacement, for each member its own.
+
+        Observes the transitions first where nothing was observed yet. rng: the model's own
+        stream where left out.
+        returns float64 [steps], what `update` returns; raises what it raises, before the first
+        step where transitions cannot be learned from
+        """
+        check_not_negative(steps=steps)
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; give 1 or more")
+        seen, members = self._checked_batch(transitions), self.config.members
+        rng, losses = self._stream(rng), []
+        normalisers = (part for part in self.networks.modules() if isinstance(part, Normaliser))
+        if any(part.scale.numel() and part.count == 0 for part in normalisers):
+            self.observe(**vars(transitions))
+        for _ in range(steps):
+            rows = rng.integers(len(seen), size=members * batch_size)
+            losses.append(self._step(seen.take(rows), members))
+        return np.array(losses, np.float64)
+
+    def _step(self, seen: Transitions, parts: int = 1) -> float:
+        """parts: of the rows, as many as members, or 1 where all members see the same"""
+        loss = -self._log_density(seen, parts).mean(1).sum()
+        nll = loss.item() / self.config.members
+        if not abs(nll) < _OVERFLOW:
+            raise FloatingPointError(
+                f"the mean of -log density is {nll}; observe transitions of this range, leave out "
+                f"those far from all others, or lower learning_rate {self.config.learning_rate}"
+            )
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        for log_std in self._log_stds:
+            log_std.data.clamp_(*LOG_STD)
+        return nll
+
+    @torch.no_grad()
     def log_prob(
         self,
-        state: np.ndarray,
-        action: np.ndarray,
-        next_state: np.ndarray,
-        goal: np.ndarray | None = None,
-        layout: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """As the learned model's, with q(action | next_state) uniform over the action space."""
-        log_prob = super().log_prob(state, action, next_state, goal, layout) + self._log_uniform
-        if isinstance(self.action_space, gymnasium.spaces.Discrete):
-            return log_prob
-        space, action = self.action_space, np.asarray(action)
-        inside = ((action >= space.low) & (action <= space.high)).all(1)
-        return np.where(inside, log_prob, -np.inf)
+        state: Array,
+        action: Array,
+        next_state: Array,
+        goal: Array | None = None,
+        layout: Array | None = None,
+    ) -> Array:
+        """log q(state, action | next_state), float64 [B], of a forward model
+        log p(next_state | state, action); where states or actions are Box a density, in the units
+        of the data, and of an ensemble the mean of its members' densities.
 
-    def _draw_action(
-        self, context: Tensor, member: Tensor, generator: torch.Generator, mean: bool
-    ) -> tuple[Tensor, Tensor]:
-        rows, device, space = len(context), self.device, self.action_space
-        if isinstance(space, gymnasium.spaces.Discrete):
-            action = torch.randint(int(space.n), (rows,), generator=generator, device=device)
+        Arrays as in Transitions. Raises ValueError, IndexError or TypeError for what cannot be a
+        transition.
+        """
+        seen = self._checked(Transitions(state, action, next_state, goal, layout))
+        starts = range(0, len(seen), _SCORED_AT_ONCE)
+        parts = (seen.take(slice(first, first + _SCORED_AT_ONCE)) for first in starts)
+        return np.concatenate([np.zeros(0), *(_mean(self._log_density(part)) for part in parts)])
+
+    def _log_density(self, seen: Transitions, parts: int = 1) -> Tensor:
+        """float32 [M, B]"""
+        context = self._seen(seen.next_state, seen.goal, seen.layout)
+        inputs = self._inputs(context, seen.action, parts)
+        of_action = self._action_log_prob(inputs[..., : self._context], seen.action)
+        return of_action + self._state.log_prob(self._state(inputs), seen.next_state, seen.state)
+
+    def _action_log_prob(self, context: Tensor, action: Array) -> Tensor | float:
+        """[M, B], of actions given what is seen of the anchor; 0 where they are given too"""
+        return self._action.log_prob(self._action(context), 0.0, action)
+
+    @torch.no_grad()
+    def _unrolled(
+        self, act: Callable[..., Any], length: int, count: int, rng: Rng, **columns: Array | None
+    ) -> Traces:
+        """`count` traces from each of the states.
+
+        act: of anchors [R, ...], what is seen of them [1, R, context], members [R] and a stream:
+        actions and their log density
+        columns: end_state or start_state, goal, layout
+        """
+        check_not_negative(length=length, count=count)
+        checked = checked_columns(columns, self._spaces)
+        given: list[Any] = [None if c is None else np.repeat(c, count, 0) for c in checked]
+        start, stream = given.pop(0), self._stream(rng)
+        members = stream.integers(self.config.members, size=len(start))
+
+        def step(anchor: Array, row: Array) -> tuple[Array, ...]:
+            member = members[row]
+            seen = self._seen(anchor, *(None if part is None else part[row] for part in given))
+            action, of_action = act(anchor, self._tensor(seen), member, stream)
+            inputs = self._inputs(seen, action)
+            other, of_state = self._state.sample(inputs, anchor, member, stream)
+            kept = self._state.supported(other)
+            return kept, action[kept], other[kept], _mean(of_action + of_state)[kept]
+
+        return Traces.unrolled(start, length, self.action_space, step)
+
+    def _seen(self, anchor: Array, goal: Array | None, layout: Array | None) -> Array:
+        """What both networks see, float32 [B, context]."""
+        parts = [self._state.features(anchor, layout)]
+        if goal is not None:
+            parts.append(self._goal.normalise(goal))
+        if layout is not None:
+            parts.append(layout.astype(np.float32))
+        return np.concatenate(parts, 1)
+
+    def _inputs(self, seen: Array, action: Array, parts: int = 1) -> Tensor:
+        return self._tensor(np.concatenate([seen, self._action.features(action)], 1), parts)
+
+    def _tensor(self, array: Array, parts: int = 1) -> Tensor:
+        """[N, ...] -> [parts, N / parts, ...] on the device"""
+        return torch.tensor(array, device=self.device).unflatten(0, (parts, -1))
+
+    def _checked(self, given: Transitions) -> Transitions:
+        return Transitions(*checked_columns(vars(given), self._spaces))
+
+    def _checked_batch(self, given: Transitions) -> Transitions:
+        """Transitions that can be learned from."""
+        seen = self._checked(given)
+        if not len(seen):
+            raise ValueError("there are no transitions; give one at least")
+        if not (leads := self._state.leads(seen.next_state, seen.state)).all():
+            row = int(leads.argmin())
+            raise ValueError(
+                f"row {row}: cells {seen.state[row]} and {seen.next_state[row]} are not "
+                "neighbours; leave grid unset where a step may go further"
+            )
+        return seen
+
+    def _stream(self, rng: Rng) -> np.random.Generator:
+        return self._rng if rng is None else np.random.default_rng(rng)
+
+    def _description(self) -> dict[str, Any]:
+        spaces = {"state_space": self.state_space, "action_space": self.action_space}
+        sizes = {name: f"{type(x).__name__} of {flatdim(x)}" for name, x in spaces.items()}
+        return {"class": type(self).__name__, **sizes, **self.config.model_dump(mode="json")}
+
+    def _live(self) -> dict[str, Tensor]:
+        return training_state("networks", self.networks, self.optimizer)
+
+
+class LearnedBacktrackingModel(TransitionModel, BacktrackingModel):
+    """q(a | s') q(s - s' | a, s'), by maximum likelihood.
+
+    The settings are RecallModelConfig's; `observe`, `update`, `fit`, `log_prob`, `save` and `load`
+    are TransitionModel's.
+    Source: Recall Traces (arXiv 1804.00379), section 2.
+    """
+
+    def sample_traces(
+        self,
+        end_state: Array,
+        length: int,
+        count: int,
+        goal: Array | None = None,
+        layout: Array | None = None,
+        rng: Rng = None,
+    ) -> Traces:
+        """Recall `count` traces of up to `length` steps from each end state.
+
+        end_state: int [E] or float [E, d] · goal, layout: float [E, ...], the same along a trace
+        rng: the model's own stream where left out
+        returns E * count traces, those of one end together; actions are clipped to their space,
+        and a trace ends before it would leave the `support`. log_prob is that of `log_prob`
+        Raises ValueError, IndexError or TypeError for what cannot be a state, a goal or a layout,
+        ValueError for a length or count below 0.
+        """
+        columns = {"end_state": end_state, "goal": goal, "layout": layout}
+        return self._unrolled(self._act, length, count, rng, **columns)
+
+    def _act(self, anchor: Array, context: Tensor, member: Array, rng: Any) -> Any:
+        return self._action.sample(context, 0.0, member, rng)
+
+
+class RandomBacktrackingModel(LearnedBacktrackingModel):
+    """The paper's ablation: actions are drawn at random from their space, and only the change
+    of the state given the action is learned; q(action | next_state) is uniform.
+
+    Raises ValueError for an action space without bounds.
+    """
+
+    _learns_actions: ClassVar[bool] = False
+
+    def __init__(self, state_space: Any, action_space: Any, *config: Any, **settings: Any) -> None:
+        super().__init__(state_space, action_space, *config, **settings)
+        space = self.action_space
+        if isinstance(space, Box) and not space.is_bounded():
+            raise ValueError(f"action_space is {space}; give bounds to draw actions between")
+
+    def _action_log_prob(self, context: Tensor, action: Array) -> Tensor | float:
+        space = self.action_space
+        if isinstance(space, Discrete):
+            return -math.log(space.n)
+        density = -np.log(space.high.astype(np.float64) - space.low).sum()
+        inside = ((action >= space.low) & (action <= space.high)).all(1)
+        log_prob = np.where(inside, density, -np.inf).astype(np.float32)
+        return self._tensor(log_prob, context.shape[0])
+
+    def _act(self, anchor: Array, context: Tensor, member: Array, rng: Any) -> Any:
+        space, rows = self.action_space, len(anchor)
+        if isinstance(space, Discrete):
+            action = rng.integers(space.n, size=rows)
         else:
-            drawn = torch.rand((rows, *space.shape), generator=generator, device=device)
-            action = torch.lerp(self._low, self._high, drawn)
-        return action, torch.full((1, rows), self._log_uniform, device=device)
+            action = rng.uniform(space.low, space.high, (rows, *space.shape)).astype(np.float32)
+        return action, self._action_log_prob(context, action)
+
+
+class ForwardModel(TransitionModel):
+    """p(s' - s | s, a), by maximum likelihood: the networks of the backtracking model turned round.
+
+    Settings are RecallModelConfig's, and training is TransitionModel's.
+    Source: Recall Traces (arXiv 1804.00379), the comparison with Dyna.
+    """
+
+    _learns_actions: ClassVar[bool] = False
+
+    def sample_traces(
+        self,
+        start_state: Array,
+        policy: Callable[[Array], Array],
+        length: int,
+        count: int,
+        goal: Array | None = None,
+        layout: Array | None = None,
+        rng: Rng = None,
+    ) -> Traces:
+        """Imagine `count` traces of up to `length` steps of `policy` from each start state.
+
+        start_state: int [E] or float [E, d] · policy: states [R, ...] -> actions [R, ...]
+        returns E * count traces in reversed time, as a backtracking model's are: index 0 is the
+        last state reached, and the start stands at the last valid index; log_prob is that of
+        `log_prob`, the policy's not among it
+        Raises ValueError, IndexError or TypeError for what cannot be a state, a goal, a layout or,
+        of the policy, an action, ValueError for a length or count below 0.
+        """
+
+        def act(anchor: Array, *_: Any) -> tuple[Array, float]:
+            chosen, rows = policy(anchor), len(anchor)
+            return checked_column("the policy's action", chosen, self.action_space, rows), 0.0
+
+        columns = {"start_state": start_state, "goal": goal, "layout": layout}
+        return self._unrolled(act, length, count, rng, **columns).reversed()
+
+    def _checked(self, given: Transitions) -> Transitions:
+        seen = super()._checked(given)
+        return replace(seen, state=seen.next_state, next_state=seen.state)
+
+    def _action_log_prob(self, context: Tensor, action: Array) -> Tensor | float:
+        return 0.0
+
+
+def _mean(log_density: Tensor) -> Array:
+    """log of the members' mean density. [M, B] -> float64 [B]"""
+    of_members = log_density.cpu().numpy().astype(np.float64)
+    return np.asarray(np.logaddexp.reduce(of_members, axis=0) - math.log(len(of_members)))

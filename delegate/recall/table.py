@@ -27,7 +27,13 @@ class TransitionTable:
     valid: np.ndarray
 
     def __post_init__(self) -> None:
-        for name, dtype in _DTYPES.items():
+        dtypes = {
+            "next_state": np.int32,
+            "probability": np.float64,
+            "terminal": bool,
+            "valid": bool,
+        }
+        for name, dtype in dtypes.items():
             given = np.asarray(getattr(self, name))
             if given.dtype.kind != np.dtype(dtype).kind:
                 raise ValueError(
@@ -74,55 +80,36 @@ class TransitionTable:
                 )
 
     def _check_outcomes(self) -> None:
-        outside = (self.next_state < 0) | (self.next_state >= self.num_states)
-        if outside.any():
-            place = _place(outside)
-            raise ValueError(
-                f"transition table: {place} leads to state "
-                f"{int(self.next_state[_first(outside)])}; states are 0 to {self.num_states - 1}"
-            )
-        wrong = ~((self.probability >= 0) & (self.probability <= 1))
-        if wrong.any():
-            raise ValueError(
-                f"transition table: {_place(wrong)} has probability "
-                f"{float(self.probability[_first(wrong)])}; give a number from 0 to 1"
-            )
-        live = self.valid & ~self.terminal
-        total = self.probability.sum(3)
-        leaking = ~live[:, :, None] & (total > 0)
-        if leaking.any():
-            raise ValueError(
-                f"transition table: {_place(leaking)} leads out of a terminal or invalid state; "
-                "give probability 0 there"
-            )
-        unnormalised = live[:, :, None] & ~np.isclose(total, 1.0, rtol=0, atol=1e-9)
-        if unnormalised.any():
-            raise ValueError(
-                f"transition table: {_place(unnormalised)} has probabilities that sum to "
-                f"{float(total[_first(unnormalised)]):.9g}; make them sum to one"
-            )
+        leads_to, chance, last = self.next_state, self.probability, self.num_states - 1
+        outside = (leads_to < 0) | (leads_to > last)
+        _refuse(outside, leads_to, f"leads to state {{}}; states are 0 to {last}")
+        beyond = ~((chance >= 0) & (chance <= 1))
+        _refuse(beyond, chance, "has probability {}; give a number from 0 to 1")
+        live, total = (self.valid & ~self.terminal)[:, :, None], chance.sum(3)
+        _refuse(
+            ~live & (total > 0),
+            total,
+            "leads out of a terminal or invalid state; give probability 0 there",
+        )
+        _refuse(
+            live & ~np.isclose(total, 1.0, rtol=0, atol=1e-9),
+            total,
+            "has probabilities that sum to {:.9g}; make them sum to one",
+        )
         level = np.arange(self.num_levels)[:, None, None, None]
-        into_walls = (self.probability > 0) & ~self.valid[level, self.next_state]
-        if into_walls.any():
-            raise ValueError(
-                f"transition table: {_place(into_walls)} leads to state "
-                f"{int(self.next_state[_first(into_walls)])}, which is not valid; "
-                "mark it valid or let the move stay where it is"
-            )
+        _refuse(
+            (chance > 0) & ~self.valid[level, leads_to],
+            leads_to,
+            "leads to state {}, which is not valid; mark it valid or let the move stay where it is",
+        )
 
 
-_DTYPES = {
-    "next_state": np.int32,
-    "probability": np.float64,
-    "terminal": np.bool_,
-    "valid": np.bool_,
-}
 _AXES = ("level", "state", "action", "outcome")
 
 
-def _first(mask: np.ndarray) -> tuple[int, ...]:
-    return tuple(int(index) for index in np.argwhere(mask)[0])
-
-
-def _place(mask: np.ndarray) -> str:
-    return ", ".join(f"{axis} {index}" for axis, index in zip(_AXES, _first(mask), strict=False))
+def _refuse(wrong: np.ndarray, values: np.ndarray, message: str) -> None:
+    """Raise ValueError for the first place that is wrong, with its value in the message."""
+    if wrong.any():
+        first = tuple(np.argwhere(wrong)[0].tolist())
+        place = ", ".join(f"{axis} {index}" for axis, index in zip(_AXES, first, strict=False))
+        raise ValueError(f"transition table: {place} {message.format(values[first])}")

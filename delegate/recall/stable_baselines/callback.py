@@ -20,9 +20,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 from torch.optim import Adam
 
-from delegate.backtrack import Ledger
+from delegate.backtrack.ledger import Ledger
 from delegate.files import write_whole
-from delegate.recall import BacktrackingModel, LearnedBacktrackingModel, Traces
+from delegate.recall.learned import LearnedBacktrackingModel
+from delegate.recall.model import BacktrackingModel, Traces
 from delegate.recall.stable_baselines import buffer as remembered
 from delegate.recall.stable_baselines.buffer import TrajectoryBuffer
 from delegate.recall.stable_baselines.config import MODELS, Targets, check_spaces, configured
