@@ -230,7 +230,10 @@ def bench(
     ] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="PART", help="grid, peers, going-back, recall; all if left out"),
+        typer.Option(
+            metavar="PART",
+            help="grid, peers, going-back, restoring, recall; all if none",
+        ),
     ] = None,
     task: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="a MuJoCo task; five if left out")

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from delegate.envs.grid.facts import distinguishing
 from delegate.envs.grid.level import Level, concatenate
 from delegate.envs.grid.rules import Rules
-from delegate.envs.grid.solvers import distinguishing
 
 MOST_AT_ONCE = 16_384
 """levels drawn together beyond those wanted; bounds what a search costs in memory"""

@@ -173,7 +173,7 @@ def register() -> None:
         if f"delegate/{name}-v0" not in gymnasium.registry:
             gymnasium.register(
                 id=f"delegate/{name}-v0",
-                entry_point="delegate.envs.grid.vector:GridEnv",
+                entry_point="delegate.envs.grid.single:GridEnv",
                 vector_entry_point="delegate.envs.registry:make_vector",
                 kwargs={"world": name},
             )
@@ -203,7 +203,6 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "assign": ("random", "in_order"),
     "copy": (True, False),
     "render_mode": (None, "rgb_array", "ansi"),
-    "autoreset_mode": (*AutoresetMode, *(mode.value for mode in AutoresetMode)),
 }
 
 
@@ -223,10 +222,12 @@ def _scene(rules: Rules) -> int:
 
 
 def _check_options(id: str, options: Mapping[str, Any]) -> None:
-    for name, value in options.items():
-        if not any(value is choice or value == choice for choice in _CHOICES[name]):
-            accepted = ", ".join(str(choice) for choice in _CHOICES[name])
-            raise ValueError(f"{id}: {name} is {value!r}; give one of {accepted}")
+    for name, choices in _CHOICES.items():
+        value = options.get(name, choices[0])
+        if not any(value is choice or value == choice for choice in choices):
+            raise ValueError(
+                f"{id}: {name} is {value!r}; give one of {', '.join(map(str, choices))}"
+            )
 
 
 def _check_seeds(id: str, seeds: Sequence[int] | np.ndarray, count: int | None, most: int) -> int:

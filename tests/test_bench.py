@@ -13,9 +13,10 @@ import pytest
 from delegate import envs
 from delegate.backtrack import VectorBacktrack
 from delegate.bench import PARTS, TASKS, Settings, measure, tables
-from delegate.bench.going_back import backtrack_run, copying_figures, memory_figures
+from delegate.bench.going_back import backtrack_run, memory_figures
 from delegate.bench.grid import one_core
 from delegate.bench.peers import batch_run, loop_run, uniform
+from delegate.bench.restoring import COPY_DATA, DEEPCOPY, SET_STATE, restoring_figures
 from delegate.bench.timing import Figure, Run, calls_for, extra, ratios, speeds
 from delegate.cli import main
 
@@ -94,10 +95,25 @@ def test_actions_are_within_their_space() -> None:
     assert all(space.contains(action) for batch in actions for action in batch)
 
 
-def test_a_deep_copy_diverges_and_a_restore_does_not() -> None:
-    found = copying_figures(lambda id, rows: envs.make(id, rows, num_threads=1), "Hopper-v5", 4, 1)
-    assert found["divergence"]["deepcopy"] > 1e-3
-    assert found["divergence"]["restore"] == 0.0
+def make(id: str, rows: int) -> Any:
+    return envs.make(id, rows, num_threads=1)
+
+
+def test_restoring_is_measured_beside_mujoco_and_in_truth() -> None:
+    found = restoring_figures(make, "Ant-v5", 3, 1)
+    named = {COPY_DATA, SET_STATE, "delegate"}
+    assert set(found["microseconds"]["one_row"]) == named | {DEEPCOPY}
+    assert set(found["microseconds"]["batch"]) == named
+    for how in ("one_row", "batch"):
+        took, times = found["microseconds"][how], found["times_as_fast_as"][how]
+        assert set(times) == set(took) - {"delegate"}
+        for name, figure in times.items():
+            assert figure.low * took["delegate"].low <= took[name].high
+            assert took[name].low <= figure.high * took["delegate"].high
+    differs = found["differs"]
+    assert differs["delegate"] == differs[COPY_DATA] == 0.0
+    assert differs[DEEPCOPY] > 1e-3, "a deep copy is not one"
+    assert differs[SET_STATE] > 1e-3, "the first reward is of a position that was left behind"
 
 
 def test_memory_is_that_of_the_history_and_stays() -> None:
@@ -128,7 +144,7 @@ def test_the_record_says_what_was_measured_and_with_what(record: dict[str, Any])
         "recording_share",
         "recording_share_back_to_back",
         "one_percent_back_share",
-        "deepcopy",
+        "restoring",
     }
     assert next(iter(found["peers"]["steps_per_second"])) == "gymnasium", "plain loop first"
     assert {"gymnasium", "SyncVectorEnv"} <= set(found["peers"]["times_as_fast_as"])
@@ -150,7 +166,7 @@ def figures(value: Any) -> list[dict[str, float]]:
 
 def test_every_figure_has_its_place_in_the_tables(record: dict[str, Any]) -> None:
     shown = dict(tables(record))
-    assert len(shown) == 6
+    assert len(shown) == 8
     for title, (heading, *body) in shown.items():
         assert body, title
         assert all(len(row) == len(heading) for row in body)
@@ -169,7 +185,7 @@ def test_without_envpool_the_remedy_is_named(record: dict[str, Any]) -> None:
 def test_parts_alone(record: dict[str, Any]) -> None:
     settings = Settings(parts=("grid",), rounds=1, seconds=0.002)
     assert {"grid"} == set(measure(settings, lambda *_: None)) & {"grid", "mujoco", "memory"}
-    assert set(PARTS) == {"grid", "peers", "going-back", "recall"}
+    assert set(PARTS) == {"grid", "peers", "going-back", "restoring", "recall"}
     assert len(TASKS) == 5
 
 
@@ -177,19 +193,26 @@ SMALL = ["--rows", "2", "--threads", "1", "--rounds", "1", "--seconds", "0.002",
 
 
 def test_the_command_prints_json_or_tables(capfd: pytest.CaptureFixture[str]) -> None:
-    words = ["bench", "--only", "going-back", "--task", "Hopper-v5", *SMALL]
+    words = ["bench", "--only", "restoring", "--task", "Hopper-v5", *SMALL]
     assert main([*words, "--json"]) == 0
-    printed = capfd.readouterr().out
-    assert json.loads(printed)["mujoco"]["Hopper-v5"]["deepcopy"]["divergence"]["restore"] == 0
+    printed = json.loads(capfd.readouterr().out)
+    assert set(printed["mujoco"]["Hopper-v5"]) == {"restoring"}
+    assert printed["mujoco"]["Hopper-v5"]["restoring"]["differs"]["delegate"] == 0
     assert main(words) == 0
-    assert "restoring one environment" in capfd.readouterr().out
+    shown = capfd.readouterr().out
+    assert "restoring one environment" in shown
+    assert "restoring 2 of them" in shown
+    assert "how far a replay is off" in shown
 
 
 @pytest.mark.parametrize(
     ("words", "why"),
     [
         (["--task", "Hoper-v5"], "'Hoper-v5' cannot be measured; give HalfCheetah-v5, "),
-        (["--only", "all"], "'all' cannot be measured; give grid, peers, going-back, recall"),
+        (
+            ["--only", "all"],
+            "'all' cannot be measured; give grid, peers, going-back, restoring, recall",
+        ),
         (["--rows", "0"], "--rows"),
         (["--seconds", "nan"], "--seconds"),
     ],

@@ -9,12 +9,8 @@ import pytest
 
 from delegate import envs
 from delegate.envs.grid import GridVectorEnv, Level, read_levels
-from delegate.envs.grid.solvers import (
-    distances,
-    level_facts,
-    onset_of_divergence,
-    shortest_path_actions,
-)
+from delegate.envs.grid.facts import level_facts
+from delegate.envs.grid.solvers import distances, onset_of_divergence, shortest_path_actions
 
 CASES = [
     ("Corner", {"size": 6, "mix": 1.0, "max_steps": 20}),

@@ -19,7 +19,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
-from delegate import Backtrack, StableVecEnv, VectorBacktrack, envs
+from delegate import Backtrack, StableVecEnv, VectorBacktrack
 from delegate.backtrack import SnapshotMismatch
 
 pytestmark = pytest.mark.filterwarnings("ignore::delegate.backtrack.FreeRefundWarning")
@@ -274,38 +274,6 @@ def test_a_saved_moment_comes_back_with_its_statistics() -> None:
         stable.restore(stable.env.snapshot())
 
 
-def test_attributes_row_by_row() -> None:
-    stable = face()
-    stable.seed(0)
-    stable.reset()
-    assert stable.get_attr("num_envs") == [ROWS] * ROWS
-    assert stable.get_attr("depths", indices=1)[0].tolist() == [1, 3]
-    assert [mask.shape for mask in stable.env_method("can_backtrack", indices=[0, 3])] == [(2,)] * 2
-    stable.set_attr("mark", 7)
-    assert stable.get_attr("mark", indices=0) == [7]
-    with pytest.raises(ValueError, match="belongs to the whole batch"):
-        stable.set_attr("mark", 8, indices=[1])
-    with pytest.raises(AttributeError):
-        stable.get_attr("nothing of the kind")
-    assert not stable.has_attr("nothing of the kind")
-
-
-def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(TypeError, match="DummyVecEnv is no StatefulVectorEnv"):
-        StableVecEnv(one_by_one({}).venv)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="make it with autoreset_mode="):
-        StableVecEnv(ChainWorld(1, autoreset_mode=AutoresetMode.SAME_STEP))
-    stable = face()
-    stable.seed(0)
-    stable.set_options([{"a": row} for row in range(ROWS)])
-    with pytest.raises(ValueError, match="options differ between rows"):
-        stable.reset()
-    stable.set_options()
-    stable.reset()
-    with pytest.raises(ValueError, match="row 2: action 9 is out of range"):
-        stable.step(np.array([0, 0, 9, 0]))
-
-
 def test_without_stable_baselines_the_remedy_is_named(tmp_path: Path) -> None:
     (tmp_path / "stable_baselines3.py").write_text("raise ImportError('absent')")
     code = (
@@ -315,28 +283,6 @@ def test_without_stable_baselines_the_remedy_is_named(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'delegate[sb3]'" in done.stdout
-
-
-def test_a_blow_up_leaves_every_row_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)  # where MuJoCo logs its warnings
-    given = StableVecEnv(envs.make("Hopper-v5", 3, autoreset_mode=AutoresetMode.DISABLED))
-    given.seed(0)
-    given.reset()
-    still = np.zeros((3, 3), np.float32)
-    given.step(still)
-    whole = given.snapshot()
-    broken = given.snapshot()
-    broken.arrays["physics"][2, 1:] = 1e9
-    given.restore(broken)
-    before = given.snapshot()
-    with pytest.raises(RuntimeError, match="row 2: mjWARN_BAD"):
-        given.step(still)
-    for name, array in before.arrays.items():
-        np.testing.assert_array_equal(given.snapshot().arrays[name], array, err_msg=name)
-    given.restore(whole)
-    given.step(still)
 
 
 def test_batches_of_another_autoreset_mode_do_not_share_snapshots() -> None:

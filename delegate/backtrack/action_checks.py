@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium
 import numpy as np
@@ -55,34 +55,50 @@ class ActionCheck:
             )
         if self._floats and given.dtype.kind != "f":
             given = given.astype(np.float64)
-        inside = (given >= self._low) & (given <= self._high)
-        if not self._bounded:
-            inside &= np.isfinite(given)
-        return given if inside.all() else self._clipped(given, inside)
+        inside = self._inside(given)
+        if not inside.all():
+            if self._floats:
+                given = clip_rounding(given, self._low, self._high)
+                inside = self._inside(given)
+            if not inside.all():
+                self._refuse(given, inside)
+        return given
 
-    def _clipped(self, given: np.ndarray, inside: np.ndarray) -> np.ndarray:
-        """What rounding took outside, put inside again. inside: bool, of each number"""
+    def _inside(self, given: np.ndarray) -> np.ndarray:
+        inside = (given >= self._low) & (given <= self._high)
+        return inside if self._bounded else inside & np.isfinite(given)
+
+    def _refuse(self, given: np.ndarray, inside: np.ndarray) -> NoReturn:
+        """Name the first number that is outside. inside: bool [rows, ...]"""
+        row, *place = (int(index) for index in np.argwhere(~inside)[0])
         low, high = (
-            np.broadcast_to(self._low, given.shape),
-            np.broadcast_to(self._high, given.shape),
+            np.broadcast_to(bound, given.shape)[(row, *place)] for bound in (self._low, self._high)
         )
-        if self._floats:
-            clipped = np.clip(given, low, high)
-            sizes = [np.where(np.isfinite(bound), np.abs(bound), 0.0) for bound in (low, high)]
-            # a comparison with NaN is False
-            inside = inside | (np.abs(given - clipped) <= ROUNDING * np.maximum(*sizes))
-            if inside.all():
-                return clipped
-        first = tuple(int(place) for place in np.argwhere(~inside)[0])
-        place = f"[{', '.join(map(str, first[1:]))}]" if first[1:] else ""
-        remedy = f"give {low[first]} to {high[first]}"
-        if self._floats and not np.isfinite(given[first]):
-            remedy += "; look for NaN in the policy"
-        raise ValueError(f"{self.name}: row {first[0]}: action{place} is {given[first]}; {remedy}")
+        value, at = given[(row, *place)], f"[{', '.join(map(str, place))}]" if place else ""
+        remedy = "" if np.isfinite(value) else "; look for NaN in the policy"
+        raise ValueError(
+            f"{self.name}: row {row}: action{at} is {value}; give {low} to {high}{remedy}"
+        )
 
     def _range(self) -> str:
         low, high = np.min(self._low), np.max(self._high)
         return f"{low} to {high}"
+
+
+def clip_rounding(actions: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Actions [rows, ...] that are outside by rounding, on the bound; all others as they are.
+
+    low, high: of one row; actions of another shape are left alone too
+    """
+    if actions.shape[1:] != low.shape:
+        return actions
+    if ((actions >= low) & (actions <= high)).all():
+        return actions
+    clipped = np.clip(actions, low, high)
+    sizes = [np.where(np.isfinite(bound), np.abs(bound), 0.0) for bound in (low, high)]
+    with np.errstate(invalid="ignore"):  # what is not finite compares as False
+        near = np.abs(actions - clipped) <= ROUNDING * np.maximum(*sizes)
+    return np.where(near, clipped, actions)
 
 
 def _bounds(space: Any) -> tuple[Any, Any]:

@@ -13,18 +13,14 @@ from typing import Any
 
 from delegate import run as engine
 from delegate import store
-from delegate.bench.going_back import (
-    backtrack_figures,
-    copying_figures,
-    memory_figures,
-    saving_figures,
-)
+from delegate.bench.going_back import backtrack_figures, memory_figures, saving_figures
 from delegate.bench.grid import grid_figures
 from delegate.bench.peers import peer_figures
 from delegate.bench.recall import recall_figures
+from delegate.bench.restoring import restoring_figures
 
 TASKS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
-PARTS = ("grid", "peers", "going-back", "recall")
+PARTS = ("grid", "peers", "going-back", "restoring", "recall")
 COMPARED = ("mujoco", "envpool", "torch")
 """packages beside those of `store.versions` whose speed is measured"""
 
@@ -99,7 +95,8 @@ def _jobs(settings: Settings) -> Iterator[Job]:
             yield (*place, "recording_share"), record
             yield (*place, "recording_share_back_to_back"), partial(record, between=0.0)
             yield (*place, "one_percent_back_share"), partial(record, back=0.01)
-            yield (*place, "deepcopy"), partial(copying_figures, make, task, rows, rounds)
+        if "restoring" in settings.parts:
+            yield (*place, "restoring"), partial(restoring_figures, make, task, rows, rounds)
     if "going-back" in settings.parts and settings.tasks:
         largest = settings.tasks[-1]
         yield ("memory",), partial(memory_figures, make, largest, rows, settings.horizon)

@@ -25,9 +25,12 @@ def tables(record: Mapping[str, Any]) -> Iterator[tuple[str, Table]]:
             else ("; EnvPool is not installed: pip install 'delegate[bench]'")
         )
         yield f"environment steps a second, {batch}{missing}", _peers(tasks)
-    if any("deepcopy" in found for found in tasks.values()):
+    if any("recording_share" in found for found in tasks.values()):
         yield f"more time a step, {batch}, horizon {settings['horizon']}", _shares(tasks)
-        yield "restoring one environment", _copies(tasks)
+    if any("restoring" in found for found in tasks.values()):
+        yield "restoring one environment, microseconds", _restoring(tasks, "one_row")
+        yield f"restoring {settings['rows']} of them, microseconds each", _restoring(tasks, "batch")
+        yield "how far a replay is off once restored", _off(tasks)
     if "memory" in record:
         yield "memory of going back", _memory(record["memory"])
     if "recall" in record:
@@ -72,35 +75,25 @@ def _shares(tasks: Mapping[str, Any]) -> Table:
     return table
 
 
-def _copies(tasks: Mapping[str, Any]) -> Table:
-    table = [
-        [
-            "task",
-            "copy.deepcopy (us)",
-            "one row (us)",
-            "x deepcopy",
-            "a row of all (us)",
-            "x deepcopy",
-            "replay differs: deepcopy",
-            "restore",
-        ]
-    ]
-    for task, found in tasks.items():
-        copies = found["deepcopy"]
-        times, off = copies["microseconds"], copies["divergence"]
-        table.append(
-            [
-                task,
-                f"{times['deepcopy']['median']:,.0f}",
-                f"{times['one_row']['median']:.2f}",
-                f"{copies['one_row_times_as_fast']['median']:,.0f}",
-                f"{times['row_of_batch']['median']:.3f}",
-                f"{copies['row_of_batch_times_as_fast']['median']:,.0f}",
-                f"{off['deepcopy']:.3g}",
-                f"{off['restore']:.3g}",
-            ]
-        )
+def _restoring(tasks: Mapping[str, Any], how: str) -> Table:
+    """One row a task. how: one_row or batch"""
+    figures = {
+        task: (found["restoring"]["microseconds"][how], found["restoring"]["times_as_fast_as"][how])
+        for task, found in tasks.items()
+    }
+    took, times = next(iter(figures.values()))
+    table = [["task", *took, *(f"x {name}" for name in times)]]
+    for task, parts in figures.items():
+        table.append([task, *(_short(f["median"]) for part in parts for f in part.values())])
     return table
+
+
+def _off(tasks: Mapping[str, Any]) -> Table:
+    figures = {task: found["restoring"]["differs"] for task, found in tasks.items()}
+    table = [["task", *next(iter(figures.values()))]]
+    return table + [
+        [task, *(f"{value:.3g}" for value in off.values())] for task, off in figures.items()
+    ]
 
 
 def _memory(memory: Mapping[str, Any]) -> Table:
@@ -131,6 +124,10 @@ def _recall(recall: Mapping[str, Any]) -> Table:
 
 def _count(figure: Mapping[str, float] | None) -> str:
     return "-" if figure is None else f"{figure['median']:,.0f}"
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _times(figure: Mapping[str, float] | None) -> str:

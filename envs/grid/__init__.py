@@ -1,19 +1,16 @@
 """Grid worlds: Level (fixed), GridState (moves), rules (a pure step) and thin faces."""
 
 from delegate.envs.grid.corner import Corner
+from delegate.envs.grid.facts import LevelFacts
 from delegate.envs.grid.four_rooms import FourRooms
 from delegate.envs.grid.level import ACTIONS, NOMINAL, SHIFTED, Level, concatenate
 from delegate.envs.grid.observation import read_levels
 from delegate.envs.grid.plain import PlainGrid
 from delegate.envs.grid.rules import GridState
-from delegate.envs.grid.solvers import (
-    LevelFacts,
-    distances,
-    onset_of_divergence,
-    shortest_path_actions,
-)
+from delegate.envs.grid.single import GridEnv
+from delegate.envs.grid.solvers import distances, onset_of_divergence, shortest_path_actions
 from delegate.envs.grid.trap_grid import TrapGrid
-from delegate.envs.grid.vector import GridEnv, GridVectorEnv
+from delegate.envs.grid.vector import GridVectorEnv
 
 __all__ = [
     "ACTIONS",

@@ -1,4 +1,4 @@
-"""The faces of the grid worlds: a Gymnasium vector environment of rows, and one row alone."""
+"""The batched face of the grid worlds: a Gymnasium vector environment whose rows are arrays."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from delegate.backtrack.action_checks import ActionCheck
-from delegate.backtrack.autoreset import fresh_seed, reset_rows, row_seeds
+from delegate.backtrack.autoreset import fresh_seed, mode_of, reset_rows, row_seeds
 from delegate.backtrack.random_key import below, draw, row_keys
-from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv
+from delegate.backtrack.state import Rows, StatefulVectorEnv
+from delegate.envs.grid.facts import LevelFacts, level_facts
 from delegate.envs.grid.level import ACTIONS, Level
 from delegate.envs.grid.observation import BooleanObservation, cell_features, draw_ansi, draw_rgb
 from delegate.envs.grid.rules import GridState, Rules
-from delegate.envs.grid.solvers import LevelFacts, level_facts
 
 if TYPE_CHECKING:
     from delegate.recall.table import TransitionTable
@@ -60,7 +60,7 @@ class GridVectorEnv(StatefulVectorEnv):
         self.settings = rules.settings
         self.levels = levels
         self.num_envs = num_envs
-        self.autoreset_mode = autoreset_mode
+        self.autoreset_mode = mode_of(autoreset_mode)
         self.observation_kind = observation
         self.assign = assign
         self.copy = copy
@@ -70,7 +70,7 @@ class GridVectorEnv(StatefulVectorEnv):
         self.irreversible = rules.irreversible
         self.step_cost = rules.step_cost
         self.num_states = levels.num_cells
-        self.metadata = {**type(self).metadata, "autoreset_mode": autoreset_mode}
+        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
 
         self.state = GridState.zeros(num_envs)
         rules.place(levels, self.state, np.arange(num_envs), np.zeros(num_envs, np.int64))
@@ -271,62 +271,6 @@ class GridVectorEnv(StatefulVectorEnv):
     @cached_property
     def _facts(self) -> LevelFacts:
         return level_facts(self.rules, self.levels)
-
-
-class GridEnv(gymnasium.Env[Any, Any]):
-    """One environment over a batch of one row; `vector` is that batch.
-
-    world: an id of `envs.ids()` · settings: as for `envs.make`
-    """
-
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 8}  # noqa: RUF012 - Gymnasium's own declaration
-
-    def __init__(self, world: str, render_mode: str | None = None, **settings: Any) -> None:
-        from delegate.envs.registry import make
-
-        self.vector = make(
-            world,
-            1,
-            **settings,
-            autoreset_mode=AutoresetMode.DISABLED,
-            render_mode=render_mode,
-        )
-        self.render_mode = render_mode
-        self.observation_space = self.vector.single_observation_space
-        self.action_space = self.vector.single_action_space
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode. options: {"level": int} which level of the bank to play"""
-        super().reset(seed=seed)
-        if options and "level" in options:
-            options = {**options, "level": np.array([options["level"]])}
-        observation, info = self.vector.reset(seed=seed, options=options)
-        return observation[0], {"state": int(info["state"][0])}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """One step. Raises ValueError for an action that does not exist."""
-        observation, reward, terminated, truncated, info = self.vector.step(np.array([action]))
-        return (
-            observation[0],
-            float(reward[0]),
-            bool(terminated[0]),
-            bool(truncated[0]),
-            {name: value[0].item() for name, value in info.items()},
-        )
-
-    def render(self) -> Any:
-        """The frame of `render_mode`."""
-        return self.vector.render(0)
-
-    def snapshot(self) -> Snapshot:
-        """A copy of all that can change."""
-        return self.vector.snapshot()
-
-    def restore(self, snapshot: Snapshot, rng: RandomStateMode = "rewind") -> None:
-        """Be again as when `snapshot` was taken; see StatefulVectorEnv.restore."""
-        self.vector.restore(snapshot, rng=rng)
 
 
 _NO_ROWS = np.empty(0, dtype=np.intp)

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from delegate.backtrack.action_checks import ActionCheck
-from delegate.backtrack.autoreset import fresh_seed, reset_rows, row_seeds
+from delegate.backtrack.autoreset import fresh_seed, mode_of, reset_rows, row_seeds
 from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv
 from delegate.envs.mujoco.physics import Failures
 from delegate.envs.mujoco.random_rows import RandomRows
@@ -75,13 +75,13 @@ class MujocoVectorEnv(StatefulVectorEnv):
         self.settings = settings
         self.num_envs = num_envs
         self.num_threads = num_threads
-        self.autoreset_mode = autoreset_mode
+        self.autoreset_mode = mode_of(autoreset_mode)
         self.render_mode = render_mode
         self.max_episode_steps = settings.max_episode_steps
         self.metadata = {
             **type(self).metadata,
             "render_fps": round(1 / self.task.dt),
-            "autoreset_mode": autoreset_mode,
+            "autoreset_mode": self.autoreset_mode,
         }
         low, high = self.model.actuator_ctrlrange.astype(np.float32).T
         self.single_action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
