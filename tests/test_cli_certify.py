@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -16,70 +17,11 @@ from pydantic import TypeAdapter
 from delegate.cli import main
 from delegate.envs import Certificate
 
-KINDS = '''
-"""What a user might write."""
-import gymnasium, numpy as np
-from gymnasium.spaces import Box, Discrete
-from delegate import envs
-
-print("imported")
-IMPORTED = True
-
-class Counter(gymnasium.Env):
-    observation_space = Box(-np.inf, np.inf, (1,), np.float64)
-    action_space = Discrete(2)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.t = 0
-        return np.zeros(1), {}
-
-    def step(self, action):
-        print("a step")
-        self.t += 1 + int(action)
-        return np.array([float(self.t)]), 0.0, self.t >= 40, False, {}
-
-class Stream(Counter):
-    """Its numbers come from a running generator, which nothing can copy."""
-
-    def reset(self, *, seed=None, options=None):
-        self.numbers = (0.5 * number for number in range(10**9))
-        return super().reset(seed=seed)
-
-    def step(self, action):
-        obs, *rest = super().step(action)
-        return obs + next(self.numbers), *rest
-
-def complete():
-    return envs.make("Corner", 3, max_steps=20)
-
-def forgetful():
-    """The same, but that a snapshot leaves out how long an episode has run."""
-    env = complete()
-    arrays = env.state_arrays
-    env.state_arrays = lambda: {name: a for name, a in arrays().items() if name != "clock"}
-    return env
-
-def broken():
-    raise RuntimeError("no licence\\nfor this machine")
-
-def leaves():
-    raise SystemExit(3)
-
-def plain():
-    return {"not": "an environment"}
-
-one = Counter()
-
-def again():
-    return one
-'''
-
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working folder with a module of environments, which Python does not find by itself."""
-    (tmp_path / "kinds.py").write_text(KINDS)
+    shutil.copy(Path(__file__).with_name("certified_worlds.py"), tmp_path / "kinds.py")
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     sys.modules.pop("kinds", None)
