@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from delegate.envs.mujoco.physics import (
     available,
     make_physics,
 )
-from delegate.envs.mujoco.profiler import Pause
+from delegate.envs.mujoco.profiler import unprofiled
 from delegate.envs.mujoco.random_rows import RandomRows
 from delegate.envs.mujoco.task import ASSETS, NO_ISLANDS
 
@@ -183,7 +182,7 @@ def step_threads() -> ThreadedPhysics:
 def test_the_profiler_stands_still_in_our_steps_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not timed(step_threads()._main.data)
     assert profiled_elsewhere(), "what others step is timed as before"
-    monkeypatch.setattr(physics_module, "PROFILER_PAUSED", nullcontext())
+    monkeypatch.setattr(physics_module, "unprofiled", lambda call, *args: call(*args))
     assert timed(step_threads()._main.data), "negative control: without the pause it is timed"
 
 
@@ -235,12 +234,11 @@ def test_a_clock_of_the_users_own_is_left_alone() -> None:
 
 
 @needs_profiler
-def test_threads_that_step_at_once_share_one_pause() -> None:
-    pause = Pause()
-    with pause:
-        with pause:
-            assert not profiled_elsewhere()
-        assert not profiled_elsewhere(), "the first is still in it"
+def test_a_step_inside_a_step_does_not_start_the_profiler() -> None:
+    def inner() -> bool:
+        return unprofiled(profiled_elsewhere) or profiled_elsewhere()
+
+    assert not unprofiled(inner), "it runs again while the outer call lasts"
     assert profiled_elsewhere()
 
 

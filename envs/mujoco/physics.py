@@ -17,7 +17,7 @@ from typing import Protocol
 import mujoco
 import numpy as np
 
-from delegate.envs.mujoco.profiler import PROFILER_PAUSED
+from delegate.envs.mujoco.profiler import unprofiled
 
 try:
     from mujoco import batch
@@ -143,8 +143,7 @@ class BatchPhysics:
             self._ctrl[rows] = control[rows]
         raised: Failures = {}
         try:
-            with PROFILER_PAUSED:
-                self._batch.step(rows, frame_skip)
+            unprofiled(self._batch.step, rows, frame_skip)
         except batch.SimulationError as error:
             raised = {int(row): self._batch.error(int(row)) for row in error.ids}
         self._read(rows)
@@ -158,8 +157,7 @@ class BatchPhysics:
     def forward(self, rows: np.ndarray, qvel: np.ndarray) -> None:
         """See Physics."""
         self._qvel[rows] = qvel
-        with PROFILER_PAUSED:
-            self._batch.forward(rows)
+        unprofiled(self._batch.forward, rows)
         self._read(rows)
 
     def begin(self, rows: np.ndarray, places: Sequence[Place]) -> None:
@@ -241,15 +239,17 @@ class ThreadedPhysics:
         else:
             self._ctrl[rows] = control[rows]
             chosen = [self._rows[row] for row in rows.tolist()]
+        return unprofiled(self._step, chosen, frame_skip)
+
+    def _step(self, chosen: Sequence[Row], frame_skip: int) -> Failures:
         # The threads share a list iterator, which hands each row to one of them only
         order = (iter(chosen), frame_skip, self._contact_forces)
-        with PROFILER_PAUSED:
-            for _ in range(self._helpers):
-                self._orders.put(order)
-            try:
-                raised = self._main.step(*order)
-            finally:  # also when interrupted: no helper may still be stepping
-                reports = [self._reports.get() for _ in range(self._helpers)]
+        for _ in range(self._helpers):
+            self._orders.put(order)
+        try:
+            raised = self._main.step(*order)
+        finally:  # also when interrupted: no helper may still be stepping
+            reports = [self._reports.get() for _ in range(self._helpers)]
         for report in reports:
             if isinstance(report, BaseException):
                 raise report
@@ -259,11 +259,10 @@ class ThreadedPhysics:
     def forward(self, rows: np.ndarray, qvel: np.ndarray) -> None:
         """See Physics."""
         data = self._main.data
-        with PROFILER_PAUSED:
-            for row, velocity in zip(rows.tolist(), qvel, strict=True):
-                mujoco.mj_setState(self.model, data, self.state[row], STATE)
-                data.qvel[:] = velocity
-                self._main.settle(self._rows[row])
+        for row, velocity in zip(rows.tolist(), qvel, strict=True):
+            mujoco.mj_setState(self.model, data, self.state[row], STATE)
+            data.qvel[:] = velocity
+            unprofiled(self._main.settle, self._rows[row])
 
     def begin(self, rows: np.ndarray, places: Sequence[Place]) -> None:
         """See Physics."""

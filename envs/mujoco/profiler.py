@@ -8,47 +8,17 @@ every other callback with it. But callbacks are pointers that C code, and so cty
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from pathlib import Path
-from threading import Lock
+from typing import ParamSpec, TypeVar
 
 import mujoco
 
-
-class Pause:
-    """Takes MuJoCo's own clock, `mjcb_time`, away for the time of a `with` block.
-
-    It is one pointer of the process, so the pause is as short as our steps: what others step
-    afterwards is timed as before, and what they step meanwhile, in another thread, is not timed.
-    Physics does not depend on it. A clock that the user has set is left alone.
-    """
-
-    def __init__(self) -> None:
-        self._pointer = _clock()
-        self._clock = None
-        if self._pointer is not None and mujoco.get_mjcb_time() is None:
-            self._clock = self._pointer.value
-        self._lock, self._users, self._paused = Lock(), 0, False
-
-    def __enter__(self) -> None:
-        if self._pointer is None or self._clock is None:
-            return
-        with self._lock:  # threads that step at once share one pause
-            self._users += 1
-            if self._pointer.value == self._clock:
-                self._pointer.value, self._paused = None, True
-
-    def __exit__(self, *_: object) -> None:
-        if self._pointer is None or self._clock is None:
-            return
-        with self._lock:
-            self._users -= 1
-            if self._paused and not self._users:
-                self._paused = False
-                if self._pointer.value is None:  # otherwise the user set one meanwhile
-                    self._pointer.value = self._clock
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
-def _clock() -> ctypes.c_void_p | None:
+def _find() -> ctypes.c_void_p | None:
     """`mjcb_time` in MuJoCo's library; None where it is not found."""
     for library in sorted(Path(mujoco.__file__).parent.glob("*mujoco*")):
         if library.suffix in (".py", ".pyi") or not library.is_file():
@@ -60,4 +30,25 @@ def _clock() -> ctypes.c_void_p | None:
     return None
 
 
-PROFILER_PAUSED = Pause()
+_POINTER = _find()
+_BUILT_IN = None if _POINTER is None or mujoco.get_mjcb_time() else _POINTER.value
+"""the clock that the bindings set; None where there is none, or the user's own is there already"""
+
+
+def unprofiled(
+    call: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result:
+    """That call, for its time without MuJoCo's own clock.
+
+    The clock is one pointer of the process, so it is gone no longer than that: what others step
+    afterwards is timed as before; what they step meanwhile, in another thread, is not. Physics does
+    not depend on it. A clock that the user has set is left alone.
+    """
+    if _POINTER is None or _BUILT_IN is None or _POINTER.value != _BUILT_IN:
+        return call(*args, **kwargs)
+    _POINTER.value = None
+    try:
+        return call(*args, **kwargs)
+    finally:
+        if _POINTER.value is None:  # otherwise the user has set one meanwhile
+            _POINTER.value = _BUILT_IN
