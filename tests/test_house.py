@@ -46,7 +46,10 @@ SIDEWAYS = {
     ("delegate.cli", "delegate.terminal"),
     ("delegate", "delegate.backtrack"),
     ("delegate", "delegate.recall"),
-    ("delegate.recall", "delegate.backtrack"),  # recall charges the ledger of the world it learns in
+    (
+        "delegate.recall",
+        "delegate.backtrack",
+    ),  # recall charges the ledger of the world it learns in
     ("delegate.bench", "delegate.run"),
     ("delegate.bench", "delegate.store"),
     ("delegate.run", "delegate.safety"),

@@ -322,9 +322,8 @@ class SinglePrecision(TorchDispatchMode):
 
 @EVERY_CASE
 def test_everything_is_computed_in_single_precision(case: str) -> None:
-    with SinglePrecision():
-        with pytest.raises(TypeError, match="double precision"):
-            torch.zeros(1).double()
+    with SinglePrecision(), pytest.raises(TypeError, match="double precision"):
+        torch.zeros(1).double()
     model, seen = made(case)
     with SinglePrecision():
         model.fit(seen, 3)
