@@ -25,6 +25,9 @@ from delegate.settings import nearest
 ROWS = 3
 """rows of a world of ours that are played at once"""
 
+ENGINES = {"delegate": "delegate", "mujoco": "mujoco", "ale_py": "ale-py", "Box2D": "box2d"}
+"""module -> package of what steps a world, which need not be the module its class is of"""
+
 ALIKE = 0.6
 """how much a known id must look like an unknown one to be suggested (0 to 1)"""
 
@@ -162,7 +165,10 @@ def _error(name: str, what: str) -> CannotBeMade:
 
 
 def _versions() -> dict[str, str]:
+    """Of what every certificate rests on, and of the engines that are loaded."""
     found = {"python": platform.python_version()}
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        found["delegate"] = metadata.version("delegate")
+    for module, package in ENGINES.items():
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            if module in sys.modules:
+                found[package] = metadata.version(package)
     return found
