@@ -285,3 +285,19 @@ def test_options_that_name_rows_are_refused() -> None:
     venv.set_options([{"level": np.arange(2)}, *[{"level": np.arange(2) + 1}] * (ROWS - 1)])
     with pytest.raises(ValueError, match="options differ between rows"):
         venv.reset()
+
+
+def test_infos_of_every_step_are_copies() -> None:
+    class Telling(Spot):
+        def step(self, action: Any) -> Any:
+            *rest, _ = super().step(action)
+            return *rest, {"place": np.zeros(2), "inner": {"clock": self.clock}}
+
+    venv = StableVecEnv(
+        envs.adapt(Telling, 2, autoreset_mode="Disabled"), info_keys=("place", "inner")
+    )
+    venv.reset()
+    *_, infos = venv.step(np.ones(2, int))
+    assert infos[1]["inner"] == {"clock": 1}
+    infos[0]["place"][:] = 7
+    assert not venv.batch_info["place"].any()

@@ -333,7 +333,7 @@ class StableVecEnv(VecEnv):
             if key in info:
                 told = info.get(f"_{key}", np.ones(self.num_envs, bool))
                 for row in np.flatnonzero(told).tolist():
-                    infos[row][key] = info[key][row]
+                    infos[row] |= one_row({key: info[key]}, row)
         return infos
 
     def _begin(self, done: np.ndarray, ended: np.ndarray) -> Any:
