@@ -14,15 +14,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from delegate.policies.tabular import Decision, QLearningSettings
 from experiments.backtrack_trapgrid import __main__ as trapgrid
 from experiments.backtrack_trapgrid.__main__ import KINDS, Scale, arm, chosen, reported, tuning
 from experiments.backtrack_trapgrid.measures import (
     CHECKPOINTS,
-    interquartile,
     recorded,
     rounded,
     settled,
@@ -63,13 +60,6 @@ def test_the_online_return_by_hand() -> None:
 )
 def test_settled_by_hand(optimal: str, expected: int) -> None:
     assert settled(np.array([[digit == "1" for digit in optimal]])).tolist() == [expected]
-
-
-@given(st.lists(st.integers(-50, 50), min_size=1, max_size=12))
-def test_the_interquartile_mean_is_that_of_the_middle_half(values: list[int]) -> None:
-    four_times = np.sort(np.repeat(np.array(values, float), 4))
-    middle = four_times[len(values) : 3 * len(values)].mean()
-    assert interquartile(np.array(values, float))["value"] == pytest.approx(middle, abs=1e-9)
 
 
 def test_settings_are_chosen_among_those_that_end_optimal() -> None:

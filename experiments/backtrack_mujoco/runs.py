@@ -7,7 +7,7 @@ undone, and the backtracks themselves.
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -67,18 +67,13 @@ class Arm(BaseModel):
 class Run(records.Run):
     """What a run is. interactions: of all rows together"""
 
+    code: ClassVar = CODE
+    names: ClassVar = ("task", "arm", "seed")
+
     task: str
     arm: Arm
     seed: int
     interactions: int
-
-    @property
-    def code(self) -> records.Code:
-        return CODE
-
-    @property
-    def names(self) -> tuple[Any, ...]:
-        return self.task, self.arm.name, self.seed
 
     def train(self) -> dict[str, Any]:
         began = time.perf_counter()

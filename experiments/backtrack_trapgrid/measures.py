@@ -17,7 +17,7 @@ SAME = 1e-9
 """returns closer than this are the same (return)"""
 NEAR = 0.01
 """nearly optimal: within this share of the optimal return, for worlds with noise (ratio)"""
-TIMES = ("final", "to_optimal", "to_nearly_optimal")
+MEANS = ("final", "to_optimal", "to_nearly_optimal", "online_area", "greedy_area")
 POINTS = 50
 """points of a curve (count)"""
 DIGITS = 5
@@ -77,9 +77,7 @@ def _measures(
     totals = {name: measured[name].sum(axis=1) for name in ("backtracks", "episodes")}
     seeds = len(totals["episodes"])
     every = np.full(seeds, float(interactions))
-    found: dict[str, Any] = {name: mean(numbers[name]) for name in TIMES}
-    for name in ("online_area", "greedy_area"):
-        found[name] = mean(numbers[name]) | {"interquartile": interquartile(numbers[name])}
+    found: dict[str, Any] = {name: mean(numbers[name]) for name in MEANS}
     for name in ("optimal", "nearly_optimal"):
         found[name] = rate(int(numbers[name].sum()), seeds)
         found[f"to_{name}"]["median"] = float(np.median(numbers[f"to_{name}"]))
@@ -109,20 +107,6 @@ def mean(values: np.ndarray) -> Metric:
 
 def _share(part: np.ndarray, whole: np.ndarray) -> Metric:
     return clustered(ratio(part.astype(np.float64), whole.astype(np.float64)), len(part), len(part))
-
-
-def interquartile(values: np.ndarray) -> Metric:
-    """The mean of the middle half of the seeds."""
-    order = np.argsort(values)
-
-    def statistic(weights: np.ndarray) -> np.ndarray:
-        above = np.cumsum(weights[:, order], axis=1)
-        total = above[:, -1:]
-        inside = np.clip(above, total / 4, total * 3 / 4)
-        share = np.diff(inside, axis=1, prepend=total / 4)
-        return (share @ values[order]) / (total[:, 0] / 2)
-
-    return clustered(statistic, len(values), len(values))
 
 
 def _curve(part: np.ndarray, whole: np.ndarray) -> dict[str, list[float]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict
 
 from delegate import envs
 from delegate.backtrack import BacktrackConfig, FreeRefundWarning, VectorBacktrack
-from delegate.backtrack.spaces import Parts
 from delegate.envs.grid.solvers import returns
 from delegate.envs.grid.vector import GridVectorEnv
 from delegate.policies.tabular import Decision, QLearning, QLearningSettings, train
@@ -66,19 +65,14 @@ class Arm(BaseModel):
 class Run(records.Run):
     """What a run is: that many seeds of an arm in a world. interactions: of each seed"""
 
+    code: ClassVar = CODE
+    names: ClassVar = ("arm",)
+
     world: World
     arm: Arm
     first_seed: int
     seeds: int
     interactions: int
-
-    @property
-    def code(self) -> records.Code:
-        return CODE
-
-    @property
-    def names(self) -> tuple[Any, ...]:
-        return (self.arm.name,)
 
     @property
     def reference(self) -> Run | None:
@@ -179,10 +173,10 @@ def widened(
         warnings.simplefilter("ignore", FreeRefundWarning)
         env = VectorBacktrack(world, config, autoreset_mode=AutoresetMode.DISABLED)
     nothing, full = np.zeros_like(cells), np.full_like(cells, config.budget)
-    parts: Parts = {"observation": cells, "origin": cells, "budget": full} | {
+    parts: dict[str, np.ndarray] = {"observation": cells, "origin": cells, "budget": full} | {
         name: nothing for name in ("flag", "depth", "action", "held")
     }
-    return env, env.encode(dict(parts))
+    return env, env.encode(parts)
 
 
 class Watch:

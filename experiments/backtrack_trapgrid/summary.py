@@ -6,16 +6,15 @@ every arm.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from delegate.safety.intervals import Metric
 from experiments.backtrack_trapgrid.measures import COMPARED, mean, rounded
 from experiments.backtrack_trapgrid.runs import Run
-from experiments.study.curves import Line, Panel, draw
+from experiments.study.curves import Line, Panel, draw, shown
 from experiments.study.records import Record, identity
 
 Row = dict[str, Any]
@@ -125,29 +124,17 @@ def _line(row: dict[str, Any]) -> str:
         traps,
         f"{world['step_cost']:g}",
         arm,
-        shown(measures["online_area"]),
-        shown(against.get("online_area"), sign="+"),
-        shown(measures["greedy_area"]),
-        shown(against.get("greedy_area"), sign="+"),
-        shown(measures[f"to_{near}"], digits=0),
+        shown(measures["online_area"], 3),
+        shown(against.get("online_area"), 3, "+"),
+        shown(measures["greedy_area"], 3),
+        shown(against.get("greedy_area"), 3, "+"),
+        shown(measures[f"to_{near}"]),
         str(measures[f"to_{near}"]["never"]),
-        shown(measures[near], percent=True),
-        shown(measures["backtracks_per_episode"], digits=2),
-        shown(measures["do_undo_share"], percent=True),
+        shown(measures[near], 1, percent=True),
+        shown(measures["backtracks_per_episode"], 2),
+        shown(measures["do_undo_share"], 1, percent=True),
     ]
     return f"| {' | '.join(cells)} |"
-
-
-def shown(metric: Metric | None, digits: int = 3, sign: str = "", percent: bool = False) -> str:
-    """`0.42 [0.40, 0.44]`, a dash where nothing was measured."""
-    if metric is None or metric["value"] is None:
-        return "–"
-    style = f"{sign}.1%" if percent else f"{sign}.{digits}f"
-    value, low, high = (
-        "–" if metric[name] is None else format(metric[name], style)
-        for name in ("value", "low", "high")
-    )
-    return f"{value} [{low}, {high}]"
 
 
 ARMS = {
@@ -156,145 +143,94 @@ ARMS = {
     "known": "what going back does is known",
     "random": "goes back at random, as often as the one above",
 }
-COSTS = (0.0, 0.02, 0.05, 0.2)
 LEARNED = (("first_try", 0.0), ("first_try", 0.01), ("tuned", 0.0), ("tuned", 0.01))
 NAMES = {"first_try": "first settings", "tuned": "tuned"}
 SIZES = {8: "6×6", 10: "8×8", 12: "10×10"}
+MIDDLE = {"size": 10, "trap_density": 0.2}
+STEP_COSTS = (0.0, 0.01)
 KINDS = {"online": "in training", "greedy": "greedy, never going back"}
+PRICED = {"do_undo_share": "do-undo loops", "optimal": "seeds that end optimal"}
 
 
-def figures(results: Sequence[Row], folder: Path) -> list[Path]:
+def figures(results: Sequence[Row], folder: Path) -> None:
     """Draw them into that folder; one whose rows are missing (a quick run) is left out."""
-    drawn = []
-    for name, panels in (
-        ("curves", _curves(results)),
-        ("map", _map(results)),
-        ("cost", _cost(results)),
-        ("backtracks", _backtracks(results)),
-        ("noise", _noise(results)),
-    ):
-        if panels and all(panel.lines for panel in panels):
-            path = folder / f"backtrack_trapgrid_{name}.svg"
-            draw(panels, path, columns=4)
-            drawn.append(path)
-    return drawn
+    drawn = {
+        "curves": [
+            _learning(f"{NAMES[part]}, step cost {cost:g}: {KINDS[kind]}", kind, rows)
+            for kind in KINDS
+            for part, cost in LEARNED
+            if (rows := _rows(results, part, tuple(ARMS), step_cost=cost, **MIDDLE))
+        ],
+        "map": [_by_traps(results, kind, cost) for kind in KINDS for cost in STEP_COSTS],
+        "cost": [_by_price(results, measure, cost) for measure in PRICED for cost in STEP_COSTS],
+        "backtracks": [
+            _learning(f"{NAMES[part]}, step cost {cost:g}", "backtracks_per_episode", rows)
+            for part, cost in LEARNED
+            if (rows := _rows(results, part, ("learned", "known"), step_cost=cost, **MIDDLE))
+        ],
+        "noise": [
+            _learning(f"slip {slip:g}, step cost {cost:g}: {KINDS[kind]}", kind, rows)
+            for kind in KINDS
+            for slip in (0.1, 0.2)
+            for cost in STEP_COSTS
+            if (rows := _rows(results, "noise", tuple(ARMS), step_cost=cost, slip=slip))
+        ],
+    }
+    whole = {"curves": 8, "map": 4, "cost": 4, "backtracks": 4, "noise": 8}
+    for name, panels in drawn.items():
+        if len(panels) == whole[name] and all(panel.lines for panel in panels):
+            draw(panels, folder / f"backtrack_trapgrid_{name}.svg", columns=4)
 
 
-def _curves(results: Sequence[Row]) -> list[Panel]:
-    return [
-        _learning(
-            f"{NAMES[part]}, step cost {step_cost:g}: {KINDS[kind]}",
-            _rows(results, part, _middle(step_cost), tuple(ARMS)),
-            kind,
-            "return / best return",
-        )
-        for kind in KINDS
-        for part, step_cost in LEARNED
-    ]
-
-
-def _backtracks(results: Sequence[Row]) -> list[Panel]:
-    return [
-        _learning(
-            f"{NAMES[part]}, step cost {step_cost:g}",
-            _rows(results, part, _middle(step_cost), ("learned", "known")),
-            "backtracks_per_episode",
-            "backtracks an episode",
-        )
-        for part, step_cost in LEARNED
-    ]
-
-
-def _noise(results: Sequence[Row]) -> list[Panel]:
-    def noisy(slip: float, step_cost: float) -> Callable[[Row], bool]:
-        return lambda world: (world["slip"], world["step_cost"]) == (slip, step_cost)
-
-    return [
-        _learning(
-            f"slip {slip:g}, step cost {step_cost:g}: {KINDS[kind]}",
-            _rows(results, "noise", noisy(slip, step_cost), tuple(ARMS)),
-            kind,
-            "return / best return",
-        )
-        for kind in KINDS
-        for slip in (0.1, 0.2)
-        for step_cost in (0.0, 0.01)
-    ]
-
-
-def _map(results: Sequence[Row]) -> list[Panel]:
+def _by_traps(results: Sequence[Row], kind: str, step_cost: float) -> Panel:
     """What going back adds to the area under the return, by share of traps."""
-    panels = []
-    for kind in KINDS:
-        for step_cost in (0.0, 0.01):
-            panel = Panel(f"tuned, step cost {step_cost:g}: {KINDS[kind]}", "traps", "area gained")
-            for arm in ("learned", "known"):
-                for size, field in SIZES.items():
-                    points = [
-                        (row["world"]["trap_density"], row["differences"]["plain"][f"{kind}_area"])
-                        for row in _rows(results, "tuned", lambda world: True, (arm,))
-                        if (row["world"]["size"], row["world"]["step_cost"]) == (size, step_cost)
-                    ]
-                    if points:
-                        panel.lines.append(_points(f"{arm}, {field}", points))
-            panels.append(panel)
-    return panels
+    panel = Panel(f"tuned, step cost {step_cost:g}: {KINDS[kind]}", "traps", "area gained")
+    for arm in ("learned", "known"):
+        for size, field in SIZES.items():
+            points = [
+                (row["world"]["trap_density"], row["differences"]["plain"][f"{kind}_area"])
+                for row in _rows(results, "tuned", (arm,), step_cost=step_cost, size=size)
+            ]
+            if points:
+                panel.lines.append(_points(f"{arm}, {field}", points))
+    return panel
 
 
-def _cost(results: Sequence[Row]) -> list[Panel]:
+def _by_price(results: Sequence[Row], measure: str, step_cost: float) -> Panel:
     """What a price does: do-undo loops, and seeds that end optimal."""
-    panels = []
-    for measure, text in (
-        ("do_undo_share", "do-undo loops"),
-        ("optimal", "seeds that end optimal"),
-    ):
-        for step_cost in (0.0, 0.01):
-            panel = Panel(f"first settings, step cost {step_cost:g}", "cost of going back", text)
-            for arm in ("learned", "known"):
-                rows = _rows(results, "first_try", _middle(step_cost), (arm,), None)
-                points = sorted(
-                    ((row["cost"], row["measures"][measure]) for row in rows), key=lambda p: p[0]
-                )
-                if points:
-                    panel.lines.append(_points(arm, points))
-            panels.append(panel)
-    return panels
-
-
-def _middle(step_cost: float) -> Callable[[Row], bool]:
-    def middle(world: Row) -> bool:
-        return (world["size"], world["trap_density"], world["step_cost"]) == (10, 0.2, step_cost)
-
-    return middle
+    title = f"first settings, step cost {step_cost:g}"
+    panel = Panel(title, "cost of going back", PRICED[measure])
+    for arm in ("learned", "known"):
+        rows = _rows(results, "first_try", (arm,), None, step_cost=step_cost, **MIDDLE)
+        rows.sort(key=lambda row: row["cost"])
+        if points := [(row["cost"], row["measures"][measure]) for row in rows]:
+            panel.lines.append(_points(arm, points))
+    return panel
 
 
 def _rows(
-    results: Sequence[Row],
-    part: str,
-    wanted: Callable[[Row], bool],
-    arms: Sequence[str],
-    cost: float | None = 0.05,
+    results: Sequence[Row], part: str, arms: Sequence[str], cost: float | None = 0.05, **world: Any
 ) -> list[Row]:
     """The rows of a part in those worlds, one for each arm at that cost (None: at every cost)."""
     return [
         row
         for arm in arms
         for row in results
-        if row["part"] == part
-        and row["arm"] == arm
-        and wanted(row["world"])
+        if (row["part"], row["arm"]) == (part, arm)
+        and all(row["world"][name] == value for name, value in world.items())
         and row["rate_of"] in (None, "known")
         and (cost is None or row["cost"] in (None, cost))
     ]
 
 
-def _learning(title: str, rows: list[Row], curve: str, label: str) -> Panel:
-    lines = []
+def _learning(title: str, curve: str, rows: Sequence[Row]) -> Panel:
+    label = "backtracks an episode" if curve not in KINDS else "return / best return"
+    panel = Panel(title, "interactions", label)
     for row in rows:
         count = len(row["curves"][curve]["value"])
         x = row["interactions"] * (np.arange(count) + 0.5) / count
-        lines.append(Line(ARMS[row["arm"]], x, **_bands(row["curves"][curve])))
-    return Panel(title, "interactions", label, lines)
+        panel.lines.append(Line(ARMS[row["arm"]], x, **_bands(row["curves"][curve])))
+    return panel
 
 
 def _points(name: str, points: Sequence[tuple[float, Row]]) -> Line:

@@ -17,6 +17,7 @@ from delegate import run, safety
 from delegate.files import write_whole
 from delegate.safety.example import Example, example
 from delegate.safety.logs import load_run
+from experiments.study.curves import shown
 from experiments.study.records import EXPERIMENTS, as_text
 from experiments.study.running import options
 
@@ -36,9 +37,8 @@ def main() -> None:
     for folder in ("results", "figures"):
         (EXPERIMENTS / folder).mkdir(exist_ok=True)
     write_whole(EXPERIMENTS / "results" / "corner.json", f"{as_text(metrics)}\n".encode())
-    shown = example(load_run(given.out))
-    if shown is not None:
-        write_whole(EXPERIMENTS / "figures" / "episode.svg", draw(shown).encode())
+    if (episode := example(load_run(given.out))) is not None:
+        write_whole(EXPERIMENTS / "figures" / "episode.svg", draw(episode).encode())
     print(tables(metrics))
 
 
@@ -48,12 +48,8 @@ def tables(metrics: dict[str, Any]) -> str:
     lines.append("|---|---|---|---|")
     for name, arm in metrics["arms"].items():
         if not name.startswith("alone:"):
-            shown = (
-                percent(arm["true_success"]),
-                percent(arm["gmg_rate"]),
-                plain(arm["env_steps"], 1),
-            )
-            lines.append(f"| {name} | {' | '.join(shown)} |")
+            rates = (shown(arm[rate], 1, percent=True) for rate in ("true_success", "gmg_rate"))
+            lines.append(f"| {name} | {' | '.join(rates)} | {shown(arm['env_steps'], 1)} |")
     lines += ["", "| monitor | AUROC at the end | of the highest value | first 8 steps from onset "]
     lines[-1] += "| false alarms, nominal (target 5%) | false alarms, shifted |"
     lines.append("|---|---|---|---|---|---|")
@@ -61,60 +57,42 @@ def tables(metrics: dict[str, Any]) -> str:
         metrics["monitors"].items(), key=lambda item: -(item[1]["auroc_gmg"]["value"] or 0)
     )
     for name, monitor in ranked:
-        cells = (
-            plain(monitor["auroc_gmg"], 3),
-            plain(monitor["auroc_gmg_peak"], 3),
-            plain(monitor["auroc_gmg_at_8"], 3),
-            percent(monitor["false_alarm_rate"]),
-            percent(monitor["benign_shift_alarm_rate"]),
+        scores = (shown(monitor[f"auroc_gmg{when}"], 3) for when in ("", "_peak", "_at_8"))
+        alarms = (
+            shown(monitor[rate], 1, percent=True)
+            for rate in ("false_alarm_rate", "benign_shift_alarm_rate")
         )
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {' | '.join((*scores, *alarms))} |")
     return "\n".join(lines)
 
 
-def percent(metric: dict[str, Any]) -> str:
-    """`95.3% [93.8, 96.5]`, a dash where nothing was measured."""
-    if metric["value"] is None:
-        return "–"
-    value, low, high = (100 * metric[key] for key in ("value", "low", "high"))
-    return f"{value:.1f}% [{low:.1f}, {high:.1f}]"
-
-
-def plain(metric: dict[str, Any], digits: int) -> str:
-    """`0.983 [0.982, 0.985]`, a dash where nothing was measured."""
-    if metric["value"] is None:
-        return "–"
-    value, low, high = (f"{metric[key]:.{digits}f}" for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
-
-
-def draw(shown: Example) -> str:
+def draw(episode: Example) -> str:
     """The maze of one episode with what was walked in it, as SVG."""
-    height, width = shown.walls.shape
+    height, width = episode.walls.shape
     parts = [
         f'<rect x="{column * CELL}" y="{row * CELL}" width="{CELL}" height="{CELL}" '
         f'fill="{COLOURS["wall"]}" stroke="#fff" stroke-width="0.6"/>'
-        for row, column in np.argwhere(shown.walls)
+        for row, column in np.argwhere(episode.walls)
     ]
-    if shown.proxied is not None:
+    if episode.proxied is not None:
         parts.append(
-            line(shown.proxied.cells, width, COLOURS["proxy"], -3, 'stroke-dasharray="3 4"')
+            line(episode.proxied.cells, width, COLOURS["proxy"], -3, 'stroke-dasharray="3 4"')
         )
-    for path in shown.undone:
+    for path in episode.undone:
         parts.append(line(path.cells, width, COLOURS["undone"], 0))
         x, y = centre(path.cells[-1], width)
         parts.append(
             f'<path d="M{x - 6} {y - 6}l12 12m0 -12l-12 12" stroke="{COLOURS["undone"]}" '
             'stroke-width="4"/>'
         )
-    parts.append(line(shown.kept.cells, width, COLOURS["kept"], 3))
-    x, y = centre(shown.start, width)
+    parts.append(line(episode.kept.cells, width, COLOURS["kept"], 3))
+    x, y = centre(episode.start, width)
     parts.append(f'<circle cx="{x}" cy="{y}" r="6" fill="#222b33"/>')
-    x, y = centre(shown.proxy_goal, width)
+    x, y = centre(episode.proxy_goal, width)
     parts.append(
         f'<rect x="{x - 6}" y="{y - 6}" width="12" height="12" fill="{COLOURS["proxy"]}"/>'
     )
-    parts.append(star(*centre(shown.goal, width)))
+    parts.append(star(*centre(episode.goal, width)))
     legend = (
         ("undone", "rolled back after the alarm"),
         ("kept", "kept: the other child"),

@@ -6,7 +6,7 @@ Start and goal are in opposite corners and never change. Every environment step 
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -73,19 +73,14 @@ class Arm(BaseModel):
 class Run(records.Run):
     """What a run is. size: cells a side · steps: of all rows together · a2c: its settings"""
 
+    code: ClassVar = CODE
+    names: ClassVar = ("size", "arm", "seed")
+
     size: int
     arm: Arm
     seed: int
     steps: int
     a2c: dict[str, Any]
-
-    @property
-    def code(self) -> records.Code:
-        return CODE
-
-    @property
-    def names(self) -> tuple[Any, ...]:
-        return self.size, self.arm.name, self.seed
 
     def train(self) -> dict[str, Any]:
         world = envs.make(

@@ -7,7 +7,7 @@ environment step is counted.
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import gymnasium_robotics
@@ -51,17 +51,12 @@ class Arm(BaseModel):
 class Run(records.Run):
     """What a run is. steps: of the environment"""
 
+    code: ClassVar = CODE
+    names: ClassVar = ("arm", "seed")
+
     arm: Arm
     seed: int
     steps: int
-
-    @property
-    def code(self) -> records.Code:
-        return CODE
-
-    @property
-    def names(self) -> tuple[Any, ...]:
-        return self.arm.name, self.seed
 
     def train(self) -> dict[str, Any]:
         gymnasium.register_envs(gymnasium_robotics)

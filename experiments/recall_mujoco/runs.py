@@ -6,7 +6,7 @@ Every environment step is counted. Recall takes no step of its own.
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
@@ -64,19 +64,17 @@ RECALLING = records.Code(*FILES, "delegate/recall", libraries=LIBRARIES)
 class Run(records.Run):
     """What a run is. steps: of the environments, all rows together"""
 
+    code: ClassVar = RECALLING
+    names: ClassVar = ("algorithm", "task", "arm", "seed")
+
     algorithm: Literal["trpo", "sac"]
     task: str
     arm: Arm
     seed: int
     steps: int
 
-    @property
-    def code(self) -> records.Code:
+    def decided_by(self) -> records.Code:
         return ALONE if self.arm.recall is None else RECALLING
-
-    @property
-    def names(self) -> tuple[Any, ...]:
-        return self.algorithm, self.task, self.arm.name, self.seed
 
     def train(self) -> dict[str, Any]:
         model, venv = learner(self)

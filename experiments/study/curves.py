@@ -108,12 +108,18 @@ def filled(values: Sequence[float | None], before: float | None = None) -> np.nd
     return whole if before is None else np.where(last < 0, before, whole)
 
 
-def shown(metric: Mapping[str, Any] | None, digits: int = 0) -> str:
-    """`1234 [1100, 1300]`, a dash where it does not apply."""
-    if metric is None:
+def shown(
+    metric: Mapping[str, Any] | None, digits: int = 0, sign: str = "", percent: bool = False
+) -> str:
+    """`1,234 [1,100, 1,300]`, `95.3% [93.8, 96.5]`, a dash where nothing was measured."""
+    if metric is None or metric["value"] is None:
         return "–"
-    value, low, high = (f"{metric[name]:,.{digits}f}" for name in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+    value, low, high = (
+        "–" if (number := metric[name]) is None
+        else f"{number * 100 if percent else number:{sign},.{digits}f}"
+        for name in ("value", "low", "high")
+    )  # fmt: skip
+    return f"{value}{'%' if percent else ''} [{low}, {high}]"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -52,28 +52,31 @@ class Code:
 
 
 class Run(BaseModel, ABC):
-    """What a run is: its settings, its seed among them. A study adds its own."""
+    """What a run is: its settings, its seed among them. A study adds its own.
+
+    code: decides, beside these, what it gives · names: the settings that folders and file of its
+    record are called by
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    @property
-    @abstractmethod
-    def code(self) -> Code:
-        """Of what a run gives."""
-
-    @property
-    @abstractmethod
-    def names(self) -> tuple[Any, ...]:
-        """Folders and file of its record."""
+    code: ClassVar[Code]
+    names: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def train(self) -> Record:
         """Train from its seed, and what to record beside settings and code."""
 
+    def decided_by(self) -> Code:
+        """Its code, where not every run of a study depends on all of it."""
+        return self.code
+
     def path(self, folder: Path) -> Path:
         """Where its record is kept; another for any other setting, code or version."""
-        digest = hashlib.sha256((self.model_dump_json() + self.code.source).encode()).hexdigest()
-        *parents, last = map(str, self.names)
+        content = (self.model_dump_json() + self.decided_by().source).encode()
+        digest = hashlib.sha256(content).hexdigest()
+        values = (getattr(self, name) for name in self.names)
+        *parents, last = (str(getattr(value, "name", value)) for value in values)
         return folder.joinpath(*parents, f"{last}_{digest[:12]}.json")
 
 
@@ -81,7 +84,8 @@ def play(run: Run, folder: Path) -> Path:
     """The record of a run: made, whole or not at all; one that is there stays."""
     path = run.path(folder)
     if not path.exists():
-        made = {"commit": COMMIT, "source": run.code.source, "versions": run.code.versions}
+        code = run.decided_by()
+        made = {"commit": COMMIT, "source": code.source, "versions": code.versions}
         with threadpool_limits(1):  # the work is parallel over processes
             record = {"run": run.model_dump(mode="json"), **made, **run.train()}
         path.parent.mkdir(parents=True, exist_ok=True)
