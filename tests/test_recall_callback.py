@@ -112,6 +112,7 @@ def test_presets_are_settings_that_others_replace() -> None:
     assert model_of(other).config.hidden == (8,)
     rooms = RecallTraces(count=3, preset="known_goal").config
     assert (rooms.count, rooms.imitation_updates, rooms.learning_rate) == (3, 20, 1e-3)
+    assert (rooms.every, rooms.start, rooms.model_updates) == (1_024, 1_024, 50)
     assert RecallTraces().config == RecallConfig()
 
 

@@ -20,20 +20,20 @@ Targets = Priority | np.ndarray | Callable[[int, np.random.Generator], np.ndarra
 """where traces end, see `RecallTraces`"""
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"model_updates": 20, "model_settings": {"learn_action_variance": False}},
-    "known_goal": dict(every=1_024, start=1_024, imitation_updates=20, learning_rate=1e-3),
+    "known_goal": {"model_updates": 50, "imitation_updates": 20, "learning_rate": 1e-3},
 }
 """paper: what Goyal et al. give for continuous control (arXiv 1804.00379, appendix): some 100
 updates of the model for every 5 of the policy, actions of variance 1; traces of 20 steps (10 of
 Hopper, 50 of Ant and Humanoid) and two layers of 128 are the defaults. They end traces by the
-critic off-policy, and on-policy by the reward: give targets_from="reward" there. known_goal: what
-helped in Four Rooms (experiments/README.md), where targets_from was the goal; to other targets so
-strong an imitation can spoil a policy, as that of TRPO on Hopper"""
+critic off-policy, and on-policy by the reward: give targets_from="reward" there. known_goal: what,
+with the defaults, helped in Four Rooms (experiments/README.md), where targets_from was the goal; to
+other targets so strong an imitation can spoil a policy, as that of TRPO on Hopper"""
 
 
 class RecallConfig(BaseModel):
     """What is recalled, from what, and how strongly the policy follows.
 
-    {length: 20, count: 64, trajectories: 0.2, states: 0.5, every: 1000, imitation_updates: 1}
+    {length: 20, count: 64, trajectories: 0.2, states: 0.5, every: 1024, imitation_updates: 1}
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -42,9 +42,9 @@ class RecallConfig(BaseModel):
     """steps of a trace"""
     count: int = Field(64, ge=0)
     """traces recalled each time; 0 does nothing at all and leaves training as it would be"""
-    every: int = Field(1_000, ge=1)
+    every: int = Field(1_024, ge=1)
     """least environment steps between two recalls, which come at the beginning of a rollout"""
-    start: int = Field(2_000, ge=1)
+    start: int = Field(1_024, ge=1)
     """environment steps before the first recall; off-policy also the algorithm's learning_starts"""
     buffer_size: int = Field(50_000, ge=1)
     """transitions remembered, of late: what the policy did long ago pulls it back"""
@@ -55,7 +55,7 @@ class RecallConfig(BaseModel):
     targets: float = Field(0.1, gt=0, le=1)
     """share of their steps, by the same priority, in whose next states traces may end; below 1 in
     none of the lowest priority, as without a reward where rewards are rare"""
-    model_updates: int = Field(50, ge=0)
+    model_updates: int = Field(20, ge=0)
     """optimiser steps of the model each time"""
     model_batch: int = Field(256, ge=1)
     """transitions of one of them"""
