@@ -126,11 +126,11 @@ class PlainBacktrack:
             "budget": (self.budget_left, self.config.budget + 1),
             "held": (int(self.held), 2),
         }
-        code, place = self.world.observe(), size
+        code, weight = self.world.observe(), size
         for part in self.config.observe:
             digit, radix = digits[part]
-            code += digit * place
-            place *= radix
+            code += digit * weight
+            weight *= radix
         return code
 
 

@@ -93,11 +93,11 @@ def test_equals_the_plain_implementation(
         plains.append(plain)
 
     for tick, action in enumerate(actions):
-        was_over = [plain.ended for plain in plains]
+        had_ended = [plain.ended for plain in plains]
         observation, reward, terminated, truncated, info = env.step(action)
         for row, plain in enumerate(plains):
             expected = plain.step(int(action[row]))
-            if mode == AutoresetMode.NEXT_STEP and was_over[row]:
+            if mode == AutoresetMode.NEXT_STEP and had_ended[row]:
                 plain.reset()
             assert reward[row] == expected["reward"]
             assert terminated[row] == plain.terminated
@@ -116,11 +116,11 @@ def test_equals_the_plain_implementation(
             assert events["effects_kept"]["holes"][row] == expected["holes_kept"]
             compare(plain, row, env, {"observation": observation, "info": info})
         if mode == AutoresetMode.DISABLED and tick % 5 == 4:
-            over = np.array([plain.ended for plain in plains])
-            if over.any():
-                observation, info = env.reset(options={"reset_mask": over})
+            ended = np.array([plain.ended for plain in plains])
+            if ended.any():
+                observation, info = env.reset(options={"reset_mask": ended})
                 for row, plain in enumerate(plains):
-                    if over[row]:
+                    if ended[row]:
                         plain.reset()
                     compare(plain, row, env, {"observation": observation, "info": info})
 

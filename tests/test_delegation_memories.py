@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from delegations import runtime, world
 
+from delegate import monitors
 from delegate.agents import Member, Memory, Policy
 from delegate.delegation.episodes import Bounds
 from delegate.delegation.protocols import Unmonitored
+from delegate.delegation.watch import Watch, Watcher
+from delegate.monitors.controls import Random
 from delegate.policies import Relay
 
 
@@ -69,3 +72,17 @@ def test_memory_of_python_objects_is_refused(protocol: Any) -> None:
         TypeError, match=r"child remembers Python objects in 'lines'.*give an array"
     ):
         play(of_lists, protocol())
+
+
+class KeepsNotes(Random):
+    """A monitor that remembers a list."""
+
+    def start(self, lanes: int) -> Memory:
+        return super().start(lanes) | {"notes": of_lists(lanes)}
+
+
+def test_monitors_remember_numbers_likewise() -> None:
+    statistic = monitors.make_statistic("sum")
+    Watch([Watcher("watch", Random(), statistic)], rows=2, depths=2)
+    with pytest.raises(TypeError, match="watch remembers Python objects in 'notes'"):
+        Watch([Watcher("watch", KeepsNotes(), statistic)], rows=2, depths=2)

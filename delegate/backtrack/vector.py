@@ -226,7 +226,7 @@ class VectorBacktrack(StatefulVectorEnv):
     def _begin(self, rows: np.ndarray, info: dict[str, Any], **how: Any) -> Any:
         """Begin new episodes in those rows, adding to the world's info. rows: bool [B]
 
-        how: what the world's reset is told, or nothing for just those rows
+        how: arguments of the world's reset; none to reset just those rows
         Returns the world's observation of every row.
         """
         base, begun = self.env.reset(**(how or {"options": {"reset_mask": rows}}))

@@ -61,14 +61,19 @@ class Memories:
             memory = member.agent.memory(lanes, len(member.crew))
         else:
             memory = member.agent.memory(lanes)
-        for name, array in memory.items():
-            if array.dtype.hasobject:
-                raise TypeError(
-                    f"{member.name} remembers Python objects in {name!r}, which a rollback could "
-                    "not bring back: branches would share them; give an array of numbers, such as "
-                    "int64 [n, 100] with a count for a list"
-                )
         return {
             name: array.reshape(len(seeds), self._depths, *array.shape[1:])
-            for name, array in memory.items()
+            for name, array in without_objects(member.name, memory).items()
         }
+
+
+def without_objects(who: str, memory: Memory) -> Memory:
+    """That memory. Raises TypeError for arrays of Python objects, which branches would share."""
+    for name, array in memory.items():
+        if array.dtype.hasobject:
+            raise TypeError(
+                f"{who} remembers Python objects in {name!r}, which a rollback could not bring "
+                "back: branches would share them; give an array of numbers, such as "
+                "int64 [n, 100] with a count for a list"
+            )
+    return memory
