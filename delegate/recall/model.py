@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from delegate.recall.traces import Traces
+from delegate.recall.traces import Traces as Traces
+from delegate.recall.transitions import Transitions as Transitions
 
 
 class BacktrackingModel(ABC):

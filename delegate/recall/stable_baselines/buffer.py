@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from scipy.signal import lfilter
 
-from delegate.recall import Transitions
+from delegate.recall.model import Transitions
 from delegate.recall.stable_baselines.config import RecallConfig, Targets
 from delegate.recall.stable_baselines.losses import Learner
 

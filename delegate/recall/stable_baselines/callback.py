@@ -20,9 +20,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 from torch.optim import Adam
 
-from delegate.backtrack import Ledger
 from delegate.files import write_whole
-from delegate.recall import BacktrackingModel, LearnedBacktrackingModel, Traces
+from delegate.recall.learned import LearnedBacktrackingModel
+from delegate.recall.model import BacktrackingModel, Traces
 from delegate.recall.stable_baselines import buffer as remembered
 from delegate.recall.stable_baselines.buffer import TrajectoryBuffer
 from delegate.recall.stable_baselines.config import MODELS, Targets, check_spaces, configured
@@ -223,7 +223,7 @@ class RecallTraces(BaseCallback):
         """That many steps of the model, also to the ledger of the world; all there were."""
         self._model_steps += count
         ledger = getattr(getattr(self.model.get_env().unwrapped, "env", None), "ledger", None)
-        if isinstance(ledger, Ledger):
+        if ledger is not None:
             each, more = divmod(count, ledger.num_envs)
             ledger.model(None, each + (np.arange(ledger.num_envs) < more))
         return self._model_steps

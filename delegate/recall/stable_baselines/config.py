@@ -9,13 +9,9 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from pydantic import BaseModel, ConfigDict, Field
 
-from delegate.recall import (
-    BacktrackingModel,
-    FiniteBacktrackingModel,
-    LearnedBacktrackingModel,
-    RandomBacktrackingModel,
-    RecallModelConfig,
-)
+from delegate.recall.config import RecallModelConfig
+from delegate.recall.learned import LearnedBacktrackingModel, RandomBacktrackingModel
+from delegate.recall.model import BacktrackingModel, FiniteBacktrackingModel
 from delegate.settings import checked, known
 
 MODELS = {"learned": LearnedBacktrackingModel, "random": RandomBacktrackingModel}
