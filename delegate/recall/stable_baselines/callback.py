@@ -20,7 +20,6 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 from torch.optim import Adam
 
-from delegate.backtrack.ledger import Ledger
 from delegate.files import write_whole
 from delegate.recall.learned import LearnedBacktrackingModel
 from delegate.recall.model import BacktrackingModel, Traces
@@ -224,7 +223,7 @@ class RecallTraces(BaseCallback):
         """That many steps of the model, also to the ledger of the world; all there were."""
         self._model_steps += count
         ledger = getattr(getattr(self.model.get_env().unwrapped, "env", None), "ledger", None)
-        if isinstance(ledger, Ledger):
+        if ledger is not None:
             each, more = divmod(count, ledger.num_envs)
             ledger.model(None, each + (np.arange(ledger.num_envs) < more))
         return self._model_steps
