@@ -232,21 +232,6 @@ class Progress:
         return arrays | {f"ledger/{name}": a for name, a in self.ledger.state_arrays().items()}
 
 
-class Record:
-    """Columns side by side in memory, so that a row of all of them is written at once.
-
-    columns: name -> [n, ...], live, without those that hold Python objects
-    bytes:   void [n], the same memory
-    """
-
-    def __init__(self, columns: Mapping[str, np.ndarray], length: int) -> None:
-        plain = {name: array for name, array in columns.items() if not array.dtype.hasobject}
-        fields = [(name, array.dtype, array.shape[1:]) for name, array in plain.items()]
-        rows = np.zeros(length, np.dtype(fields, align=True))
-        self.columns = {name: rows[name] for name in plain}
-        self.bytes = rows.view(np.dtype((np.void, rows.dtype.itemsize)))
-
-
 class History:
     """A ring of the last `horizon` steps of each row's path.
 
@@ -264,18 +249,20 @@ class History:
         self.position = np.zeros(rows, np.int64)
         self.kept = np.zeros(rows, np.int64)
         # One index is quicker than two: slot s of row r lies at s * rows + r, so that rows in
-        # step are written side by side.
+        # step are written side by side. Columns lie side by side too, so that a row of all of them
+        # is copied at once, but for those that hold Python objects.
         self._rows = np.arange(rows)
-        self._step = Record(columns, rows)
-        self.next = {name: np.zeros_like(array) for name, array in columns.items()}
-        self.next |= self._step.columns
-        self._past = Record(columns, rows * horizon)
-        self._apart = {
-            name: np.zeros((rows * horizon, *array.shape[1:]), array.dtype)
-            for name, array in columns.items()
-            if name not in self._past.columns
-        }
-        self._flat = {**self._past.columns, **self._apart}
+        plain = {name: array for name, array in columns.items() if not array.dtype.hasobject}
+        fields = [(name, array.dtype, array.shape[1:]) for name, array in plain.items()]
+        record = np.dtype(fields, align=True)
+        step, past = np.zeros(rows, record), np.zeros(rows * horizon, record)
+        self._step, self._past = (each.view((np.void, record.itemsize)) for each in (step, past))
+        self._apart = [name for name in columns if name not in plain]
+        self.next = {name: step[name] for name in plain}
+        self._flat = {name: past[name] for name in plain}
+        for name in self._apart:
+            self.next[name] = np.zeros_like(columns[name])
+            self._flat[name] = np.zeros((rows * horizon, *columns[name].shape[1:]), object)
 
     def push(self, stepped: np.ndarray) -> None:
         """Those rows each took a step, described by `next`. stepped: bool [B]"""
@@ -284,9 +271,9 @@ class History:
         if np.count_nonzero(stepped) < len(stepped):
             rows = stepped.nonzero()[0]
             slot = slot[rows]
-        self._past.bytes[slot] = self._step.bytes[rows]
-        for name, ring in self._apart.items():
-            ring[slot] = self.next[name][rows]
+        self._past[slot] = self._step[rows]
+        for name in self._apart:
+            self._flat[name][slot] = self.next[name][rows]
         self.position += stepped
         self.kept += stepped
         np.minimum(self.kept, self.horizon, out=self.kept)
