@@ -8,7 +8,7 @@ from finite_worlds import bayes, dense, maze, random_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delegate.recall import ExactBacktrackingModel, TransitionTable, reachability
+from delegate.recall import ExactBacktrackingModel, TransitionTable
 
 
 def enumerated(q: np.ndarray, goal: int, length: int, discount: float) -> np.ndarray:
@@ -146,10 +146,3 @@ def test_steps_back_is_the_shortest_walk(length: int) -> None:
         np.testing.assert_array_equal(found[row], expected)
         on_support = np.isfinite(model.reachability(goals[[row]], length, 0.9)[0])
         np.testing.assert_array_equal(on_support, found[row] >= 0)
-
-
-def test_the_function_is_the_method() -> None:
-    model = ExactBacktrackingModel(random_table(1))
-    np.testing.assert_array_equal(
-        reachability(model, np.array([2]), 5, 0.9), model.reachability(np.array([2]), 5, 0.9)
-    )

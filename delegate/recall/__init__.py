@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Any
 from delegate.recall.backward import Backward, moving_weights
 from delegate.recall.config import RecallModelConfig
 from delegate.recall.exact import ExactBacktrackingModel
-from delegate.recall.model import BacktrackingModel, FiniteBacktrackingModel, reachability
+from delegate.recall.model import BacktrackingModel, FiniteBacktrackingModel
+from delegate.recall.reachability import (
+    ExactReachability,
+    Landmarks,
+    Reachability,
+    RecalledReachability,
+    grid_neighbours,
+)
 from delegate.recall.table import TransitionTable
 from delegate.recall.traces import Traces
 from delegate.recall.transitions import Transitions
@@ -20,19 +27,23 @@ __all__ = [
     "BacktrackingModel",
     "Backward",
     "ExactBacktrackingModel",
+    "ExactReachability",
     "FiniteBacktrackingModel",
     "ForwardModel",
     "GoalGan",
     "GoalGanConfig",
+    "Landmarks",
     "LearnedBacktrackingModel",
     "RandomBacktrackingModel",
+    "Reachability",
     "RecallConfig",
     "RecallModelConfig",
+    "RecalledReachability",
     "Traces",
     "TransitionTable",
     "Transitions",
+    "grid_neighbours",
     "moving_weights",
-    "reachability",
 ]
 
 

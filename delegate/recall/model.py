@@ -99,14 +99,3 @@ class FiniteBacktrackingModel(BacktrackingModel):
         goal, level: int [G] · returns int32 [G, S], 0 at the goal, -1 where none of up to
         `length` steps does
         """
-
-
-def reachability(
-    model: FiniteBacktrackingModel,
-    goal: np.ndarray,
-    length: int,
-    discount: float,
-    level: np.ndarray | None = None,
-) -> np.ndarray:
-    """How well each state leads to `goal`: `model.reachability`, log B_g(s) [G, S]."""
-    return model.reachability(goal, length, discount, level)
