@@ -13,8 +13,8 @@ from delegate.recall import (
     ExactReachability,
     Landmarks,
     RecalledReachability,
-    TransitionTable,
     Transitions,
+    TransitionTable,
     grid_neighbours,
 )
 

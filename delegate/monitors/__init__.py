@@ -1,15 +1,25 @@
 """Watch: scores of a child's steps, statistics over them, and calibrated alarms."""
 
-from delegate.monitors.calibration import Calibration, calibrate, log_power_mixture
+from delegate.monitors.calibration import (
+    Calibration,
+    Threshold,
+    Ville,
+    calibrate,
+    log_power_mixture,
+    threshold_from_json,
+)
 from delegate.monitors.monitor import (
+    Control,
     FeatureFunction,
     Memory,
     Monitor,
     MonitorSettings,
     Reference,
     Steps,
+    Truth,
     World,
 )
+from delegate.monitors.planner import Planner
 from delegate.monitors.registry import (
     ids,
     make,
@@ -19,17 +29,22 @@ from delegate.monitors.registry import (
     statistic_ids,
 )
 from delegate.monitors.statistics import Statistic
-from delegate.monitors.stream import peaks, play
+from delegate.monitors.stream import peaks, play, scored
 
 __all__ = [
     "Calibration",
+    "Control",
     "FeatureFunction",
     "Memory",
     "Monitor",
     "MonitorSettings",
+    "Planner",
     "Reference",
     "Statistic",
     "Steps",
+    "Threshold",
+    "Truth",
+    "Ville",
     "World",
     "calibrate",
     "ids",
@@ -39,6 +54,8 @@ __all__ = [
     "monitor_class",
     "peaks",
     "play",
+    "scored",
     "statistic_class",
     "statistic_ids",
+    "threshold_from_json",
 ]

@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from delegate.monitors.monitor import Memory, Monitor, Reference
+from delegate.monitors.monitor import Control, Memory, Monitor, Reference, Steps, Truth
 from delegate.monitors.statistics import Statistic
+
+
+def scored(
+    monitor: Monitor, steps: Steps, truth: Truth | None, memory: Memory
+) -> tuple[np.ndarray, Memory]:
+    """`monitor.score`; a control is told the truth, and nobody else is.
+
+    Raises ValueError for a control where nothing is known.
+    """
+    if not isinstance(monitor, Control):
+        return monitor.score(steps, memory)
+    if truth is None:
+        raise ValueError(f"monitor {monitor.name}: nothing is known of the child; give the truth")
+    return monitor.score_knowing(steps, truth, memory)
 
 
 def play(
@@ -23,7 +37,8 @@ def play(
     for step in range(int(length.max(initial=0))):
         active = np.flatnonzero(length > step)
         at = order[first[active] + step]
-        score[at], after = monitor.score(recorded.steps.take(at), _take(memory, active))
+        truth = None if recorded.truth is None else recorded.truth.take(at)
+        score[at], after = scored(monitor, recorded.steps.take(at), truth, _take(memory, active))
         _put(memory, active, after)
         value[at], after = statistic.update(score[at], _take(running, active))
         _put(running, active, after)
