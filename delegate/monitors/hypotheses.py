@@ -85,8 +85,8 @@ class Hypotheses:
             pair = self._pair[level, goal]
         return pair
 
-    def shares(self, weight: np.ndarray, none: np.ndarray, pair: np.ndarray) -> Shares:
-        """Sums of a posterior. weight: float32 [N, width], changed · none: float32 [N]"""
+    def shares(self, weight: np.ndarray, total: np.ndarray, pair: np.ndarray) -> Shares:
+        """Sums of a posterior. weight: float32 [N, width], changed · total: float32 [N], of all"""
         rows = np.arange(len(pair))
         by_goal = weight.reshape(len(pair), -1, self._components)
         at, assigned_at = self._landmark_at[pair], self._assigned_at[pair]
@@ -101,11 +101,11 @@ class Hypotheses:
         named_probability = marks[rows, best]
         nameless = assigned > named_probability
         return Shares(
-            assigned,
-            coincident,
-            weight.sum(1),
+            assigned / total,
+            coincident / total,
+            weight.sum(1) / total,
             np.where(nameless, -1, best),
-            np.where(nameless, assigned, named_probability),
+            np.where(nameless, assigned, named_probability) / total,
         )
 
     def _add(self, level: np.ndarray, goal: np.ndarray) -> None:
