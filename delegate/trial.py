@@ -19,6 +19,7 @@ from delegate.delegation.restores import check_restores
 from delegate.delegation.runtime import Runtime
 from delegate.delegation.watch import Watcher
 from delegate.monitors.calibration import Threshold, Ville, calibrate
+from delegate.monitors.goal_odds import GoalPosterior
 from delegate.monitors.monitor import Monitor, Reference, Steps, World
 from delegate.monitors.planner import Planner
 from delegate.monitors.stream import peaks
@@ -143,10 +144,20 @@ class Laboratory:
         }
 
     def calibration_json(self) -> str:
-        """What calibration.json holds; the same in every trial of a seed."""
+        """What calibration.json holds; the same in every trial of a seed.
+
+        landmarks: the names that `named` counts in · coincident: by monitor, those that training
+        did not tell from the assigned goal
+        """
         record: dict[str, Any] = {
             "target": self.scenario.calibration.false_alarm_rate,
             "monitors": {name: each.to_json() for name, each in self.calibrations.items()},
+            "landmarks": list(self.test.landmarks.names),
+            "coincident": {
+                name: list(monitor.coincident)
+                for name, monitor in self.monitors.items()
+                if isinstance(monitor, GoalPosterior)
+            },
         }
         return json.dumps(record, sort_keys=True, allow_nan=False)
 

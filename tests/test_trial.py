@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,11 @@ def test_a_bound_is_recorded_and_no_level_calibrates_it(tmp_path: Path) -> None:
     assert isinstance(found["ranked"], monitors.Calibration)
     assert (found["ranked"].n, found["ranked"].unscored) == (0, 40)
     assert (found["reach"].n, found["reach"].unscored) == (40, 0)
+
+    record = json.loads((out / "trials/none/0/calibration.json").read_text())
+    assert record["landmarks"][:2] == ["cheese", "top-left corner"]
+    assert record["coincident"]["goal_odds"] == ["cheese", "top-left corner"]
+    assert sorted(record["coincident"]) == ["goal_odds", "ranked", "sure"]
 
     proxy = next(trial for trial in loaded.alone if trial.child == "proxy")
     shifted = proxy.levels["split"][proxy.watch["row"]] == 1

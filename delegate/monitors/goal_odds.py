@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -139,18 +140,18 @@ class GoalPosterior(Monitor):
             )
         return float(np.log(suspicious / self.settings.assigned))
 
+    @abstractmethod
     def columns(self, places: int | None, seed: int) -> np.ndarray:
         """The goals that are hypotheses in each level: int32 [L, K], -1 after the last."""
-        raise NotImplementedError
 
+    @abstractmethod
     def near(self, level: np.ndarray, goal: np.ndarray) -> np.ndarray:
         """Which of the columns are that goal or one step from it: bool [N, K]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def factors(self, steps: Steps) -> np.ndarray:
         """How much likelier each step is for each hypothesis than for "none": float32
         [N, K * components], with a goal's components side by side."""
-        raise NotImplementedError
 
     def start(self, count: int) -> Memory:
         width = self._hypotheses.width if self._fitted() is not None else 0

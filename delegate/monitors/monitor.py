@@ -11,8 +11,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from delegate.monitors.planner import Planner
+from delegate.recall.landmarks import Landmarks
 from delegate.recall.model import FiniteBacktrackingModel
-from delegate.recall.reachability import Landmarks, Reachability
+from delegate.recall.reachability import Reachability
 
 Memory = dict[str, np.ndarray]
 """What a monitor or statistic remembers: named arrays [N, ...], one row a sub-episode."""

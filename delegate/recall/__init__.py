@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 from delegate.recall.backward import Backward, moving_weights
 from delegate.recall.config import RecallModelConfig
 from delegate.recall.exact import ExactBacktrackingModel
+from delegate.recall.landmarks import Landmarks
 from delegate.recall.model import BacktrackingModel, FiniteBacktrackingModel
 from delegate.recall.reachability import (
     ExactReachability,
-    Landmarks,
     Reachability,
     RecalledReachability,
     grid_neighbours,

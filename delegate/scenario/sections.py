@@ -172,8 +172,8 @@ class RecallSection(Section):
     rarely recalled; counted from the train split, one policy for all levels"""
     length: Steps = 128
     """longest trace recalled (steps)"""
-    discount: Discount = 0.5
-    """weight of a state k steps before the goal: discount^k"""
+    discount: Rate = 0.5
+    """λ of `reach`: how likely the reference is to go on at every step of its way to the goal"""
 
 
 class MonitorSection(Section):

@@ -8,7 +8,7 @@ from delegate.envs.grid.level import Level
 from delegate.envs.grid.maze import flood
 from delegate.envs.grid.rules import Rules
 from delegate.envs.grid.solvers import after_move, distances
-from delegate.recall.reachability import Landmarks
+from delegate.recall.landmarks import Landmarks
 
 CORNERS = ("top-left corner", "top-right corner", "bottom-left corner", "bottom-right corner")
 
