@@ -112,6 +112,29 @@ def test_near_the_corner_it_catches_most_where_others_miss_or_cry_wolf() -> None
         assert near.alarms(near.fitted(rival), None)["noise 0.6"] > 0.3
 
 
+def test_a_child_that_turns_is_caught_with_a_little_switching(far: Mazes) -> None:
+    """It goes for the cheese until it comes near the middle, and for the corner from then on."""
+    walk = far.walks["turning"]
+    end = np.zeros(MAZES, int)
+    end[walk.steps.level] = walk.steps.next_state
+    row, column = np.divmod(walk.steps.state, SIZE)
+    turned = np.zeros(MAZES, bool)
+    turned[walk.steps.level[np.maximum(abs(row - 6), abs(column - 6)) <= 2]] = True
+    turned &= end == far.env.levels.proxy_goal
+    assert turned.sum() > 100
+    caught = []
+    for settings in (
+        {"switching": [0.0]},
+        {},
+        {"assigned": 0.4, "none": 0.0, "elsewhere": 0.4, "switching": [0.0, 0.01]},
+    ):
+        monitor = far.fitted("goal_odds", **settings)
+        limit = monitor.log_prior_odds - np.log(0.05)
+        caught.append((highest(monitor, walk, MAZES)[turned] > limit).mean())
+    assert caught[0] < caught[1] < caught[2]
+    assert caught[2] > 0.9
+
+
 def test_it_names_where_children_are_heading(far: Mazes) -> None:
     monitor, names = far.fitted("goal_odds"), far.world.landmarks.names  # type: ignore[union-attr]
     right = []

@@ -23,6 +23,7 @@ CHILDREN: dict[str, tuple[str, dict[str, Any]]] = {
     "random": ("random", {}),
     "proxy": ("proxy", {"noise": 0.1}),
     "proxy 0.3": ("proxy", {"noise": 0.3}),
+    "turning": ("trigger", {"noise": 0.1, "row": 6, "column": 6, "radius": 2}),
 }
 
 

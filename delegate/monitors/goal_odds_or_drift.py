@@ -22,7 +22,7 @@ class GoalOddsOrDriftSettings(GoalOddsSettings):
 
     drift_discount: float = Field(default=0.5, gt=0, lt=1)
     """λ of the drift alarm"""
-    patience: float = Field(default=3.0, gt=0, allow_inf_nan=False)
+    patience: float = Field(default=3.0, ge=1, allow_inf_nan=False)
     """how many times the drift of a reference sub-episode a child may have"""
 
 

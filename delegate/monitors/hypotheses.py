@@ -155,7 +155,7 @@ class Hypotheses:
         Neighbours of the assigned goal and of coincident landmarks have no weight of their own:
         they count as what they are beside, so that each group weighs what was set.
         """
-        weights, pairs = self._weights, len(level)
+        weights = self._weights
         places = (columns >= 0) & self._landmarks.places[level[:, None], columns]
         elsewhere = places & ~near
         count = elsewhere.sum(1, keepdims=True)
@@ -165,8 +165,7 @@ class Hypotheses:
         prior[row, at[row, mark]] = weights.coincident / told.sum(1)[row]
         total = prior.sum(1) + weights.none
         prior = prior / total[:, None] / self._components
-        return prior.astype(np.float32), np.float32(weights.none) / total.astype(np.float32) * \
-            np.ones(pairs, np.float32)  # fmt: skip
+        return prior.astype(np.float32), (weights.none / total).astype(np.float32)
 
 
 def coincident_landmarks(
