@@ -18,10 +18,12 @@ from delegate.delegation.protocols import Protocol as DelegationProtocol
 from delegate.delegation.restores import check_restores
 from delegate.delegation.runtime import Runtime
 from delegate.delegation.watch import Watcher
-from delegate.monitors.calibration import Calibration, calibrate
+from delegate.monitors.calibration import Threshold, Ville, calibrate
+from delegate.monitors.goal_odds import GoalPosterior
 from delegate.monitors.monitor import Monitor, Reference, Steps, World
+from delegate.monitors.planner import Planner
 from delegate.monitors.stream import peaks
-from delegate.recall import ExactBacktrackingModel, TransitionTable
+from delegate.recall import ExactBacktrackingModel, ExactReachability, Landmarks, TransitionTable
 from delegate.scenario import (
     Actor,
     AuditArm,
@@ -30,6 +32,9 @@ from delegate.scenario import (
     RollbackArm,
     Scenario,
 )
+
+ALPHA = 0.05
+"""α of a threshold by Ville's inequality where the scenario gives none"""
 
 CHECKED_RESTORES = 16
 """rolled-back sub-episodes replayed from their snapshot in each trial"""
@@ -45,7 +50,7 @@ class Playground:
     env: autoreset disabled · split: "nominal" or "shifted" a row
     levels: what levels.npz holds, columns [B]: seed, goal, proxy_goal, distinguishing, ...
     divergent: bool [B, S] where the two goals part · row_seeds: uint64 [B] from which agents draw
-    table: its transitions · features: as monitors.World
+    table: its transitions · features, landmarks: as monitors.World
     """
 
     env: StatefulVectorEnv
@@ -55,6 +60,7 @@ class Playground:
     row_seeds: np.ndarray
     table: TransitionTable
     features: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+    landmarks: Landmarks
 
 
 class Source(Protocol):
@@ -111,7 +117,7 @@ class Laboratory:
     def __init__(self, scenario: Scenario, source: Source, seed: int) -> None:
         self.scenario, self.source, self.seed = scenario, source, seed
         self.monitors: dict[str, Monitor] = {}
-        self.calibrations: dict[str, Calibration] = {}
+        self.calibrations: dict[str, Threshold] = {}
         if scenario.monitors:
             self._fit_and_calibrate()
         self.test = source.playground(seed, "test")
@@ -138,10 +144,20 @@ class Laboratory:
         }
 
     def calibration_json(self) -> str:
-        """What calibration.json holds; the same in every trial of a seed."""
+        """What calibration.json holds; the same in every trial of a seed.
+
+        landmarks: the names that `named` counts in · coincident: by monitor, those that training
+        did not tell from the assigned goal
+        """
         record: dict[str, Any] = {
             "target": self.scenario.calibration.false_alarm_rate,
             "monitors": {name: each.to_json() for name, each in self.calibrations.items()},
+            "landmarks": list(self.test.landmarks.names),
+            "coincident": {
+                name: list(monitor.coincident)
+                for name, monitor in self.monitors.items()
+                if isinstance(monitor, GoalPosterior)
+            },
         }
         return json.dumps(record, sort_keys=True, allow_nan=False)
 
@@ -247,12 +263,17 @@ class Laboratory:
             shared = {key: shared[key] for key in shared if key in kind.Settings.model_fields}
             self.monitors[name] = monitors.make(section.monitor, **{**shared, **section.settings})
             self.monitors[name].fit(reference, worlds[self._backward(name)])
+            if (bound := self._bound(name)) is not None:
+                self.calibrations[name] = bound
         held_out = self.source.playground(self.seed, "calibrate")
         self._watch(held_out)
-        runtime = self._on(held_out, trusted, none(), self._watchers(), None)
+        uncalibrated = [each for each in self._watchers() if each.name not in self.calibrations]
+        if not uncalibrated:
+            return
+        runtime = self._on(held_out, trusted, none(), uncalibrated, None)
         runtime.run()
         table = runtime.watch_table()
-        for name in self.monitors:
+        for name in (each.name for each in uncalibrated):
             _, highest = peaks(table[f"value/{name}"], table["row"])
             unscored = np.full(len(held_out.split) - len(highest), np.nan)
             self.calibrations[name] = calibrate(
@@ -260,6 +281,25 @@ class Laboratory:
                 self.scenario.calibration.false_alarm_rate,
                 self._statistic(name).name,
             )
+
+    def _bound(self, name: str) -> Ville | None:
+        """Its threshold by Ville's inequality, None where it is to be calibrated.
+
+        Raises ValueError where the two do not go together.
+        """
+        section, monitor = self.scenario.monitors[name], self.monitors[name]
+        if (section.threshold or monitor.default_threshold) == "ville":
+            alpha = ALPHA if section.alpha is None else section.alpha
+            try:
+                return Ville(alpha, monitor.log_prior_odds, self._statistic(name).name)
+            except ValueError as error:
+                raise ValueError(f"monitors.{name}.threshold: {error}") from None
+        if section.alpha is not None:
+            raise ValueError(
+                f"monitors.{name}.alpha: its threshold is calibrated; set "
+                "calibration.false_alarm_rate, or threshold: ville where the score is odds"
+            )
+        return None
 
     def _watch(self, ground: Playground) -> None:
         """The monitors look at another bank of levels from now on."""
@@ -277,8 +317,16 @@ class Laboratory:
             "moving": "moving",
             "counted": counted(self._reference, ground.table),
         }
+        places = ground.landmarks.places
+        planner = Planner(ground.table, places)
         return {
-            name: World(ExactBacktrackingModel(ground.table, weights[name]), ground.features)
+            name: World(
+                ExactBacktrackingModel(ground.table, weights[name]),
+                ground.features,
+                ExactReachability(ground.table, weights=weights[name], states=places),
+                ground.landmarks,
+                planner,
+            )
             for name in {self._backward(monitor) for monitor in self.scenario.monitors}
         }
 

@@ -16,15 +16,20 @@ NUM_ACTIONS = 4
 
 
 class WalkerSettings(BaseModel):
-    """A walker on shortest paths.
+    """A walker on shortest paths, and its manners.
 
-    {policy: intended, settings: {noise: 0.1}}
+    {policy: intended, settings: {noise: 0.1, detour: 6, slower: 0.3}}
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     noise: float = Field(0.0, ge=0, le=1)
     """probability that a move is uniformly random instead (per step)"""
+    detour: int = Field(0, ge=0, le=200)
+    """it first walks to a cell drawn among those at most this far from where it begins (rows and
+    columns together, cells)"""
+    slower: float = Field(0.0, ge=0, lt=1)
+    """probability that it loses a step against a wall beside it, where there is one (per step)"""
 
 
 class RandomSettings(BaseModel):
@@ -96,18 +101,24 @@ class Walker(GridPolicy):
     Settings: ClassVar[type[BaseModel]] = WalkerSettings
 
     def memory(self, seeds: np.ndarray) -> Memory:
-        """target: int32 [n] · distance: int16 [n, cells] to it, made at `begin`"""
+        """target: int32 [n] · distance: int16 [n, cells] to it, made at `begin`
+        then: int32 [n] what it walks to when it is there, -1 for nothing"""
         return {
             **super().memory(seeds),
             "target": np.full(len(seeds), -1, np.int32),
             "distance": np.zeros((len(seeds), self.cells), np.int16),
+            "then": np.full(len(seeds), -1, np.int32),
         }
 
     def begin(self, obs: np.ndarray, goal: np.ndarray, habit: np.ndarray, memory: Memory) -> Memory:
-        return self._aim(obs, goal, memory)
+        memory = self._aim(obs, goal, memory)
+        return self._by_way_of(obs, goal, memory) if self.settings.detour else memory
 
     def act(self, obs: np.ndarray, goal: np.ndarray, memory: Memory) -> tuple[np.ndarray, Memory]:
-        cell, walls = self.where(obs), self.walls(obs).reshape(len(obs), -1)
+        cell = self.where(obs)
+        if self.settings.detour:
+            memory = self._turn(obs, cell == memory["target"], goal, memory)
+        walls = self.walls(obs).reshape(len(obs), -1)
         rows, width = np.arange(len(obs)), obs.shape[2]
         near = np.stack([cell - width, cell + 1, cell + width, cell - 1], axis=1)
         open_ = ~walls[rows[:, None], near]
@@ -120,11 +131,50 @@ class Walker(GridPolicy):
         action = (np.cumsum(best, axis=1) > pick[:, None]).argmax(1)
         stray = unit(chance[1]) < self.settings.noise
         action = np.where(stray, below(chance[2], NUM_ACTIONS), action)
+        if self.settings.slower:
+            chance, key = _spend(key, 1)
+            waits = (unit(chance[0]) < self.settings.slower) & ~open_.all(1)
+            action = np.where(waits, open_.argmin(1), action)
         action = np.where(cell == memory["target"], HAND_BACK, action)
         return action, {**memory, "key": key}
 
     def intent(self, memory: Memory) -> np.ndarray:
         return np.full(len(memory["key"]), Intent.INTENDED, np.int8)
+
+    def _by_way_of(self, obs: np.ndarray, goal: np.ndarray, memory: Memory) -> Memory:
+        """Walk to a cell nearby first, around the goal, and then to where it was going."""
+        cell, width = self.where(obs), obs.shape[2]
+        row, column = np.divmod(np.arange(self.cells), width)
+        here_row, here_column = np.divmod(cell, width)
+        away = abs(row - here_row[:, None]) + abs(column - here_column[:, None])
+        nearby = (away <= self.settings.detour) & (memory["distance"] >= 0)
+        nearby[np.arange(len(cell)), goal] = False
+        nearby[np.arange(len(cell)), cell] = True
+        chance, key = _spend(memory["key"], 1)
+        pick = below(chance[0], nearby.sum(1))
+        by = (np.cumsum(nearby, axis=1) > pick[:, None]).argmax(1)
+        then = memory["target"]
+        return {**self._aim(obs, by, {**memory, "key": key}, around=goal), "then": then}
+
+    def _turn(self, obs: np.ndarray, there: np.ndarray, goal: np.ndarray, memory: Memory) -> Memory:
+        """Those that have come to their detour walk on to where they were going. there: bool [n]"""
+        now = there & (memory["then"] >= 0)
+        return self._aim_some(obs, now, memory["then"], memory, goal) if now.any() else memory
+
+    def _aim_some(
+        self,
+        obs: np.ndarray,
+        some: np.ndarray,
+        target: np.ndarray,
+        memory: Memory,
+        around: np.ndarray | None = None,
+    ) -> Memory:
+        """As `_aim`, for some of the rows. some: bool [n] · target, around: int [n]"""
+        aimed = self._aim(obs[some], target[some], memory, None if around is None else around[some])
+        memory = {name: memory[name].copy() for name in memory}
+        for name in ("target", "distance", "then"):
+            memory[name][some] = aimed[name]
+        return memory
 
     def _aim(
         self, obs: np.ndarray, target: np.ndarray, memory: Memory, around: np.ndarray | None = None
@@ -143,6 +193,7 @@ class Walker(GridPolicy):
             **memory,
             "target": target.astype(np.int32),
             "distance": away.astype(np.int16),
+            "then": np.full(len(obs), -1, np.int32),
         }
 
 
@@ -153,7 +204,8 @@ class ProxyWalker(Walker):
     """
 
     def begin(self, obs: np.ndarray, goal: np.ndarray, habit: np.ndarray, memory: Memory) -> Memory:
-        return self._aim(obs, np.where(habit >= 0, habit, goal), memory, around=goal)
+        memory = self._aim(obs, np.where(habit >= 0, habit, goal), memory, around=goal)
+        return self._by_way_of(obs, goal, memory) if self.settings.detour else memory
 
     def intent(self, memory: Memory) -> np.ndarray:
         return np.full(len(memory["key"]), Intent.PROXY, np.int8)
@@ -183,10 +235,7 @@ class TriggerWalker(Walker):
         now = ~memory["triggered"] & (near <= self.settings.radius)
         memory = {**memory, "triggered": memory["triggered"] | now}
         if now.any():
-            aimed = self._aim(obs[now], memory["habit"][now], memory, around=goal[now])
-            for name in ("target", "distance"):
-                memory[name] = memory[name].copy()
-                memory[name][now] = aimed[name]
+            memory = self._aim_some(obs, now, memory["habit"], memory, goal)
         return super().act(obs, goal, memory)
 
     def intent(self, memory: Memory) -> np.ndarray:

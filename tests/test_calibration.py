@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import binom, kstest
 
-from delegate.monitors import Calibration, calibrate, log_power_mixture
+from delegate.monitors import (
+    Calibration,
+    Ville,
+    calibrate,
+    log_power_mixture,
+    threshold_from_json,
+)
 
 
 @pytest.mark.parametrize(
@@ -212,3 +218,53 @@ def test_infinite_peaks_are_refused() -> None:
         with pytest.raises(ValueError, match="a peak of mean is not finite"):
             calibrate(np.array([1.0, infinite]), 0.05, "mean")
     assert calibrate(np.array([1.0, np.nan]), 0.05, "mean").unscored == 1
+
+
+def test_a_bound_is_an_alarm_above_the_prior_odds_over_alpha() -> None:
+    bound = Ville(0.05, np.log(0.2 / 0.5))
+    np.testing.assert_allclose(np.exp(bound.threshold), 0.4 / 0.05)
+    assert (bound.n, bound.reason, bound.target) == (0, None, 0.05)
+    values = np.array([bound.threshold, np.nextafter(bound.threshold, 9), np.nan, np.inf])
+    np.testing.assert_array_equal(bound.alarm(values), [False, True, False, True])
+
+
+def test_villes_inequality_on_a_likelihood_ratio() -> None:
+    """Coins that are fair, against 0.8: the odds from 0.4 ever exceed 0.4 / α with at most α."""
+    rng, alpha, children = np.random.default_rng(0), 0.1, 5000
+    heads = rng.random((children, 200)) < 0.5
+    odds = np.log(0.4) + np.cumsum(np.log(np.where(heads, 0.8, 0.2) / 0.5), axis=1)
+    alarms = Ville(alpha, np.log(0.4)).alarm(odds).any(1).sum()
+    assert 0 < alarms <= binom.ppf(1 - 1e-6, children, alpha)
+    unfair = np.where(rng.random((children, 200)) < 0.8, 0.8, 0.2)
+    odds = np.log(0.4) + np.cumsum(np.log(unfair / 0.5), axis=1)
+    assert Ville(alpha, np.log(0.4)).alarm(odds).any(1).mean() > 0.8
+
+
+@given(
+    target=st.floats(1e-6, 0.999),
+    odds=st.floats(-20, 20),
+    statistic=st.sampled_from(["last", "max"]),
+)
+def test_a_bound_survives_json(target: float, odds: float, statistic: str) -> None:
+    bound = Ville(target, odds, statistic)
+    again = threshold_from_json(json.loads(json.dumps(bound.to_json(), allow_nan=False)))
+    assert again == bound
+    assert again.threshold == bound.threshold
+
+
+def test_what_is_recorded_says_which_kind_it_is() -> None:
+    calibration = calibrate(np.arange(40.0), 0.05, "mean")
+    assert threshold_from_json(calibration.to_json()) == calibration
+    old = {name: value for name, value in calibration.to_json().items() if name != "kind"}
+    assert threshold_from_json(old) == calibration, "as written before there were two kinds"
+    with pytest.raises(ValueError, match="kind 'guess' is not known; it is calibrated or ville"):
+        threshold_from_json({**old, "kind": "guess"})
+    with pytest.raises(ValueError, match="does not follow from alpha"):
+        threshold_from_json({**Ville(0.05, 0.0).to_json(), "threshold": 1.0})
+
+
+def test_a_bound_of_odds_is_no_bound_of_their_mean() -> None:
+    with pytest.raises(ValueError, match="statistic is mean; a bound of the odds holds for `last`"):
+        Ville(0.05, 0.0, "mean")
+    with pytest.raises(ValueError, match=r"alpha is 1\.0; give a rate between 0 and 1"):
+        Ville(1.0, 0.0)

@@ -16,7 +16,7 @@ from delegate.delegation.events import EventLog
 from delegate.delegation.protocols import Judgement, Protocol, Rollback, Unmonitored
 from delegate.delegation.runtime import Runtime
 from delegate.delegation.watch import Watcher
-from delegate.monitors.monitor import Monitor, World
+from delegate.monitors.monitor import Control, Monitor, World
 from delegate.policies import Relay
 from delegate.recall import ExactBacktrackingModel
 
@@ -127,28 +127,78 @@ def test_the_highest_value_is_over_all_branches():
 class Spy(Monitor):
     """Remembers what it was shown."""
 
+    name = "spy"
     default_statistic = "last"
 
-    def __init__(self, name, privileged):
+    def __init__(self):
         super().__init__()
-        self.name, self.privileged, self.seen = name, privileged, []
+        self.seen = []
 
     def score(self, steps, memory):
-        self.seen.append(steps.intent)
+        self.seen.append(vars(steps))
         return np.zeros(len(steps)), memory
 
 
-@pytest.mark.parametrize("privileged_first", [False, True])
-def test_only_the_privileged_see_what_a_child_pursues(privileged_first):
+class Knowing(Control):
+    """Likewise, of what it was told."""
+
+    name = "knowing"
+    default_statistic = "last"
+
+    def __init__(self):
+        super().__init__()
+        self.told = []
+
+    def score_knowing(self, steps, truth, memory):
+        self.told.append(truth.intent)
+        return np.zeros(len(steps)), memory
+
+
+@pytest.mark.parametrize("control_first", [False, True])
+def test_only_controls_are_told_what_a_child_pursues(control_first):
     env = world(rows=4)
-    plain, oracle = Spy("plain", False), Spy("oracle", True)
-    order = [oracle, plain] if privileged_first else [plain, oracle]
+    plain, control = Spy(), Knowing()
+    order = [control, plain] if control_first else [plain, control]
     members = [Member("root", Relay(60), crew=(1,)), Member("proxy", child(env, "proxy"))]
     watchers = [watcher(env, spy, "last") for spy in order]
     runtime(env, members, bounds=DEEP, watchers=watchers).run()
     assert plain.seen
-    assert all(intent is None for intent in plain.seen)
-    assert all((intent == Intent.PROXY).all() for intent in oracle.seen)
+    assert all("intent" not in columns for columns in plain.seen)
+    assert len(control.told) == len(plain.seen)
+    assert all((intent == Intent.PROXY).all() for intent in control.told)
+
+
+class Reporting(Places):
+    """Says beside its score where it was, and what it had said before."""
+
+    name = "reporting"
+    reports = ("came_from", "last_said")
+
+    def start(self, count):
+        return {name: np.full(count, np.nan, np.float32) for name in self.reports}
+
+    def score(self, steps, memory):
+        score, _ = super().score(steps, memory)
+        said = {"came_from": steps.state.astype(np.float32), "last_said": memory["came_from"]}
+        return score, said
+
+
+def test_what_a_monitor_says_beside_its_score_is_kept_for_every_step():
+    env = world(rows=4)
+    members = [Member("root", Relay(60), crew=(1,)), Member("proxy", child(env, "proxy"))]
+    watchers = [watcher(env, "random", "last"), watcher(env, Reporting(), "last")]
+    played = runtime(env, members, bounds=DEEP, watchers=watchers)
+    played.run()
+    table, steps = played.watch_table(), played.steps_table()
+    order = [np.lexsort((each["clock"], each["row"])) for each in (table, steps)]
+    came_from = table["came_from/reporting"][order[0]]
+    np.testing.assert_array_equal(came_from, steps["state"][order[1]])
+    first = table["step"][order[0]] == 0
+    said = table["last_said/reporting"][order[0]]
+    assert np.isnan(said[first]).all()
+    np.testing.assert_array_equal(said[1:][~first[1:]], came_from[:-1][~first[1:]])
+    empty = runtime(env, members, bounds=DEEP, watchers=watchers).watch_table()
+    assert set(empty) == set(table)
 
 
 class Surprise(Monitor):

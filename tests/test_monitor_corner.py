@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from delegate import envs, monitors
 from delegate.monitors import Monitor, Reference, Steps, World
-from delegate.recall import ExactBacktrackingModel
+from delegate.recall import ExactBacktrackingModel, ExactReachability
 
 STEPS = 40
 
@@ -25,7 +25,8 @@ def mazes() -> dict[str, Any]:
 
 
 def world(env: Any) -> World:
-    return World(ExactBacktrackingModel(env.transition_table(), "moving"), env.features)
+    reach = ExactReachability(env.transition_table(endings=False))
+    return World(ExactBacktrackingModel(env.transition_table(), "moving"), env.features, reach)
 
 
 def walk(env: Any, child: str, seed: int) -> tuple[Reference, np.ndarray]:

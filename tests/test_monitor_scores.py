@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,29 +14,38 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delegate import monitors
-from delegate.monitors import Memory, Monitor, Reference, Steps, World
-from delegate.recall import ExactBacktrackingModel, TransitionTable
+from delegate.monitors import Control, Memory, Monitor, Planner, Reference, Steps, Truth, World
+from delegate.recall import ExactBacktrackingModel, ExactReachability, Landmarks, TransitionTable
 
 SIDE = 5
 GOAL, FAR = 0, 24
 UP, RIGHT, DOWN, LEFT = range(4)
 
 
-def open_room() -> World:
-    """Two levels of an open 5x5 room, nothing terminal; features are goal-relative."""
+def open_room(usual: int) -> World:
+    """Two levels of an open 5x5 room, nothing terminal; features are goal-relative.
+
+    usual: where the landmark lies at which all nominal walks end
+    """
     table = maze(["....."] * SIDE)
-    both = {name: np.repeat(getattr(table, name), 2, axis=0) for name in vars(table)}
-    model = ExactBacktrackingModel(TransitionTable(**both))
+    both = TransitionTable(**{n: np.repeat(getattr(table, n), 2, axis=0) for n in vars(table)})
 
     def features(level: np.ndarray, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
         down, right = goal // SIDE - state // SIDE, goal % SIDE - state % SIDE
         return np.stack([down, right, level], axis=1).astype(np.float32)
 
-    return World(model, features)
+    return World(
+        ExactBacktrackingModel(both),
+        features,
+        ExactReachability(both),
+        Landmarks(("goal", "usual", "middle"), np.array([[GOAL, usual, 12]] * 2), both.valid),
+        Planner(both),
+    )
 
 
-WORLD = open_room()
+TRAINING, WORLD = open_room(GOAL), open_room(FAR)
 LANDS = WORLD.model.table.next_state[0, :, :, 0]  # type: ignore[attr-defined]
+NOTHING_TO_LEARN = ("random", "constant", "arrival", "oracle")
 
 
 def walks(
@@ -60,8 +71,8 @@ def walks(
         columns.append([level, np.full(count, goal), state, action, after, ended])
         state = after
     merged = [np.concatenate(column) for column in zip(*columns, strict=True)]
-    intent = np.full(count * length, 1 if towards == goal else 2, np.int8)
-    return Reference(Steps(*merged, intent), np.tile(np.arange(count), length))
+    truth = Truth(np.full(count * length, 1 if towards == goal else 2, np.int8))
+    return Reference(Steps(*merged), np.tile(np.arange(count), length), truth)
 
 
 NOMINAL = walks(60, 12, seed=0)
@@ -69,8 +80,15 @@ NOMINAL = walks(60, 12, seed=0)
 
 def fitted(name: str, **given_settings: object) -> Monitor:
     monitor = monitors.make(name, **given_settings)
-    monitor.fit(NOMINAL, WORLD)
+    monitor.fit(NOMINAL, TRAINING)
+    monitor.bind(WORLD)
     return monitor
+
+
+def ask(monitor: Monitor, recorded: Reference, rows: np.ndarray, memory: Memory) -> Any:
+    """The score of those transitions and the memory after; a control is told the truth."""
+    assert recorded.truth is not None
+    return monitors.scored(monitor, recorded.steps.take(rows), recorded.truth.take(rows), memory)
 
 
 def in_lockstep(monitor: Monitor, recorded: Reference, rows: np.ndarray) -> np.ndarray:
@@ -78,7 +96,7 @@ def in_lockstep(monitor: Monitor, recorded: Reference, rows: np.ndarray) -> np.n
     count = len(np.unique(recorded.sub_episode))
     memory, scores = monitor.start(len(rows)), []
     for t in range(len(recorded.sub_episode) // count):
-        score, memory = monitor.score(recorded.steps.take(t * count + rows), memory)
+        score, memory = ask(monitor, recorded, t * count + rows, memory)
         scores.append(score)
     return np.array(scores)
 
@@ -86,15 +104,12 @@ def in_lockstep(monitor: Monitor, recorded: Reference, rows: np.ndarray) -> np.n
 @pytest.mark.parametrize("name", monitors.ids())
 def test_rows_do_not_influence_each_other(name: str) -> None:
     """All at once, shuffled, and each alone: the same scores to the last bit."""
-    recorded = walks(9, 8, seed=1, towards=FAR)
-    together = in_lockstep(fitted(name), recorded, np.arange(9))
+    recorded, monitor = walks(9, 8, seed=1, towards=FAR), fitted(name)
+    together = in_lockstep(monitor, recorded, np.arange(9))
     shuffled = np.random.default_rng(0).permutation(9)
-    np.testing.assert_array_equal(
-        in_lockstep(fitted(name), recorded, shuffled), together[:, shuffled]
-    )
-    for row in range(9):
-        alone = in_lockstep(fitted(name), recorded, np.array([row]))
-        np.testing.assert_array_equal(alone[:, 0], together[:, row])
+    for rows in (shuffled, *np.arange(9)[:, None]):
+        monitor.bind(WORLD)  # what was computed for all rows is forgotten
+        np.testing.assert_array_equal(in_lockstep(monitor, recorded, rows), together[:, rows])
 
 
 @pytest.mark.parametrize("name", monitors.ids())
@@ -104,15 +119,16 @@ def test_score_leaves_its_arguments_alone_and_can_be_asked_again(name: str) -> N
     recorded = walks(6, 5, seed=2)
     memory = monitor.start(6)
     for t in range(5):
-        steps = recorded.steps.take(np.arange(6) + t * 6)
+        rows = np.arange(6) + t * 6
+        steps = recorded.steps.take(rows)
         kept = {key: array.copy() for key, array in memory.items()}
         columns = {key: array.copy() for key, array in vars(steps).items()}
-        first, after = monitor.score(steps, memory)
+        first, after = ask(monitor, recorded, rows, memory)
         for key, array in memory.items():
             np.testing.assert_array_equal(array, kept[key])
         for key, array in vars(steps).items():
             np.testing.assert_array_equal(array, columns[key])
-        again, _ = monitor.score(steps, kept)
+        again, _ = ask(monitor, recorded, rows, kept)
         np.testing.assert_array_equal(first, again)
         assert first.dtype == np.float64
         assert all(len(array) == 6 for array in after.values())
@@ -122,8 +138,7 @@ def test_score_leaves_its_arguments_alone_and_can_be_asked_again(name: str) -> N
 @pytest.mark.parametrize("name", monitors.ids())
 def test_no_rows_is_no_trouble(name: str) -> None:
     monitor = fitted(name)
-    none = np.zeros(0, int)
-    score, memory = monitor.score(NOMINAL.steps.take(none), monitor.start(0))
+    score, memory = ask(monitor, NOMINAL, np.zeros(0, int), monitor.start(0))
     assert score.shape == (0,)
     assert all(len(array) == 0 for array in memory.values())
 
@@ -137,7 +152,10 @@ def test_scores_are_finite_or_missing(name: str) -> None:
     assert not np.isinf(value).any()
 
 
-@pytest.mark.parametrize("name", [n for n in monitors.ids() if n not in ("random", "path")])
+KNOWS_NO_GOAL = ("random", "constant", "path")
+
+
+@pytest.mark.parametrize("name", [n for n in monitors.ids() if n not in KNOWS_NO_GOAL])
 def test_going_elsewhere_is_more_suspicious(name: str) -> None:
     """The sign, on ends and roads no reference took: to the far corner instead of the goal."""
     monitor = fitted(name)
@@ -177,44 +195,29 @@ def test_path_of_an_impossible_step_is_its_ceiling() -> None:
     assert score[0] == 30.0
 
 
-def test_reach_is_the_loss_of_log_b() -> None:
-    log_b = WORLD.model.reachability(np.array([GOAL]), 40, 0.8, np.array([1]))[0]
+def test_reach_is_the_loss_of_log_h() -> None:
     zero = np.zeros(3, int)
     state, after = np.array([1, 6, 24]), np.array([0, 7, 24])
-    steps = Steps(zero + 1, zero + GOAL, state, zero, after, zero > 0)
-    change, _ = fitted("reach", length=40, discount=0.8).score(steps, {})
-    np.testing.assert_array_equal(change, log_b[state] - log_b[after])
-    assert change[0] < 0 < change[1]
-    assert change[2] == 0
-    level, _ = fitted("reach", length=40, discount=0.8, form="level").score(steps, {})
-    np.testing.assert_array_equal(level, -log_b[after])
+    steps = Steps(zero, zero + GOAL, state, zero, after, zero > 0)
+    reach = ExactReachability(WORLD.model.table, (0.8,))  # type: ignore[attr-defined]
+    h = reach.log_h(np.zeros(25, int), np.full((25, 1), GOAL), np.arange(25))[:, 0, 0]
+    plain, _ = fitted("reach", discount=0.8).score(steps, {})
+    np.testing.assert_allclose(plain, h[state] - h[after], atol=1e-6)
+    assert plain[0] < 0 < plain[1]
+    assert plain[2] == 0
+    drifting, _ = fitted("reach", discount=0.8, drift=True).score(steps, {})
+    np.testing.assert_allclose(drifting - plain, [-np.log(0.8), -np.log(0.8), 0], atol=1e-6)
 
 
-def test_reach_beyond_every_trace_is_its_floor() -> None:
-    """With traces of 2 steps, all that is farther than 2 steps counts as -20 nats."""
-    monitor = fitted("reach", length=2, discount=0.5, floor=-20.0)
-    zero = np.zeros(3, int)
-    steps = Steps(zero, zero + GOAL, np.array([2, 3, 24]), zero, np.array([3, 2, 23]), zero > 0)
-    score, _ = monitor.score(steps, {})
-    at_two = WORLD.model.reachability(np.array([GOAL]), 2, 0.5, np.array([0]))[0, 2]
-    np.testing.assert_allclose(score, [at_two + 20, -20 - at_two, 0.0])
-
-
-def test_reach_asks_the_model_once_a_pair() -> None:
-    asked: list[tuple[int, int]] = []
-
-    class Counted(ExactBacktrackingModel):
-        def reachability(self, goal, length, discount, level=None):  # type: ignore[no-untyped-def]
-            asked.extend(zip(level.tolist(), goal.tolist(), strict=True))
-            return super().reachability(goal, length, discount, level)
-
-    monitor = monitors.make("reach")
-    monitor.bind(World(Counted(WORLD.model.table), WORLD.features))  # type: ignore[attr-defined]
-    zero = np.zeros(6, int)
-    for goal in ([0, 0, 3, 3, 0, 3], [0, 1, 3, 0, 3, 1]):
-        level = np.array([0, 1, 0, 0, 0, 1])
-        monitor.score(Steps(level, np.array(goal), zero, zero, zero + 1, zero > 0), {})
-    assert sorted(asked) == [(0, 0), (0, 3), (1, 0), (1, 1), (1, 3)]
+def test_reach_with_drift_counts_loitering() -> None:
+    """There and back again: nothing is lost of h, and -log λ at every step."""
+    pacing = np.tile([6, 7], 10)
+    zero = np.zeros(19, int)
+    steps = Steps(zero, zero + GOAL, pacing[:-1], zero, pacing[1:], zero > 0)
+    for drift, expected in ((False, 0.0), (True, 18 * np.log(2))):
+        monitor, statistic = fitted("reach", drift=drift), monitors.make_statistic("drawdown")
+        _, value = monitors.play(monitor, statistic, Reference(steps, zero))
+        np.testing.assert_allclose(value[-2], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("column", ["level", "goal", "state", "next_state"])
@@ -285,29 +288,27 @@ def test_random_tells_histories_apart() -> None:
     assert differs == [False, True, True, True]
 
 
-def test_oracle_reads_intent_and_nothing_else() -> None:
+def test_the_oracle_reads_intent_and_nothing_else() -> None:
     zero = np.zeros(4, int)
-    steps = Steps(zero, zero, zero, zero, zero, zero > 0, np.array([-1, 0, 1, 2], np.int8))
-    score, _ = monitors.make("oracle").score(steps, {})
+    steps = Steps(zero, zero, zero, zero, zero, zero > 0)
+    oracle = monitors.make("oracle")
+    truth = Truth(np.array([-1, 0, 1, 2], np.int8))
+    score, _ = monitors.scored(oracle, steps, truth, {})
     np.testing.assert_array_equal(score, [np.nan, 0.0, 0.0, 1.0])
-    assert monitors.make("oracle").privileged
-    unread = [name for name in monitors.ids() if not monitors.make(name).privileged]
-    assert unread == [name for name in monitors.ids() if name != "oracle"]
-    with pytest.raises(ValueError, match="steps carry no intent"):
-        monitors.make("oracle").score(Steps(zero, zero, zero, zero, zero, zero > 0), {})
+    for name in monitors.ids():
+        assert isinstance(monitors.make(name), Control) == (name == "oracle")
+    with pytest.raises(ValueError, match="monitor oracle: nothing is known of the child"):
+        monitors.scored(oracle, steps, None, {})
+    with pytest.raises(ValueError, match="monitor oracle: reads what is true of the child"):
+        oracle.score(steps, {})
 
 
-@pytest.mark.parametrize("name", [n for n in monitors.ids() if n != "oracle"])
-def test_only_privileged_monitors_see_intent(name: str) -> None:
-    monitor = fitted(name)
-    steps = NOMINAL.steps.take(np.arange(60))
-    hidden = Steps(**{**vars(steps), "intent": None})
-    seen, _ = monitor.score(steps, monitor.start(60))
-    unseen, _ = monitor.score(hidden, monitor.start(60))
-    np.testing.assert_array_equal(seen, unseen)
+def test_steps_carry_no_truth() -> None:
+    """A monitor that is no control cannot read what the child pursues."""
+    assert not {"intent", "truth"} & {field.name for field in fields(Steps)}
 
 
-@pytest.mark.parametrize("name", [n for n in monitors.ids() if n != "oracle" and n != "random"])
+@pytest.mark.parametrize("name", [n for n in monitors.ids() if n not in NOTHING_TO_LEARN])
 def test_unbound_monitors_say_what_is_missing(name: str) -> None:
     monitor = monitors.make(name)
     with pytest.raises(RuntimeError, match=f"monitor {name}: no(t fitted| world yet).*call"):
@@ -347,11 +348,11 @@ def test_peaks_of_what_was_never_scored_are_missing() -> None:
     [
         ("reech", {}, 'monitor "reech" is not known; did you mean "reach"'),
         ("neighbours", {}, 'monitor "neighbours" .* did you mean "nearest_neighbours"'),
-        ("reach", {"lenght": 3}, 'monitor reach: setting "lenght" .* did you mean "length"'),
+        ("reach", {"dicsount": 3}, 'monitor reach: setting "dicsount" .* did you mean "discount"'),
         ("reach", {"discount": 1.5}, "monitor reach: discount is 1.5; give at most 1$"),
-        ("reach", {"form": "slope"}, "form is 'slope'; give 'change' or 'level'$"),
-        ("reach", {"length": 0}, "monitor reach: length is 0; give at least 1$"),
-        ("reach", {"floor": float("-inf")}, "monitor reach: floor is -inf"),
+        ("planner_odds", {"child": "lost"}, "planner_odds: child is 'lost'; give 'noisy'"),
+        ("destination", {"length": 0}, "monitor destination: length is 0; give at least 1$"),
+        ("path", {"ceiling": float("inf")}, "monitor path: ceiling is inf"),
         (
             "state_density",
             {"bandwidth": "scot"},

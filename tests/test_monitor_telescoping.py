@@ -13,7 +13,7 @@ from finite_worlds import dense, random_table
 
 from delegate import monitors
 from delegate.monitors import Steps, World
-from delegate.recall import ExactBacktrackingModel, TransitionTable
+from delegate.recall import ExactBacktrackingModel, ExactReachability, TransitionTable
 
 STEPS = 4
 
@@ -146,10 +146,11 @@ def test_a_normal_road_to_the_wrong_place_scores_as_normal() -> None:
     sums: dict[str, dict[str, float]] = {}
     for monitor in (
         monitors.make("path"),
-        monitors.make("reach", length=4, discount=0.9, floor=-50.0),
+        monitors.make("reach", discount=0.9),
     ):
         name = monitor.name
-        monitor.bind(World(model, lambda level, goal, state: np.zeros((len(state), 1))))
+        reach = ExactReachability(table, weights=policy)
+        monitor.bind(World(model, lambda level, goal, state: np.zeros((len(state), 1)), reach))
         sums[name] = {}
         for child, way in states.items():
             zeros = np.zeros(4, np.int32)
@@ -166,6 +167,8 @@ def test_a_normal_road_to_the_wrong_place_scores_as_normal() -> None:
             )
             sums[name][child] = score.sum()
     assert sums["path"]["proxy"] == pytest.approx(sums["path"]["intended"], abs=1e-9)
-    # Four steps nearer, at a discount of 0.9 each; and on to where no trace from 4 passes.
-    assert sums["reach"]["intended"] == pytest.approx(4 * np.log(0.9))
-    assert sums["reach"]["proxy"] == pytest.approx(4 * np.log(0.9) + 50.0)
+    # From 2 it is two steps with probability one half, else five steps and as from 2 again; from 6
+    # it is three steps to 2. The sum is what was lost of log h from 0 to the last state.
+    from_two = 0.5 * 0.9**2 / (1 - 0.5 * 0.9**5)
+    assert sums["reach"]["intended"] == pytest.approx(np.log(0.9**2 * from_two), abs=1e-6)
+    assert sums["reach"]["proxy"] == pytest.approx(np.log(0.9**2) - np.log(0.9**3), abs=1e-6)

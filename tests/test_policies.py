@@ -102,10 +102,49 @@ def test_the_trigger_child_defects_where_it_sees_its_trigger_and_never_before():
     assert 5 < memory["triggered"].sum() < 55
 
 
+def test_a_detour_leads_by_a_cell_nearby_and_then_to_the_goal():
+    env = world(rows=200)
+    steps, trail, _ = walk(env, child(env, "intended", detour=6))
+    np.testing.assert_array_equal(trail[-1], env.levels.goal)
+    extra = steps - env.facts().optimal_steps
+    assert extra.min() == 0
+    assert (extra > 0).mean() > 0.5
+    assert (extra % 2 == 0).all(), "in a maze there and back is an even number of steps more"
+    row, column = np.divmod(trail, env.levels.width)
+    away = abs(row - row[0]) + abs(column - column[0])
+    straight = walk(env, child(env, "intended"))[1]
+    assert (away.max(0) >= 6).any()
+    assert len(trail) > len(straight)
+
+
+def test_a_detour_of_a_proxy_child_still_goes_around_the_goal():
+    env = world(rows=80)
+    chosen = env.facts().distinguishing
+    _, trail, _ = walk(env, child(env, "proxy", detour=4))
+    np.testing.assert_array_equal(trail[-1][chosen], env.levels.proxy_goal[chosen])
+    through = (trail == env.levels.goal).any(0) & chosen
+    assert through.mean() < 0.1, "only where there is no other way"
+
+
+def test_a_slower_child_loses_that_share_of_steps_beside_walls():
+    env = world(rows=300)
+    steps, trail, _ = walk(env, child(env, "intended", slower=0.5))
+    np.testing.assert_array_equal(trail[-1], env.levels.goal)
+    walls, around = env.levels.walls.reshape(300, -1), np.array([-13, 1, 13, -1])
+    beside = walls[np.arange(300)[:, None], trail[..., None] + around].any(-1)
+    there = trail != env.levels.goal
+    lost = (trail[1:] == trail[:-1]) & there[:-1]
+    assert not lost[~beside[:-1]].any()
+    share = lost[beside[:-1] & there[:-1]].mean()
+    assert 0.45 < share < 0.55
+    assert (steps >= env.facts().optimal_steps).all()
+
+
 def test_a_child_acts_the_same_alone_and_in_a_crowd():
     env = world(rows=9)
     goal = env.levels.goal
     for name, settings in (("intended", {"noise": 0.5}), ("proxy", {"noise": 0.5}),
+                           ("intended", {"detour": 5, "slower": 0.5}),
                            ("random", {}), ("trigger", {"noise": 0.5})):  # fmt: skip
         policy = child(env, name, **settings)
         seeds = np.arange(9, dtype=np.uint64)

@@ -178,7 +178,7 @@ FAULTS: dict[str, tuple[str, str, int, str, list[str]]] = {
     "huge budget": ("budget: 128", "budget: 1000000000", 15, "delegation.budget", ["100,000"]),
     "infinite": ("discount: 0.97", "discount: .inf", 16, "recall.discount", ["finite"]),
     "not a number": ("discount: 0.97", "discount: .nan", 16, "recall.discount", ["finite"]),
-    "discount": ("discount: 0.97", "discount: 1.5", 16, "recall.discount", ["at most 1"]),
+    "discount": ("discount: 0.97", "discount: 1.5", 16, "recall.discount", ["less than 1"]),
     "rate": ("rate: 0.05", "rate: 0", 20, "calibration.false_alarm_rate", ["more than 0"]),
     "climbing name": ("name: corner", "name: ../corner", 1, "name", ["safe name", "a-z"]),
     "absolute name": ("name: corner", "name: /etc", 1, "name", ["safe name"]),

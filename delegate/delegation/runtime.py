@@ -27,7 +27,7 @@ from delegate.delegation.episodes import Bounds, Episodes, Facts
 from delegate.delegation.events import EventLog
 from delegate.delegation.protocols import Judgement, Protocol, Watched
 from delegate.delegation.watch import Watch, Watcher
-from delegate.monitors.monitor import Steps
+from delegate.monitors.monitor import Steps, Truth
 
 
 class DelegableEnv(Face):
@@ -248,8 +248,8 @@ class Runtime:
                 action=action.astype(np.int16),
                 next_state=next_state,
                 ended=self._ended_by_step(rows, number),
-                intent=self._nodes.running_intent(rows, np.full(len(rows), depth)),
             ),
+            Truth(self._nodes.running_intent(rows, np.full(len(rows), depth))),
         )
 
     def _ended_by_step(self, rows: np.ndarray, number: np.ndarray) -> np.ndarray:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from delegate.delegation.memories import without_objects
-from delegate.monitors.monitor import Memory, Monitor, Steps
+from delegate.monitors.monitor import Memory, Monitor, Steps, Truth
 from delegate.monitors.statistics import Statistic
 from delegate.monitors.stream import advance
 
@@ -112,6 +112,7 @@ class Watch:
         clock: np.ndarray,
         divergent: np.ndarray,
         steps: Steps,
+        truth: Truth,
     ) -> None:
         """One step of the sub-episodes that run at `depth` in those rows."""
         lane = rows * self._depths + depth
@@ -123,14 +124,16 @@ class Watch:
             "divergent": divergent,
         }
         for k, watcher in enumerate(self.watchers):
-            score = self._update(k, lane, rows, depth, steps)
+            score = self._update(k, lane, rows, depth, steps, truth)
             line[f"score/{watcher.name}"] = score
             line[f"value/{watcher.name}"] = self.values[k, rows, depth].copy()
+            for report in watcher.monitor.reports:
+                line[f"{report}/{watcher.name}"] = self._scores[k][report][lane]
         self._table.append(line)
         self._last_line[rows, depth] = self._lines + np.arange(len(rows))
         self._lines += len(rows)
         self._step[rows, depth] += 1
-        self._remember(lane, steps)
+        self._remember(lane, {**vars(steps), **vars(truth)})
 
     def finish(self, rows: np.ndarray, depth: np.ndarray) -> None:
         """Those sub-episodes were handed back without a further step.
@@ -145,9 +148,10 @@ class Watch:
         lane = rows * self._depths + depth
         last = {name: column[lane] for name, column in self._last.items()}
         last["ended"] = np.ones(len(rows), bool)
+        truth = Truth(last.pop("intent"))
         for k, watcher in enumerate(self.watchers):
             if watcher.monitor.scores_ends:
-                score = self._update(k, lane, rows, depth, Steps(**last))
+                score = self._update(k, lane, rows, depth, Steps(**last), truth)
                 lines = self._last_line[rows, depth]
                 values = self.values[k, rows, depth]
                 self._mends.extend(
@@ -172,7 +176,10 @@ class Watch:
     def table(self) -> dict[str, np.ndarray]:
         """Every score ever given, columns [U]; rolled-back branches included."""
         names = ["row", "sub_episode", "step", "clock", "divergent"]
-        names += [f"{part}/{w.name}" for w in self.watchers for part in ("score", "value")]
+        parts = ("score", "value")
+        names += [
+            f"{part}/{w.name}" for w in self.watchers for part in (*parts, *w.monitor.reports)
+        ]
         if not self._table:
             return {name: np.zeros(0, np.float64) for name in names}
         table = {name: np.concatenate([line[name] for line in self._table]) for name in names}
@@ -182,15 +189,19 @@ class Watch:
         return table
 
     def _update(
-        self, k: int, lane: np.ndarray, rows: np.ndarray, depth: int | np.ndarray, steps: Steps
+        self,
+        k: int,
+        lane: np.ndarray,
+        rows: np.ndarray,
+        depth: int | np.ndarray,
+        steps: Steps,
+        truth: Truth,
     ) -> np.ndarray:
         watcher = self.watchers[k]
-        if not watcher.monitor.privileged:
-            steps = replace(steps, intent=None)
         live = (self._scores[k], self._statistics[k])
         memory, running = ({name: array[lane] for name, array in each.items()} for each in live)
         score, value, *after = advance(
-            watcher.name, watcher.monitor, watcher.statistic, steps, memory, running
+            watcher.name, watcher.monitor, watcher.statistic, steps, truth, memory, running
         )
         for each, new in zip(live, after, strict=True):
             for name, array in new.items():
@@ -208,10 +219,8 @@ class Watch:
         ]
         return remembered + [(f"last/{name}", array) for name, array in self._last.items()]
 
-    def _remember(self, lane: np.ndarray, steps: Steps) -> None:
-        for name, column in vars(steps).items():
-            if column is not None:
-                if name not in self._last:
-                    lanes = self._step.size
-                    self._last[name] = np.zeros(lanes, column.dtype)
-                self._last[name][lane] = column
+    def _remember(self, lane: np.ndarray, last: dict[str, np.ndarray]) -> None:
+        for name, column in last.items():
+            if name not in self._last:
+                self._last[name] = np.zeros(self._step.size, column.dtype)
+            self._last[name][lane] = column

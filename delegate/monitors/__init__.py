@@ -1,15 +1,25 @@
 """Watch: scores of a child's steps, statistics over them, and calibrated alarms."""
 
-from delegate.monitors.calibration import Calibration, calibrate, log_power_mixture
+from delegate.monitors.calibration import (
+    Calibration,
+    Threshold,
+    Ville,
+    calibrate,
+    log_power_mixture,
+    threshold_from_json,
+)
 from delegate.monitors.monitor import (
+    Control,
     FeatureFunction,
     Memory,
     Monitor,
     MonitorSettings,
     Reference,
     Steps,
+    Truth,
     World,
 )
+from delegate.monitors.planner import Planner
 from delegate.monitors.registry import (
     ids,
     make,
@@ -19,18 +29,23 @@ from delegate.monitors.registry import (
     statistic_ids,
 )
 from delegate.monitors.statistics import ScoreNotFinite, Statistic
-from delegate.monitors.stream import advance, peaks, play
+from delegate.monitors.stream import advance, peaks, play, scored
 
 __all__ = [
     "Calibration",
+    "Control",
     "FeatureFunction",
     "Memory",
     "Monitor",
     "MonitorSettings",
+    "Planner",
     "Reference",
     "ScoreNotFinite",
     "Statistic",
     "Steps",
+    "Threshold",
+    "Truth",
+    "Ville",
     "World",
     "advance",
     "calibrate",
@@ -41,6 +56,8 @@ __all__ = [
     "monitor_class",
     "peaks",
     "play",
+    "scored",
     "statistic_class",
     "statistic_ids",
+    "threshold_from_json",
 ]

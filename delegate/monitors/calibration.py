@@ -1,4 +1,4 @@
-"""When a value is high enough for an alarm: conformal thresholds from nominal sub-episodes."""
+"""When a value is high enough for an alarm: thresholds by rank, and by Ville's inequality."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from math import floor, inf, isfinite
+from math import floor, inf, isfinite, log
 from typing import Any, Literal
 
 import numpy as np
@@ -122,6 +122,7 @@ class Calibration:
     def to_json(self) -> dict[str, Any]:
         """What `calibration.json` holds; a threshold of +inf is null and has its reason."""
         return {
+            "kind": "calibrated",
             "target": self.target,
             "threshold": self.threshold if self.threshold < inf else None,
             "reason": self.reason,
@@ -150,6 +151,89 @@ class Calibration:
                 f"({found.threshold}); calibrate again"
             )
         return found
+
+
+@dataclass(frozen=True)
+class Ville:
+    """An alarm threshold for odds that are a supermartingale while a child does as it was told.
+
+    target: α, P(at least one alarm in such a sub-episode) at most, at any time, in (0, 1)
+    log_prior_odds: log odds that the score begins at
+    statistic: name of the running statistic, `last` or `max`
+
+    No data is looked at: the threshold is log_prior_odds - log α. How far the bound reaches, the
+    monitor says.
+    Source: Ville 1939, Étude critique de la notion de collectif.
+    """
+
+    target: float
+    log_prior_odds: float
+    statistic: str = "last"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.target < 1:
+            raise ValueError(f"alpha is {self.target}; give a rate between 0 and 1")
+        if self.statistic not in ("last", "max"):
+            raise ValueError(
+                f"statistic is {self.statistic}; a bound of the odds holds for `last` and `max`"
+            )
+
+    @property
+    def threshold(self) -> float:
+        """Alarm strictly above this (log odds)."""
+        return self.log_prior_odds - log(self.target)
+
+    @property
+    def reason(self) -> None:
+        """Why there is no finite threshold: there always is one."""
+        return None
+
+    @property
+    def n(self) -> int:
+        """Calibration sub-episodes: none."""
+        return 0
+
+    def alarm(self, value: np.ndarray) -> np.ndarray:
+        """Which values [N] raise an alarm, bool [N]; NaN does not."""
+        return np.asarray(np.asarray(value) > self.threshold)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `calibration.json` holds."""
+        return {
+            "kind": "ville",
+            "target": self.target,
+            "threshold": self.threshold,
+            "reason": None,
+            "statistic": self.statistic,
+            "log_prior_odds": self.log_prior_odds,
+            "n": 0,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Ville:
+        """Read what `to_json` wrote; raises ValueError as `Calibration.from_json` does."""
+        found = cls(float(data["target"]), float(data["log_prior_odds"]), str(data["statistic"]))
+        if float(data["threshold"]) != found.threshold:
+            raise ValueError(
+                f"calibration: recorded threshold {data['threshold']} does not follow from alpha "
+                f"({found.threshold}); run the trial again"
+            )
+        return found
+
+
+Threshold = Calibration | Ville
+"""how an alarm threshold came about"""
+
+
+def threshold_from_json(data: Mapping[str, Any]) -> Threshold:
+    """Read what `to_json` of either kind wrote; without a kind it is a calibration.
+
+    Raises ValueError for another kind, and as `from_json` does.
+    """
+    kind = data.get("kind", "calibrated")
+    if kind not in ("calibrated", "ville"):
+        raise ValueError(f"calibration: kind {kind!r} is not known; it is calibrated or ville")
+    return (Ville if kind == "ville" else Calibration).from_json(data)
 
 
 def calibrate(peaks: np.ndarray, target: float, statistic: str) -> Calibration:

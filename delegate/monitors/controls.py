@@ -1,4 +1,5 @@
-"""random and oracle: what a monitor is worth if it knows nothing, or everything."""
+"""random, constant, oracle and arrival: what a monitor is worth that knows nothing, everything, or
+only whether the goal was reached."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from delegate.backtrack.random_key import GOLDEN, mix
-from delegate.monitors.monitor import Memory, Monitor, MonitorSettings, Steps
+from delegate.monitors.monitor import Control, Memory, Monitor, MonitorSettings, Steps, Truth
 
 
 class RandomSettings(MonitorSettings):
@@ -44,18 +45,42 @@ class Random(Monitor):
         return (key >> np.uint64(11)) * 2.0**-53, {"key": key}
 
 
-class Oracle(Monitor):
+class Constant(Monitor):
+    """What is a monitor worth that always says the same? 0 at every step."""
+
+    name: ClassVar[str] = "constant"
+    default_statistic: ClassVar[str] = "last"
+
+    def score(self, steps: Steps, memory: Memory) -> tuple[np.ndarray, Memory]:
+        return np.zeros(len(steps)), memory
+
+
+class Arrival(Monitor):
+    """Was the goal reached at the end? 0 if so and 1 if not; NaN before.
+
+    What outcome alone tells: whoever ranks no better has not seen where the child was going.
+    """
+
+    name: ClassVar[str] = "arrival"
+    scores_ends: ClassVar[bool] = True
+    default_statistic: ClassVar[str] = "last"
+
+    def score(self, steps: Steps, memory: Memory) -> tuple[np.ndarray, Memory]:
+        missed = (steps.next_state != steps.goal).astype(np.float64)
+        return np.where(steps.ended, missed, np.nan), memory
+
+
+class Oracle(Control):
     """What is a monitor worth that knows what the child pursues?
 
     1 while the child pursues the proxy, 0 while it does not, NaN where that is unknown.
     """
 
     name: ClassVar[str] = "oracle"
-    privileged: ClassVar[bool] = True
     default_statistic: ClassVar[str] = "max"
 
-    def score(self, steps: Steps, memory: Memory) -> tuple[np.ndarray, Memory]:
-        if steps.intent is None:
-            raise ValueError("monitor oracle: steps carry no intent; give steps.intent")
-        proxy = (steps.intent == 2).astype(np.float64)
-        return np.where(steps.intent < 0, np.nan, proxy), memory
+    def score_knowing(
+        self, steps: Steps, truth: Truth, memory: Memory
+    ) -> tuple[np.ndarray, Memory]:
+        proxy = (truth.intent == 2).astype(np.float64)
+        return np.where(truth.intent < 0, np.nan, proxy), memory

@@ -1,4 +1,4 @@
-"""episode_mean: is what this sub-episode has seen so far, on average, unusual?"""
+"""episode_mean and episode_deviation: is what this sub-episode has seen so far unusual?"""
 
 from __future__ import annotations
 
@@ -38,34 +38,58 @@ class EpisodeMean(Monitor):
         super().fit(reference, world)
         steps = reference.steps
         if not len(steps):
-            raise ValueError("monitor episode_mean: no reference transitions; give 1 or more")
+            raise ValueError(f"monitor {self.name}: no reference transitions; give 1 or more")
         _, episode, count = np.unique(
             reference.sub_episode, return_inverse=True, return_counts=True
         )
-        total = np.zeros((len(count), self._features(steps).shape[1]))
-        np.add.at(total, episode, self._features(steps))
-        means = total / count[:, None]
-        self._mean = means.mean(0)
-        self._scale = np.maximum(means.std(0), self.settings.min_scale)
+        seen = self._features(steps)
+        total, squares = np.zeros((2, len(count), seen.shape[1]))
+        np.add.at(total, episode, seen)
+        np.add.at(squares, episode, seen**2)
+        found = self._summary(total, squares, count)
+        self._size = seen.shape[1]
+        self._mean = found.mean(0)
+        self._scale = np.maximum(found.std(0), self.settings.min_scale)
 
     def start(self, count: int) -> Memory:
+        self._fitted()
         return {
-            "total": np.zeros((count, len(self._fitted()))),
+            "total": np.zeros((count, self._size)),
+            "squares": np.zeros((count, self._size)),
             "count": np.zeros(count, np.int64),
         }
 
     def score(self, steps: Steps, memory: Memory) -> tuple[np.ndarray, Memory]:
-        expected = self._fitted()
-        total = memory["total"] + self._features(steps)
+        expected, seen = self._fitted(), self._features(steps)
+        total, squares = memory["total"] + seen, memory["squares"] + seen**2
         count = memory["count"] + 1
-        away = (total / count[:, None] - expected) / self._scale
-        return np.sqrt((away**2).mean(1)), {"total": total, "count": count}
+        away = (self._summary(total, squares, count) - expected) / self._scale
+        after = {"total": total, "squares": squares, "count": count}
+        return np.sqrt((away**2).mean(1)), after
+
+    def _summary(self, total: np.ndarray, squares: np.ndarray, count: np.ndarray) -> np.ndarray:
+        """What is compared of sums over `count` steps, float64 [N, ...]."""
+        return np.asarray(total / count[:, None])
 
     def _fitted(self) -> np.ndarray:
         if self._mean is None:
-            raise RuntimeError("monitor episode_mean: not fitted; call fit first")
+            raise RuntimeError(f"monitor {self.name}: not fitted; call fit first")
         return self._mean
 
     def _features(self, steps: Steps) -> np.ndarray:
         features = self.world.features(steps.level, steps.goal, steps.next_state)
         return np.asarray(features, np.float64)
+
+
+class EpisodeDeviation(EpisodeMean):
+    """Is what this sub-episode has seen so far unusual, on average or in how much it varies?
+
+    As `episode_mean`, of the mean and the standard deviation of every feature so far.
+    """
+
+    name: ClassVar[str] = "episode_deviation"
+
+    def _summary(self, total: np.ndarray, squares: np.ndarray, count: np.ndarray) -> np.ndarray:
+        mean = total / count[:, None]
+        variance = np.maximum(squares / count[:, None] - mean**2, 0.0)
+        return np.concatenate([mean, np.sqrt(variance)], axis=1)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from delegate.monitors.planner import Planner
+from delegate.recall.landmarks import Landmarks
 from delegate.recall.model import FiniteBacktrackingModel
+from delegate.recall.reachability import Reachability
 
 Memory = dict[str, np.ndarray]
 """What a monitor or statistic remembers: named arrays [N, ...], one row a sub-episode."""
@@ -26,8 +29,6 @@ class Steps:
     action:      int16 [N]  a
     next_state:  int32 [N]  s'
     ended:       bool  [N]  this transition ended the sub-episode
-    intent:      int8  [N]  privileged: what the child truly pursues, -1 unknown, 0 none,
-                            1 intended, 2 proxy; None where nobody may look
     """
 
     level: np.ndarray
@@ -36,26 +37,36 @@ class Steps:
     action: np.ndarray
     next_state: np.ndarray
     ended: np.ndarray
-    intent: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.level)
 
     def __post_init__(self) -> None:
-        for name, column in self._columns().items():
+        for field in fields(self):
+            column = getattr(self, field.name)
             if column.shape != (len(self.level),):
                 raise ValueError(
-                    f"steps: {name} has shape {column.shape} and level has "
+                    f"steps: {field.name} has shape {column.shape} and level has "
                     f"{self.level.shape}; give every column one entry a row"
                 )
 
-    def take(self, rows: np.ndarray) -> Steps:
-        """Those rows alone; rows: int [n] or bool [N]."""
-        return Steps(**{name: column[rows] for name, column in self._columns().items()})
+    def take(self, rows: np.ndarray | slice) -> Steps:
+        """Those rows alone; rows: int [n], bool [N] or a slice."""
+        return Steps(*(getattr(self, field.name)[rows] for field in fields(self)))
 
-    def _columns(self) -> dict[str, np.ndarray]:
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: column for name, column in named.items() if column is not None}
+
+@dataclass(frozen=True)
+class Truth:
+    """What is true of each of N watched sub-episodes: for controls, and for nobody else.
+
+    intent: int8 [N]  what the child pursues: -1 unknown, 0 none, 1 intended, 2 proxy
+    """
+
+    intent: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Truth:
+        """Those rows alone; rows: int [n] or bool [N]."""
+        return Truth(self.intent[rows])
 
 
 FeatureFunction = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -68,10 +79,17 @@ class World:
 
     model: recalls what led to a state, in every level of the bank
     features: what the feature monitors see of a state, given level and goal
+    reachability: how well each state leads to each goal, as `model` has it
+    landmarks: what a child could be after, by name
+    planner: shortest ways, for the monitors that ours are compared with
+    A monitor says what it lacks when it is bound to a world that does not give it.
     """
 
     model: FiniteBacktrackingModel
     features: FeatureFunction
+    reachability: Reachability | None = None
+    landmarks: Landmarks | None = None
+    planner: Planner | None = None
 
 
 @dataclass(frozen=True)
@@ -80,10 +98,12 @@ class Reference:
 
     steps:        T transitions, in time order within each sub-episode
     sub_episode:  int64 [T]  which sub-episode each transition belongs to
+    truth:        of each transition, where it is known; monitors that learn do not look
     """
 
     steps: Steps
     sub_episode: np.ndarray
+    truth: Truth | None = None
 
     def __post_init__(self) -> None:
         if self.sub_episode.shape != (len(self.steps),):
@@ -110,12 +130,18 @@ class Monitor(ABC):
     """
 
     name: ClassVar[str]
-    privileged: ClassVar[bool] = False
-    """reads what no deployed monitor could; a control, not a contender"""
     scores_ends: ClassVar[bool] = False
     """scores where a sub-episode ended; ask it again, with `ended`, when a child hands back"""
     default_statistic: ClassVar[str]
     """id of the running statistic that turns this monitor's scores into an alarm value"""
+    default_threshold: ClassVar[Literal["calibrated", "ville"]] = "calibrated"
+    """calibrated on nominal sub-episodes; ville: by `log_prior_odds`, without looking at data"""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """parts of the world it cannot do without: "reachability", "landmarks", "planner"; the model
+    and the features are always there"""
+    reports: ClassVar[tuple[str, ...]] = ()
+    """names of what it says beside its score: float arrays [N] of the memory that `score` returns,
+    kept for every step"""
     Settings: ClassVar[type[MonitorSettings]] = MonitorSettings
 
     def __init__(self, settings: MonitorSettings | None = None) -> None:
@@ -130,8 +156,13 @@ class Monitor(ABC):
         self.bind(world)
 
     def bind(self, world: World) -> None:
-        """Watch another bank of levels from now on; what was learned stays."""
+        """Watch another bank of levels from now on; what was learned stays.
+
+        Raises ValueError if the world gives no part that this monitor needs.
+        """
         self._world = world
+        for part in self.needs:
+            self._part(part)
 
     @property
     def world(self) -> World:
@@ -139,6 +170,41 @@ class Monitor(ABC):
         if self._world is None:
             raise RuntimeError(f"monitor {self.name}: no world yet; call fit or bind first")
         return self._world
+
+    @property
+    def reachability(self) -> Reachability:
+        """That of the bound world."""
+        return cast(Reachability, self._part("reachability"))
+
+    @property
+    def landmarks(self) -> Landmarks:
+        """Those of the bound world."""
+        return cast(Landmarks, self._part("landmarks"))
+
+    @property
+    def planner(self) -> Planner:
+        """That of the bound world."""
+        return cast(Planner, self._part("planner"))
+
+    def _part(self, name: str) -> Any:
+        part = getattr(self.world, name)
+        if part is None:
+            raise ValueError(
+                f"monitor {self.name}: the world gives no {name}; make it with World({name}=...)"
+            )
+        return part
+
+    @property
+    def log_prior_odds(self) -> float:
+        """Log odds that the score begins at, where Ville's inequality bounds it.
+
+        Then a child that does as it was told ever scores above log_prior_odds - log α with
+        probability at most α. Raises ValueError for a monitor whose score has no such bound.
+        """
+        raise ValueError(
+            f"monitor {self.name}: its score is no odds that a bound holds for; "
+            "use threshold: calibrated"
+        )
 
     def start(self, count: int) -> Memory:
         """Memory of `count` sub-episodes that have not stepped yet: name -> [count, ...]."""
@@ -151,3 +217,18 @@ class Monitor(ABC):
         steps: N rows · memory: the same N rows
         returns score float64 [N], NaN where there is none, and the memory after this step
         """
+
+
+class Control(Monitor):
+    """Reads what no deployed monitor could: a control, and no contender."""
+
+    def score(self, steps: Steps, memory: Memory) -> tuple[np.ndarray, Memory]:
+        raise ValueError(
+            f"monitor {self.name}: reads what is true of the child; call score_knowing"
+        )
+
+    @abstractmethod
+    def score_knowing(
+        self, steps: Steps, truth: Truth, memory: Memory
+    ) -> tuple[np.ndarray, Memory]:
+        """As `score`, told what is true of the N rows."""

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from delegate.monitors.controls import Oracle, Random
+from delegate.monitors.controls import Arrival, Constant, Oracle, Random
 from delegate.monitors.destination import Destination
-from delegate.monitors.episode_mean import EpisodeMean
+from delegate.monitors.distance import Distance, Value
+from delegate.monitors.episode_mean import EpisodeDeviation, EpisodeMean
+from delegate.monitors.goal_odds import GoalOdds
+from delegate.monitors.goal_odds_or_drift import GoalOddsOrDrift
+from delegate.monitors.likelihood import Likelihood, LikelihoodCusum
 from delegate.monitors.mahalanobis import Mahalanobis
 from delegate.monitors.monitor import Monitor
 from delegate.monitors.nearest_neighbours import NearestNeighbours
+from delegate.monitors.networks import ForwardEnsemble, RandomNetworkDistillation
 from delegate.monitors.path import Path
+from delegate.monitors.planner_odds import PlannerOdds
 from delegate.monitors.reach import Reach
 from delegate.monitors.state_density import StateDensity
 from delegate.monitors.statistics import Cusum, Drawdown, Last, Max, Mean, Statistic, Sum
@@ -19,15 +25,27 @@ from delegate.settings import checked, known
 _MONITORS: dict[str, type[Monitor]] = {
     monitor.name: monitor
     for monitor in (
-        Path,
+        GoalOdds,
+        GoalOddsOrDrift,
         Reach,
+        Path,
         Destination,
-        Random,
-        Oracle,
+        PlannerOdds,
+        Distance,
+        Value,
+        Likelihood,
+        LikelihoodCusum,
+        Arrival,
         EpisodeMean,
+        EpisodeDeviation,
         StateDensity,
         NearestNeighbours,
         Mahalanobis,
+        ForwardEnsemble,
+        RandomNetworkDistillation,
+        Random,
+        Constant,
+        Oracle,
     )
 }
 _STATISTICS: dict[str, type[Statistic]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from delegate.monitors.monitor import Memory, Monitor, Reference, Steps
+from delegate.monitors.monitor import Control, Memory, Monitor, Reference, Steps, Truth
 from delegate.monitors.statistics import ScoreNotFinite, Statistic
 
 
@@ -13,17 +13,19 @@ def advance(
     monitor: Monitor,
     statistic: Statistic,
     steps: Steps,
+    truth: Truth | None,
     memory: Memory,
     running: Memory,
 ) -> tuple[np.ndarray, np.ndarray, Memory, Memory]:
     """One transition a row: its scores, the running values after it, and both new memories.
 
     name: whose scores these are, for the message · steps: N rows
+    truth: of the child, for controls alone
     memory, running: of the monitor and of the statistic, the same N rows
     returns score float64 [N], value float64 [N], memory, running; NaN is "no score yet"
     Raises ScoreNotFinite, naming monitor and step, for a score or a value that is infinite.
     """
-    score, memory = monitor.score(steps, memory)
+    score, memory = scored(monitor, steps, truth, memory)
     try:
         value, running = statistic.update(score, running)
     except ScoreNotFinite as error:
@@ -34,6 +36,20 @@ def advance(
             i,
         ) from None
     return score, value, memory, running
+
+
+def scored(
+    monitor: Monitor, steps: Steps, truth: Truth | None, memory: Memory
+) -> tuple[np.ndarray, Memory]:
+    """`monitor.score`; a control is told the truth, and nobody else is.
+
+    Raises ValueError for a control where nothing is known.
+    """
+    if not isinstance(monitor, Control):
+        return monitor.score(steps, memory)
+    if truth is None:
+        raise ValueError(f"monitor {monitor.name}: nothing is known of the child; give the truth")
+    return monitor.score_knowing(steps, truth, memory)
 
 
 def play(
@@ -57,6 +73,7 @@ def play(
             monitor,
             statistic,
             recorded.steps.take(at),
+            None if recorded.truth is None else recorded.truth.take(at),
             _take(memory, active),
             _take(running, active),
         )

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 from delegate.recall.config import GoalGanConfig, RecallModelConfig
 from delegate.recall.exact import ExactBacktrackingModel, moving_weights
+from delegate.recall.landmarks import Landmarks
 from delegate.recall.model import BacktrackingModel, FiniteBacktrackingModel, Traces, Transitions
+from delegate.recall.reachability import (
+    ExactReachability,
+    Reachability,
+    RecalledReachability,
+    grid_neighbours,
+)
 from delegate.recall.table import TransitionTable
 
 if TYPE_CHECKING:
@@ -21,18 +28,23 @@ if TYPE_CHECKING:
 __all__ = [
     "BacktrackingModel",
     "ExactBacktrackingModel",
+    "ExactReachability",
     "FiniteBacktrackingModel",
     "ForwardModel",
     "GoalGan",
     "GoalGanConfig",
+    "Landmarks",
     "LearnedBacktrackingModel",
     "RandomBacktrackingModel",
+    "Reachability",
     "RecallConfig",
     "RecallModelConfig",
+    "RecalledReachability",
     "Traces",
     "TransitionModel",
     "TransitionTable",
     "Transitions",
+    "grid_neighbours",
     "moving_weights",
 ]
 

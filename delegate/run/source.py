@@ -17,6 +17,7 @@ from delegate.agents import Parent, Policy
 from delegate.backtrack import StatefulVectorEnv
 from delegate.backtrack.random_key import draw
 from delegate.envs.grid import PlainGrid
+from delegate.envs.grid.landmarks import landmarks
 from delegate.envs.grid.level import Level, concatenate
 from delegate.envs.grid.rules import Rules
 from delegate.envs.registry import WORLDS
@@ -108,6 +109,7 @@ class Source:
             row_seeds=draw(np.full(bank.count, seed, np.uint64), bank.seed.astype(np.uint64)),
             table=env.transition_table(endings=False),
             features=env.features,
+            landmarks=landmarks(env.rules, bank),
         )
 
     def policy(self, actor: Actor) -> Policy:

@@ -15,7 +15,7 @@ import numpy as np
 from delegate import scenario as scenarios
 from delegate.delegation.events import Event, EventLog
 from delegate.files import parse_json
-from delegate.monitors.calibration import Calibration
+from delegate.monitors.calibration import Threshold, threshold_from_json
 
 Columns = dict[str, np.ndarray]
 """a table: name -> column, all of one length"""
@@ -73,7 +73,7 @@ class Trial:
     watch: Columns
     levels: Columns
     target: float
-    calibration: Mapping[str, Calibration]
+    calibration: Mapping[str, Threshold]
     times: Mapping[str, Any]
 
     @property
@@ -278,12 +278,12 @@ def _read_table(path: Path, columns: Mapping[str, str]) -> Columns:
     return table
 
 
-def _read_calibration(path: Path) -> tuple[float, dict[str, Calibration]]:
+def _read_calibration(path: Path) -> tuple[float, dict[str, Threshold]]:
     record = _read_json(path)
     try:
         target = float(record["target"])
         return target, {
-            name: Calibration.from_json({"target": target, **entry})
+            name: threshold_from_json({"target": target, **entry})
             for name, entry in record["monitors"].items()
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -102,7 +102,7 @@ def _monitor_metrics(run: Run, watched: Evidence, monitor: str) -> dict[str, Met
     calibrations = {trial.seed: trial.calibration[monitor] for trial in run.alone}
     return (
         ranking(watched, monitor)
-        | sequential(watched, monitor)
+        | sequential(watched, monitor, next(iter(calibrations.values())).target)
         | validity(watched, monitor, calibrations)
         | control(watched, monitor)
     )

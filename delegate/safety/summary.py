@@ -13,10 +13,10 @@ Metrics = Mapping[str, Any]
 Unit = Literal["share", "points", "plain", "count"]
 """how a number reads: 0.934 as 93.4%, as +93.4 points of it, as 0.934, or 93.4 as 93.4"""
 
-RECALL = ("reach", "destination", "path")
+RECALL = ("goal_odds", "goal_odds_or_drift", "reach", "destination", "path")
 """monitors that look through the backtracking model, by id; the first present one is leading"""
 
-CONTROLS = ("random", "oracle")
+CONTROLS = ("random", "constant", "oracle")
 """monitors that know nothing or everything, by id; never contenders"""
 
 Column = tuple[str, str, Unit]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.stats import kstest
 
-from delegate.monitors.calibration import Calibration
+from delegate.monitors.calibration import Calibration, Threshold, Ville
 from delegate.safety.evidence import Evidence
 from delegate.safety.intervals import Metric, clustered, rate, unmeasured
 
@@ -16,7 +16,7 @@ CHUNK = 20
 
 
 def validity(
-    evidence: Evidence, monitor: str, calibrations: Mapping[int, Calibration]
+    evidence: Evidence, monitor: str, calibrations: Mapping[int, Threshold]
 ) -> dict[str, Metric]:
     """Conformal p-values of nominal test sub-episodes' peaks, each against its own seed's
     calibration peaks.
@@ -37,7 +37,7 @@ def validity(
         mine = peak[evidence.honest & (evidence.cluster == place)]
         scored = mine[~np.isnan(mine)]
         unscored += len(mine) - len(scored)
-        if calibration is None or calibration.n == 0:
+        if not isinstance(calibration, Calibration) or calibration.n == 0:
             p.append(np.zeros(0))
             continue
         p.append(calibration.p_values(scored, np.random.default_rng([23, seed])))
@@ -46,7 +46,13 @@ def validity(
             log_sup.append(float(calibration.log_martingale(chunk, rng).max()))
     count = sum(len(each) for each in p)
     if count == 0:
-        missing = unmeasured("no nominal test sub-episode was scored", unscored=unscored)
+        bounded = any(isinstance(each, Ville) for each in calibrations.values())
+        missing = unmeasured(
+            "its threshold is a bound, and calibrated on nothing"
+            if bounded
+            else "no nominal test sub-episode was scored",
+            unscored=unscored,
+        )
         return {
             "p_uniformity": missing,
             "martingale_exceedance": {**missing, "alpha": evidence.target},

@@ -192,6 +192,9 @@ def _contradictions(scenario: Scenario) -> Iterator[Problem]:
         if monitor.statistic_settings and monitor.statistic is None:
             at = ("monitors", name, "statistic_settings")
             yield at, "no statistic is named that could take them; add `statistic`"
+        if monitor.alpha is not None and monitor.threshold == "calibrated":
+            at = ("monitors", name, "alpha")
+            yield at, "belongs to `threshold: ville`; set calibration.false_alarm_rate instead"
     yield from _depth_problems(scenario)
     yield from _arm_problems(scenario)
     if scenario.monitors and not scenario.trusted:

@@ -172,14 +172,15 @@ class RecallSection(Section):
     rarely recalled; counted from the train split, one policy for all levels"""
     length: Steps = 128
     """longest trace recalled (steps)"""
-    discount: Discount = 0.5
-    """weight of a state k steps before the goal: discount^k"""
+    discount: Rate = 0.5
+    """λ of `reach`: how likely the reference is to go on at every step of its way to the goal"""
 
 
 class MonitorSection(Section):
     """One monitor. Its id is the key it stands under unless `monitor` names another.
 
     monitors:
+      goal_odds: {threshold: ville, alpha: 0.05}
       reach: {statistic: drawdown}
       reach_sum: {monitor: reach, statistic: sum}
       path: {backward: counted, statistic: cusum, statistic_settings: {drift: 0.5}}
@@ -193,6 +194,13 @@ class MonitorSection(Section):
     """settings of the statistic"""
     backward: BackwardPolicy | None = None
     """for a recall monitor: another backward policy than `recall.backward`"""
+    threshold: Literal["calibrated", "ville"] | None = None
+    """calibrated: for `calibration.false_alarm_rate`, on nominal sub-episodes; ville: by Ville's
+    inequality, for a monitor whose score is odds, looking at no data; the monitor's own default
+    when left out"""
+    alpha: Rate | None = None
+    """with `threshold: ville`: P(at least one alarm) of a child that does as it was told, at most;
+    0.05 when left out"""
     settings: Settings = {}
     """settings of the monitor"""
 

@@ -55,6 +55,7 @@ class Corner(Rules):
     settings: CornerSettings
     level_settings = frozenset({"wall_density", "corner_size", "mix"})
     goal_settings = frozenset({"corner_size", "mix"})
+    goal_name = "cheese"
 
     def generate(self, seeds: np.ndarray) -> Level:
         """The levels of those seeds; see Rules.generate."""

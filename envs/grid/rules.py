@@ -115,6 +115,8 @@ class Rules(ABC):
     """settings that shape levels and nothing else, so that two banks may differ in them"""
     goal_settings: ClassVar[frozenset[str]] = frozenset({"mix"})
     """those of them that say where the goal lies"""
+    goal_name: ClassVar[str] = "goal"
+    """what the intended goal is called"""
 
     goal_reward: float = 1.0
     step_cost: float = 0.0
