@@ -128,7 +128,7 @@ def test_validate_says_what_it_read(capsys: pytest.CaptureFixture[str]) -> None:
     path = ROOT / "experiments" / "scenarios" / "corner.yaml"
     assert main(["validate", str(path)]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith(f"{path}: valid: corner, world Corner, 3 children")
+    assert printed.startswith(f"{path}: valid: corner, world Corner, 6 children")
     assert len(printed.splitlines()) == 1
 
 
@@ -142,7 +142,7 @@ def test_shipped_scenarios_pass_every_check(name: str) -> None:
     [
         ("envs", ["Corner", "FourRooms", "TrapGrid"]),
         ("policies", ["intended", "proxy", "random", "trigger"]),
-        ("monitors", ["path", "reach", "destination", "mahalanobis"]),
+        ("monitors", ["goal_odds", "path", "reach", "destination", "mahalanobis"]),
         ("protocols", ["none", "rollback", "rollback_random", "audit", "oracle", "trusted_only"]),
     ],
 )

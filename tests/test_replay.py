@@ -56,8 +56,8 @@ def test_a_sub_episode_is_what_the_log_holds(run: Path) -> None:
     np.testing.assert_array_equal(played.cells[:, 1], steps["next_state"][mine])
     np.testing.assert_array_equal(played.cells[1:, 0], played.cells[:-1, 1])
     seen = (watch["row"] == row) & (watch["sub_episode"] == number)
-    assert played.monitor == "reach"
-    np.testing.assert_array_equal(played.value, watch["value/reach"][seen])
+    assert played.monitor == "goal_odds"
+    np.testing.assert_array_equal(played.value, watch["value/goal_odds"][seen])
     assert "rolled back" in played.ending
 
 
