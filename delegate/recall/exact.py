@@ -60,7 +60,7 @@ class ExactBacktrackingModel(FiniteBacktrackingModel):
     """
 
     def __init__(self, table: TransitionTable, backward: Backward = "uniform") -> None:
-        joint = _weights(table, backward)[..., None] * table.probability
+        joint = backward_weights(table, backward)[..., None] * table.probability
         self.table = table
         self.num_levels = table.num_levels
         self.num_states = table.num_states
@@ -213,7 +213,7 @@ class ExactBacktrackingModel(FiniteBacktrackingModel):
         return np.broadcast_to(level, (count,))
 
 
-def _weights(table: TransitionTable, backward: Backward) -> Array:
+def backward_weights(table: TransitionTable, backward: Backward) -> Array:
     """w as float64 [L, S, A]."""
     wanted = table.probability.shape[:3]
     if isinstance(backward, str):
