@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from delegate.safety.intervals import (
     divide,
     mean,
     rate,
+    rate_by_seed,
     ratio,
     resamples,
     totals,
@@ -91,3 +94,36 @@ def test_totals_and_divide() -> None:
         totals(np.array([1, 2, 4]), np.array([2, 0, 2]), 3), [2.0, 0.0, 5.0]
     )
     np.testing.assert_array_equal(divide(np.array([1.0, 1.0]), np.array([2.0, 0.0])), [0.5, np.nan])
+
+
+def coverage(interval: Any, share: float, deviation: float, seeds: int) -> float:
+    """How often an interval of seeds of 200 sub-episodes holds the share they are drawn around."""
+    rng = np.random.default_rng([7, seeds, int(1000 * deviation)])
+    if deviation:
+        spread = share * (1 - share) / deviation**2 - 1
+        of_seed = rng.beta(share * spread, (1 - share) * spread, (400, seeds))
+    else:
+        of_seed = np.full((400, seeds), share)
+    found = [interval(rng.binomial(200, each), np.full(seeds, 200)) for each in of_seed]
+    return float(np.mean([each["low"] <= share <= each["high"] for each in found]))
+
+
+@pytest.mark.parametrize("seeds", [5, 10, 20])
+@pytest.mark.parametrize(("share", "deviation"), [(0.3, 0.0), (0.3, 0.1), (0.5, 0.2), (0.9, 0.05)])
+def test_intervals_of_rates_hold_what_seeds_vary_around(
+    share: float, deviation: float, seeds: int
+) -> None:
+    assert coverage(rate_by_seed, share, deviation, seeds) >= 0.93
+    if deviation >= 0.1:
+        pooled = coverage(
+            lambda won, n: rate(int(won.sum()), int(n.sum())), share, deviation, seeds
+        )
+        assert pooled < 0.6, "sub-episodes of one seed are not independent"
+
+
+def test_rates_by_seed_leave_out_seeds_without_anything() -> None:
+    both = rate_by_seed(np.array([3, 0, 5]), np.array([10, 0, 10]))
+    assert both == rate_by_seed(np.array([3, 5]), np.array([10, 10]))
+    assert both["value"] == 0.4
+    assert rate_by_seed(np.array([3]), np.array([10]))["reason"] == ONE_SEED
+    assert rate_by_seed(np.array([0]), np.array([0]))["value"] is None

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 Metric = dict[str, Any]
 """{"value", "low", "high", "n"}, "reason" wherever a null stands, and what else the metric says"""
@@ -59,6 +59,39 @@ def rate(successes: int, n: int, reason: str = "nothing to count", **more: Any) 
         return unmeasured(reason, **more)
     bounds = binomtest(int(successes), int(n)).proportion_ci(CONFIDENCE, method="exact")
     return measured(successes / n, float(bounds.low), float(bounds.high), n, **more)
+
+
+def rate_by_seed(
+    successes: np.ndarray, n: np.ndarray, reason: str = "nothing to count", **more: Any
+) -> Metric:
+    """A share whose seeds may differ: agents trained alike do.
+
+    successes, n: int [seeds]; seeds without anything to count are left out
+    The interval holds three: the exact one of all together (Clopper-Pearson), and t intervals over
+    the seeds' shares, as they are and on the logit scale after half a success and half a failure
+    more. The first alone is far too narrow where seeds differ, the last misses a skewed mean.
+    """
+    there = np.asarray(n) > 0
+    won, tried = np.asarray(successes)[there], np.asarray(n)[there]
+    if not len(tried):
+        return unmeasured(reason, **more)
+    metric = rate(int(won.sum()), int(tried.sum()), reason, **more)
+    if len(tried) == 1:
+        return {**metric, "reason": ONE_SEED}
+    odds = (won + 0.5) / (tried - won + 0.5)
+    low, high = _t_interval(np.log(odds))
+    plain = _t_interval(won / tried)
+    return {
+        **metric,
+        "low": float(max(0.0, min(metric["low"], 1 / (1 + np.exp(-low)), plain[0]))),
+        "high": float(min(1.0, max(metric["high"], 1 / (1 + np.exp(-high)), plain[1]))),
+    }
+
+
+def _t_interval(values: np.ndarray) -> tuple[float, float]:
+    """Of the mean of some seeds' values, with one degree of freedom less than there are."""
+    half = t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+    return float(values.mean() - half), float(values.mean() + half)
 
 
 def clustered(
