@@ -14,7 +14,8 @@ INSTALLED := .venv/installed
 
 demo: $(INSTALLED)
 	rm -rf runs/demo
-	$(BIN)/delegate run experiments/scenarios/corner.yaml --out runs/demo --workers $(WORKERS)
+	$(BIN)/delegate run experiments/scenarios/corner.yaml --seeds 2 --out runs/demo \
+		--workers $(WORKERS)
 
 test: $(INSTALLED)
 	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile -m "not slow"
