@@ -67,17 +67,12 @@ def plain_nll(model: LearnedBacktrackingModel, seen: Transitions) -> float:
             count, size = config.components if name == "state" else 1, target.shape[1]
             means = hidden[:, : count * size].view(-1, count, size)
             log_std = weights[f"networks.{name}.log_std"][m, 0]
-            if name == "state" and config.state_variance_from_input:
-                raw = hidden[:, -count * size :].view(-1, count, size)
-                upper = 3 - torch.nn.functional.softplus(3 - raw)
-                log_std = -7 + torch.nn.functional.softplus(upper + 7)
-            logits = hidden[:, count * size : count * size + count]
+            logits = hidden[:, count * size :]
             normal = torch.distributions.Independent(
                 torch.distributions.Normal(means, log_std.exp().expand(means.shape)), 1
             )
-            of_each = torch.zeros(len(means), 1) if count == 1 else logits
             mixture = torch.distributions.MixtureSameFamily(
-                torch.distributions.Categorical(logits=of_each), normal
+                torch.distributions.Categorical(logits=logits), normal
             )
             total -= float(mixture.log_prob(target).mean())
     return total / config.members + volume
@@ -184,15 +179,6 @@ def member_of(model: LearnedBacktrackingModel, member: int) -> dict[str, torch.T
     return found
 
 
-def test_many_rows_are_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, seen = made("ensemble")
-    whole = model.log_prob(seen.state, seen.action, seen.next_state)
-    monkeypatch.setattr("delegate.recall.learned._SCORED_AT_ONCE", 10)
-    parts = model.log_prob(seen.state, seen.action, seen.next_state)
-    np.testing.assert_allclose(parts, whole, rtol=1e-5)
-    assert model.log_prob(seen.state[:0], seen.action[:0], seen.next_state[:0]).shape == (0,)
-
-
 def test_a_density_of_an_ensemble_is_the_mean_of_its_members() -> None:
     whole, seen = made("ensemble")
     whole.fit(seen, 30, rng=0)
@@ -295,10 +281,8 @@ def test_a_density_that_overflows_changes_nothing() -> None:
             "whole number of planes",
         ),
         (
-            lambda: ForwardModel(STATES, ACTIONS).sample_traces(
-                np.zeros((1, 3)), lambda s: s, 1, 1
-            ),
-            r"the policy's action has shape \(1, 3\); give \[1, 2\]",
+            lambda: ForwardModel(STATES, ACTIONS).sample(np.zeros((1, 3)), np.zeros((1, 3))),
+            r"action has shape \(1, 3\); give \[1, 2\]",
         ),
     ],
 )

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
         RandomBacktrackingModel,
         TransitionModel,
     )
-    from delegate.recall.stable_baselines.config import RecallConfig
 
 __all__ = [
     "BacktrackingModel",

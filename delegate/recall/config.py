@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+_STRICT = ConfigDict(
+    extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+)
+
 
 class RecallModelConfig(BaseModel):
     """How a model of transitions is built and trained.
@@ -13,36 +17,32 @@ class RecallModelConfig(BaseModel):
     Networks and learning rate are the paper's (arXiv 1804.00379, appendix).
     """
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = _STRICT
 
     hidden: tuple[PositiveInt, ...] = (128, 128)
     """width of each hidden layer of both networks (units)"""
     components: PositiveInt = 1
-    """Gaussians in the mixture over the change of a Box state (count), each with a learned
-    variance for each dimension"""
+    """Gaussians in the mixture over the change of a Box state (count)"""
     members: PositiveInt = 1
-    """networks in the ensemble (count): their densities are averaged, and a trace is recalled
-    by one of them throughout"""
+    """networks in the ensemble (count), whose densities are averaged; one recalls a whole trace"""
     learn_action_variance: bool = True
-    """learn a variance for each dimension of a Box action; otherwise it is 1 as in the paper, in
-    units of the standard deviation of the actions observed: on HalfCheetah-v5 with uniform
-    actions traces then leave the `support` after 3 steps of 20, with learned variance after 13"""
+    """learn a variance for each dimension of a Box action; otherwise it is that of the actions
+    observed, as in the paper: on HalfCheetah-v5 with uniform actions traces then leave the
+    `support` after 3 steps of 20, with learned variance after 13"""
     learning_rate: float = Field(1e-3, gt=0, le=1)
     """step size of Adam (nats, normalised units)"""
     goal_size: int = Field(0, ge=0)
     """length of the goal vector to condition on (count); 0 for none"""
     layout_size: int = Field(0, ge=0)
-    """length of the flat layout vector to condition on (count); 0 for none. With `grid`, a
-    whole number of planes of H * W cells"""
+    """length of the flat layout vector to condition on (count); 0 for none. With `grid`, a whole
+    number of planes of H * W cells"""
     grid: tuple[PositiveInt, PositiveInt] | None = None
-    """(height, width) where states are the cells of a grid, row by row: only the cell itself
-    and its four neighbours can come before it, and the surroundings of the cell in the layout
-    are shown to the networks, so that what is learned holds for other layouts"""
+    """(height, width) where states are the cells of a grid, row by row: only the cell itself and
+    its four neighbours can come before it, and the networks see its surroundings in the layout, so
+    that what is learned holds for other layouts"""
     support: PositiveFloat | None = 5.0
-    """a trace ends where a coordinate of a Box state would be further than this from the mean
-    (standard deviations observed); null recalls on, data or not"""
+    """a trace ends where a coordinate of a Box state would be further from its mean (standard
+    deviations observed); null recalls on, data or not"""
 
 
 class GoalGanConfig(BaseModel):
@@ -50,13 +50,11 @@ class GoalGanConfig(BaseModel):
 
     {r_min: 0.1, r_max: 0.9, replayed: 0.3333, uniform: 0.1, updates: 250}
 
-    r_min and r_max are the paper's (arXiv 1705.06366); replayed, jitter, apart, the networks and
-    updates those of the authors' code for the Ant in a maze; the other defaults are ours.
+    r_min and r_max are those of arXiv 1705.06366; replayed, jitter, apart, networks and updates
+    those of its code for the Ant in a maze; the other defaults are ours.
     """
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = _STRICT
 
     r_min: float = Field(0.1, ge=0, le=1)
     """least rate of success of a goal of intermediate difficulty (share of tries)"""
@@ -69,8 +67,7 @@ class GoalGanConfig(BaseModel):
     jitter: float = Field(0.05, ge=0)
     """standard deviation of the noise on generated goals (widths of the bounds)"""
     apart: float = Field(0.03, ge=0)
-    """a good goal is kept for replay if all that are kept are further away (widths of the
-    bounds, Euclidean)"""
+    """least distance between goals kept for replay (widths of the bounds, Euclidean)"""
     capacity: PositiveInt = 5_000
     """good goals kept for replay (count); then the oldest make room"""
     noise_size: PositiveInt = 4
@@ -84,13 +81,13 @@ class GoalGanConfig(BaseModel):
     batch: PositiveInt = 128
     """goals of one of them, as many tried as generated (count)"""
     generator_rate: float = Field(2e-4, gt=0, le=1)
-    """step size of Adam for the generator. On a ring of good goals, cut into twelve, it comes to
-    cover mostly all parts at these rates, and 1 to 4 at 1e-3 for both networks"""
+    """step size of Adam for the generator, which comes to cover most of a ring of good goals at
+    these rates, and a third of it at most at 1e-3 for both networks"""
     discriminator_rate: float = Field(2e-3, gt=0, le=1)
     """step size of Adam for the discriminator"""
     blur: float = Field(0.1, ge=0)
-    """standard deviation of the noise on all the discriminator sees (widths of the bounds).
-    Without it, half of the parts of that ring"""
+    """standard deviation of the noise on all the discriminator sees (widths of the bounds); at 0
+    the generator comes to cover half of that ring"""
 
     @model_validator(mode="after")
     def _ordered(self) -> GoalGanConfig:

@@ -35,9 +35,8 @@ def moving_weights(table: TransitionTable, staying: float = 0.05) -> Array:
     """1 for an action that surely leaves its state, `staying` for one that surely does not.
 
     In between, in proportion: staying + (1 - staying) P(s' is not s | s, a); float64 [L, S, A].
-    Uniform weights recall a child that walks into walls as often as along corridors. In a
-    grid that makes four equally likely pasts of every cell, save at ends and beside them,
-    where fewer edges come in; -log q then tells little more than where episodes end.
+    Uniform weights recall a child that walks into walls as often as along corridors: in a grid
+    four equally likely pasts of nearly every cell, so that -log q tells where episodes end.
     staying: in [0, 1]; 1 gives uniform weights, 0 recalls no step that stays in place
     """
     if not 0 <= staying <= 1:
@@ -51,7 +50,8 @@ class ExactBacktrackingModel(FiniteBacktrackingModel):
     """q(s, a | s') = w(s, a) P(s' | s, a) / sum of the same over every (s, a) that leads to s'.
 
     w is the joint weight with which the remembered behaviour visits s and then takes a. With
-    the occupancy and the policy of a stationary process, q is that process run backwards.
+    the occupancy and the policy of a stationary process, q is that process run backwards; with
+    how often each action was seen, plus some smoothing, it is counted from data.
 
     table: the bank of levels
     backward: "uniform" for w = 1, "moving" for `moving_weights`, or weights, 0 or more, as

@@ -36,8 +36,7 @@ say: b, a and c of the paper"""
 class GanLosses:
     """What `GoalGan.update` did.
 
-    discriminator, generator: least-squares losses, means over the optimizer steps; NaN where
-    there were none
+    discriminator, generator: least-squares losses, means over the steps; NaN where there were none
     good: goals labelled good · kept: goals kept for replay by now (counts)
     """
 
@@ -52,8 +51,7 @@ class GoalGan(Saveable):
 
     low, high: float [d], bounds of the goals, in their own units; size is d
     config: settings; `settings` replaces single ones
-    seed: of the first weights, and of everything drawn where no rng is given; nothing is taken
-    from global random numbers
+    seed: of the first weights, and of everything drawn where no rng is given
     Raises ValueError for bounds that are not finite or not in order, and for bad settings.
     """
 
@@ -111,10 +109,7 @@ class GoalGan(Saveable):
 
     @torch.no_grad()
     def generate(self, count: int, rng: np.random.Generator | None = None) -> Array:
-        """Goals of the generator alone, with `jitter`, inside the bounds. float64 [count, d]
-
-        Raises ValueError for a negative count.
-        """
+        """Goals of the generator alone, with `jitter`, inside the bounds; see `sample`."""
         check_not_negative(count=count)
         rng = self._rng if rng is None else rng
         made = self._made(count, rng).cpu().numpy().astype(np.float64) / 2 + 0.5
@@ -142,10 +137,9 @@ class GoalGan(Saveable):
         """Learn from goals that were tried, and keep the good ones for replay.
 
         Where none of them is good the networks stay as they are, since nothing says what is
-        better. goals: float [N, d], inside the bounds · success: see `label`
-        rng: the own stream if left out
-        Raises ValueError for other shapes and for values outside the bounds, and
-        FloatingPointError where training diverges; nothing has changed then.
+        better. goals: float [N, d] · success: see `label` · rng: the own stream if left out
+        Raises ValueError for other shapes or goals outside the bounds, FloatingPointError where
+        training diverges; nothing has changed then.
         """
         tried, good = self._checked_goals(goals), self.label(success)
         if len(tried) != len(good):
@@ -166,17 +160,7 @@ class GoalGan(Saveable):
 
         decoder: goals [count, d] -> states [count, ...]; `envs.mujoco.GoalDecoder` is one
         """
-
-        def targets(count: int, rng: np.random.Generator) -> Array:
-            states = np.asarray(decoder(self.sample(count, rng)))
-            if not states.ndim or len(states) != count:
-                raise ValueError(
-                    f"decoder made states of shape {states.shape} of {count} goals; "
-                    f"give one that returns [{count}, ...]"
-                )
-            return states
-
-        return targets
+        return lambda count, rng: decoder(self.sample(count, rng))
 
     def _trained(self, points: Array, good: Array, rng: np.random.Generator) -> Array:
         """The losses of discriminator and generator at each step. float64 [updates, 2]

@@ -1,10 +1,8 @@
-"""Models learned from transitions: the backtracking model, the ablation whose actions are random,
-and the ablation that looks forwards."""
+"""Models learned from transitions: backwards, with random actions for comparison, and forwards."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -22,16 +20,14 @@ from delegate.recall.model import (
     Traces,
     Transitions,
     check_not_negative,
-    checked_column,
     checked_columns,
     checked_space,
+    taken,
 )
 from delegate.recall.saving import Saveable, adam, training_state
 from delegate.recall.variables import LOG_STD, Normaliser, action_variable, state_variable
 from delegate.settings import checked
 
-_SCORED_AT_ONCE = 1 << 16
-"""rows that `log_prob` holds at a time"""
 _OVERFLOW = 1e9
 """nats above which a step would spoil the moments of the optimizer, or the networks"""
 
@@ -41,9 +37,8 @@ class TransitionModel(Saveable):
 
     Two networks, as in Recall Traces (arXiv 1804.00379): one says what action was taken, seeing
     the known state, the anchor (tanh); one what the other state is, seeing the action too (ReLU).
-    Box states change by a Gaussian whose deviation is learned for each dimension, or a mixture;
-    Box actions are Gaussian. Discrete states and actions are categorical. Goals, layouts and the
-    members of an ensemble are those of the settings.
+    Box states change by a mixture of Gaussians, Box actions are Gaussian, Discrete states and
+    actions categorical. Goals, layouts and members of an ensemble are those of the settings.
 
     state_space, action_space: Box of one dimension, or Discrete from 0
     config: settings; `settings` replaces single ones
@@ -82,11 +77,8 @@ class TransitionModel(Saveable):
         self.optimizer = adam(self.networks, config.learning_rate)
         named = self.networks.named_parameters()
         self._log_stds = [part for name, part in named if name.endswith("log_std")]
-        states = ("state", "next_state", "end_state", "start_state")
-        self._spaces: dict[str, Any] = {
-            "action": self.action_space,
-            **dict.fromkeys(states, self.state_space),
-        }
+        self._spaces: dict[str, Any] = {"action": self.action_space}
+        self._spaces |= dict.fromkeys(("state", "next_state", "end_state"), self.state_space)
         for name, size in {"goal": config.goal_size, "layout": config.layout_size}.items():
             self._spaces[name] = Box(-np.inf, np.inf, (size,)) if size else None
 
@@ -98,10 +90,10 @@ class TransitionModel(Saveable):
         goal: Array | None = None,
         layout: Array | None = None,
     ) -> None:
-        """Update the running means and deviations by which everything is normalised.
+        """Update the means and deviations by which everything is normalised.
 
-        Arrays as in Transitions. Do it before training on them: what the networks have
-        learned is in the units of then.
+        Arrays as in Transitions. Do it before training on them: what was learned is in the units
+        of then.
         """
         seen = self._checked(Transitions(state, action, next_state, goal, layout))
         change = np.subtract(seen.state, seen.next_state, dtype=np.float64)
@@ -167,17 +159,19 @@ class TransitionModel(Saveable):
         goal: Array | None = None,
         layout: Array | None = None,
     ) -> Array:
-        """log q(state, action | next_state), float64 [B], of a forward model
-        log p(next_state | state, action); where states or actions are Box a density, in the units
-        of the data, and of an ensemble the mean of its members' densities.
+        """log q(state, action | next_state), or log p(next_state | state, action) of a forward
+        model, float64 [B]; of Box a density in the units of the data, the mean of all members'.
 
-        Arrays as in Transitions. Raises ValueError, IndexError or TypeError for what cannot be a
-        transition.
+        Arrays as in Transitions. Raises ValueError, IndexError or TypeError for no transition.
         """
         seen = self._checked(Transitions(state, action, next_state, goal, layout))
-        starts = range(0, len(seen), _SCORED_AT_ONCE)
-        parts = (seen.take(slice(first, first + _SCORED_AT_ONCE)) for first in starts)
-        return np.concatenate([np.zeros(0), *(_mean(self._log_density(part)) for part in parts)])
+        if not len(seen):
+            return np.zeros(0)
+        return np.where(self._possible(seen), _mean(self._log_density(seen)), -np.inf)
+
+    def _possible(self, seen: Transitions) -> Array:
+        """bool [B]"""
+        return self._state.leads(seen.next_state, seen.state)
 
     def _log_density(self, seen: Transitions, parts: int = 1) -> Tensor:
         """float32 [M, B]"""
@@ -189,33 +183,6 @@ class TransitionModel(Saveable):
     def _action_log_prob(self, context: Tensor, action: Array) -> Tensor | float:
         """[M, B], of actions given what is seen of the anchor; 0 where they are given too"""
         return self._action.log_prob(self._action(context), 0.0, action)
-
-    @torch.no_grad()
-    def _unrolled(
-        self, act: Callable[..., Any], length: int, count: int, rng: Rng, **columns: Array | None
-    ) -> Traces:
-        """`count` traces from each of the states.
-
-        act: of anchors [R, ...], what is seen of them [1, R, context], members [R] and a stream:
-        actions and their log density
-        columns: end_state or start_state, goal, layout
-        """
-        check_not_negative(length=length, count=count)
-        checked = checked_columns(columns, self._spaces)
-        given: list[Any] = [None if c is None else np.repeat(c, count, 0) for c in checked]
-        start, stream = given.pop(0), self._stream(rng)
-        members = stream.integers(self.config.members, size=len(start))
-
-        def step(anchor: Array, row: Array) -> tuple[Array, ...]:
-            member = members[row]
-            seen = self._seen(anchor, *(None if part is None else part[row] for part in given))
-            action, of_action = act(anchor, self._tensor(seen), member, stream)
-            inputs = self._inputs(seen, action)
-            other, of_state = self._state.sample(inputs, anchor, member, stream)
-            kept = self._state.supported(other)
-            return kept, action[kept], other[kept], _mean(of_action + of_state)[kept]
-
-        return Traces.unrolled(start, length, self.action_space, step)
 
     def _seen(self, anchor: Array, goal: Array | None, layout: Array | None) -> Array:
         """What both networks see, float32 [B, context]."""
@@ -241,7 +208,8 @@ class TransitionModel(Saveable):
         seen = self._checked(given)
         if not len(seen):
             raise ValueError("there are no transitions; give one at least")
-        if not (leads := self._state.leads(seen.next_state, seen.state)).all():
+        leads = self._state.leads(seen.next_state, seen.state)
+        if not leads.all():
             row = int(leads.argmin())
             raise ValueError(
                 f"row {row}: cells {seen.state[row]} and {seen.next_state[row]} are not "
@@ -262,13 +230,10 @@ class TransitionModel(Saveable):
 
 
 class LearnedBacktrackingModel(TransitionModel, BacktrackingModel):
-    """q(a | s') q(s - s' | a, s'), by maximum likelihood.
+    """q(a | s') q(s - s' | a, s'), by maximum likelihood. The settings are RecallModelConfig's, and
+    all but `sample_traces` is TransitionModel's. Source: Recall Traces, section 2."""
 
-    The settings are RecallModelConfig's; `observe`, `update`, `fit`, `log_prob`, `save` and `load`
-    are TransitionModel's.
-    Source: Recall Traces (arXiv 1804.00379), section 2.
-    """
-
+    @torch.no_grad()
     def sample_traces(
         self,
         end_state: Array,
@@ -284,19 +249,33 @@ class LearnedBacktrackingModel(TransitionModel, BacktrackingModel):
         rng: the model's own stream where left out
         returns E * count traces, those of one end together; actions are clipped to their space,
         and a trace ends before it would leave the `support`. log_prob is that of `log_prob`
-        Raises ValueError, IndexError or TypeError for what cannot be a state, a goal or a layout,
-        ValueError for a length or count below 0.
+        Raises ValueError, IndexError or TypeError for what is no state, goal, layout or count.
         """
+        check_not_negative(length=length, count=count)
         columns = {"end_state": end_state, "goal": goal, "layout": layout}
-        return self._unrolled(self._act, length, count, rng, **columns)
+        checked = checked_columns(columns, self._spaces)
+        every, stream = np.repeat(np.arange(len(checked[0])), count), self._stream(rng)
+        start, *given = (taken(part, every) for part in checked)
+        members = stream.integers(self.config.members, size=len(start))
 
-    def _act(self, anchor: Array, context: Tensor, member: Array, rng: Any) -> Any:
+        def step(anchor: Array, row: Array) -> tuple[Array, ...]:
+            seen = self._seen(anchor, *(taken(part, row) for part in given))
+            action, of_action = self._act(self._tensor(seen), members[row], stream)
+            inputs = self._inputs(seen, action)
+            before, of_state = self._state.sample(inputs, anchor, members[row], stream)
+            kept = self._state.supported(before)
+            return kept, action[kept], before[kept], _mean(of_action + of_state)[kept]
+
+        return Traces.unrolled(start, length, self.action_space, step)
+
+    def _act(self, context: Tensor, member: Array, rng: Any) -> tuple[Array, Tensor | float]:
+        """Actions given what is seen of the anchor, and their log density [M, R]."""
         return self._action.sample(context, 0.0, member, rng)
 
 
 class RandomBacktrackingModel(LearnedBacktrackingModel):
-    """The paper's ablation: actions are drawn at random from their space, and only the change
-    of the state given the action is learned; q(action | next_state) is uniform.
+    """The paper's ablation: q(action | next_state) is uniform over the action space, and only the
+    change of the state given the action is learned.
 
     Raises ValueError for an action space without bounds.
     """
@@ -313,13 +292,16 @@ class RandomBacktrackingModel(LearnedBacktrackingModel):
         space = self.action_space
         if isinstance(space, Discrete):
             return -math.log(space.n)
-        density = -np.log(space.high.astype(np.float64) - space.low).sum()
-        inside = ((action >= space.low) & (action <= space.high)).all(1)
-        log_prob = np.where(inside, density, -np.inf).astype(np.float32)
-        return self._tensor(log_prob, context.shape[0])
+        return -float(np.log(space.high.astype(np.float64) - space.low).sum())
 
-    def _act(self, anchor: Array, context: Tensor, member: Array, rng: Any) -> Any:
-        space, rows = self.action_space, len(anchor)
+    def _possible(self, seen: Transitions) -> Array:
+        possible, space = super()._possible(seen), self.action_space
+        if isinstance(space, Discrete):
+            return possible
+        return possible & ((seen.action >= space.low) & (seen.action <= space.high)).all(1)
+
+    def _act(self, context: Tensor, member: Array, rng: Any) -> tuple[Array, Tensor | float]:
+        space, rows = self.action_space, len(member)
         if isinstance(space, Discrete):
             action = rng.integers(space.n, size=rows)
         else:
@@ -328,40 +310,33 @@ class RandomBacktrackingModel(LearnedBacktrackingModel):
 
 
 class ForwardModel(TransitionModel):
-    """p(s' - s | s, a), by maximum likelihood: the networks of the backtracking model turned round.
+    """p(s' - s | s, a), by maximum likelihood: the backtracking model turned round.
 
-    Settings are RecallModelConfig's, and training is TransitionModel's.
-    Source: Recall Traces (arXiv 1804.00379), the comparison with Dyna.
+    Source: Recall Traces, the comparison with Dyna.
     """
 
     _learns_actions: ClassVar[bool] = False
 
-    def sample_traces(
+    @torch.no_grad()
+    def sample(
         self,
-        start_state: Array,
-        policy: Callable[[Array], Array],
-        length: int,
-        count: int,
+        state: Array,
+        action: Array,
         goal: Array | None = None,
         layout: Array | None = None,
         rng: Rng = None,
-    ) -> Traces:
-        """Imagine `count` traces of up to `length` steps of `policy` from each start state.
+    ) -> Array:
+        """What may come next of each state and action: int64 [B] or float32 [B, d].
 
-        start_state: int [E] or float [E, d] · policy: states [R, ...] -> actions [R, ...]
-        returns E * count traces in reversed time, as a backtracking model's are: index 0 is the
-        last state reached, and the start stands at the last valid index; log_prob is that of
-        `log_prob`, the policy's not among it
-        Raises ValueError, IndexError or TypeError for what cannot be a state, a goal, a layout or,
-        of the policy, an action, ValueError for a length or count below 0.
+        Arrays as in Transitions; rng: the model's own stream where left out
+        Raises ValueError, IndexError or TypeError for what is no state, action, goal or layout.
         """
-
-        def act(anchor: Array, *_: Any) -> tuple[Array, float]:
-            chosen, rows = policy(anchor), len(anchor)
-            return checked_column("the policy's action", chosen, self.action_space, rows), 0.0
-
-        columns = {"start_state": start_state, "goal": goal, "layout": layout}
-        return self._unrolled(act, length, count, rng, **columns).reversed()
+        columns = {"state": state, "action": action, "goal": goal, "layout": layout}
+        state, action, *given = checked_columns(columns, self._spaces)
+        stream = self._stream(rng)
+        inputs = self._inputs(self._seen(state, *given), action)
+        member = stream.integers(self.config.members, size=len(state))
+        return self._state.sample(inputs, state, member, stream)[0]
 
     def _checked(self, given: Transitions) -> Transitions:
         seen = super()._checked(given)

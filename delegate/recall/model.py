@@ -1,7 +1,4 @@
-"""The backtracking model q(s, a | s'): what probably led to a state.
-
-Here are its faces, what it learns from (`Transitions`) and what it recalls (`Traces`).
-"""
+"""The backtracking model q(s, a | s'): its faces, what it learns from and what it recalls."""
 
 from __future__ import annotations
 
@@ -44,8 +41,7 @@ class Transitions:
 
     def take(self, rows: Array | slice) -> Transitions:
         """Those rows alone; rows: int [n], bool [T] or a slice."""
-        given = (None if part is None else part[rows] for part in (self.goal, self.layout))
-        return Transitions(self.state[rows], self.action[rows], self.next_state[rows], *given)
+        return Transitions(*(taken(part, rows) for part in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -94,17 +90,6 @@ class Traces:
             valid[row, k] = True
         return cls(states, actions, log_prob, valid)
 
-    def reversed(self) -> Traces:
-        """The same counted from their other end; what lies beyond the end stays beyond."""
-        steps, row = self.valid.sum(1)[:, None], np.arange(len(self))[:, None]
-
-        def turned(values: Array, last: Array) -> Array:
-            index = np.arange(values.shape[1])[None]
-            return values[row, np.where(index <= last, last - index, index)]
-
-        actions, log_prob = (turned(part, steps - 1) for part in (self.actions, self.log_prob))
-        return Traces(turned(self.states, steps), actions, log_prob, self.valid)
-
 
 def _blank(shape: tuple[int, ...], discrete: bool) -> Array:
     return np.full(shape, -1, np.int32) if discrete else np.zeros(shape, np.float32)
@@ -146,18 +131,14 @@ class FiniteBacktrackingModel(BacktrackingModel):
     def log_prob(
         self, state: Array, action: Array, next_state: Array, level: Array | None = None
     ) -> Array:
-        """log q(state, action | next_state), float64 [B]; -inf off the model's support.
-
-        state, action, next_state, level: int [B]
-        """
+        """log q(state, action | next_state), float64 [B]; all others are int [B]."""
 
     @abstractmethod
     def sample_traces(
         self, end_state: Array, length: int, count: int, level: Array | None = None, rng: Rng = None
     ) -> Traces:
-        """Recall `count` traces of up to `length` steps from each end state.
+        """Recall `count` traces of up to `length` steps from each end state, int [E] as the level.
 
-        end_state, level: int [E] · returns E * count traces, those of one end together
         Raises ValueError for a length or count below 0.
         """
 
@@ -168,8 +149,7 @@ class FiniteBacktrackingModel(BacktrackingModel):
         """How well each state leads to each goal: log B_g(s), float64 [G, S].
 
         B_g(s) = sum over k = 0 .. length of discount^k P(s is k steps back in a trace recalled
-        from g). The goal itself is 0 steps back, so log B_g(g) >= 0; -inf where no trace of
-        that length passes.
+        from g); g itself is 0 steps back, and -inf stands where no trace of that length passes.
         goal, level: int [G] · length: steps, 0 or more · discount: in (0, 1]
         Raises ValueError for a length or discount out of its range.
         """
@@ -181,6 +161,10 @@ class FiniteBacktrackingModel(BacktrackingModel):
         goal, level: int [G] · returns int32 [G, S], 0 at the goal, -1 where none of up to
         `length` steps does · Raises ValueError for a length below 0.
         """
+
+
+def taken(column: Array | None, rows: Array | slice) -> Any:
+    return None if column is None else column[rows]
 
 
 def checked_space(name: str, space: gymnasium.Space) -> Space:
@@ -198,10 +182,8 @@ def checked_space(name: str, space: gymnasium.Space) -> Space:
 def checked_columns(
     given: Mapping[str, Array | None], spaces: Mapping[str, Space | None]
 ) -> list[Any]:
-    """Columns of one length as `checked_column` makes them; None where a space is None.
-
-    Raises what that raises, and ValueError for a column too many or too few.
-    """
+    """Columns of one length as `checked_column` makes them, None where a space is None; raises what
+    that raises, and ValueError for a column too many or too few."""
     rows, found = None, []
     for name, values in given.items():
         space = spaces[name]
@@ -217,9 +199,8 @@ def checked_columns(
 
 
 def checked_column(name: str, values: Array, space: Space, rows: int | None = None) -> Array:
-    """int64 [T] of a Discrete space or float [T, d], finite, of a Box.
+    """int64 [T] of a Discrete space or float [T, d], finite, of a Box; rows: T, or None for any.
 
-    rows: T, or None where any number will do
     Raises ValueError for another shape or a value that is not finite, TypeError and IndexError
     for what is no index of a Discrete space.
     """

@@ -30,19 +30,15 @@ class Saveable(ABC):
         """What another one must have in common to take them over."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Copies of all that learning changes, by name: networks and what was observed, moments
-        of the optimizer, and as `rng` where the random stream stands (JSON, as bytes)."""
+        """Copies of all that learning changes, by name; `rng` is where its random stream is."""
         live = {name: tensor.detach().cpu().clone() for name, tensor in self._live().items()}
         stream = json.dumps(self._rng.bit_generator.state).encode()
         return {**live, "rng": torch.tensor(list(stream), dtype=torch.uint8)}
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
-        """Go on from what `state_dict` gave.
-
-        Raises ValueError for other names, shapes or types, and for what is not finite; this one
-        is then as it was.
-        """
+        """Go on from what `state_dict` gave. Raises ValueError for other names, shapes or types,
+        and for what is not finite; this one is then as it was."""
         mine, given, rng = self._live(), dict(state_dict), np.random.default_rng()
         try:
             rng.bit_generator.state = json.loads(bytes(given.pop("rng").tolist()))
@@ -59,10 +55,8 @@ class Saveable(ABC):
             tensor.copy_(given[name])
 
     def save(self, path: str | Path) -> None:
-        """Write `state_dict` to a file (safetensors), and what this is, as JSON in its header.
-
-        Raises OSError where it cannot be written; what was there stays then.
-        """
+        """Write `state_dict` to a file, and what this is, as JSON in its header. Raises OSError
+        where it cannot be written; what was there stays then."""
         metadata = {"delegate": json.dumps(self._description())}
         write_whole(Path(path), safetensors.torch.save(self.state_dict(), metadata))
 

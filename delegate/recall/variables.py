@@ -1,9 +1,8 @@
 """States and actions as random variables: how networks see them, their densities, their draws.
 
-What is known of scales stays on the host in double precision, and draws come from a numpy
-generator: the device computes in single precision alone and decides nothing.
-Shapes: M members of an ensemble, B rows; outputs of networks are [M, B, ...], values [B, ...] or,
-where each member has rows of its own, [M B, ...].
+Scales stay on the host in double precision, and draws come from numpy: the device computes in
+single precision alone. Shapes: M members of an ensemble, B rows; outputs of networks are
+[M, B, ...], values [B, ...] or, where each member has rows of its own, [M B, ...].
 """
 
 from __future__ import annotations
@@ -46,12 +45,9 @@ def mlp(
 class Normaliser(nn.Module):
     """Takes vectors of some quantity to mean 0 and standard deviation 1, and back.
 
-    A coordinate that does not vary keeps its scale: it is only shifted. Before anything is
-    observed nothing is changed.
-
-    count: vectors observed, float64 [] · mean, var: float64 [size]
-    scale: float64 [size], the standard deviation; 1 where the coordinate does not vary
-    spread: the same, but 0 there
+    Before anything is observed nothing is changed. All is float64.
+    count: vectors observed [] · mean, var: [size]
+    scale: [size], the standard deviation, or 1 where a coordinate does not vary · spread: or 0
     """
 
     count: Tensor
@@ -90,8 +86,7 @@ class Normaliser(nn.Module):
         return ((value - mean) / scale).astype(np.float32)
 
     def restore(self, value: Array) -> Array:
-        """[..., size] normalised -> float64, in units of the data; what has never varied is as it
-        always was."""
+        """[..., size] normalised -> float64, in units of the data; what never varied as it was."""
         mean, spread = self._arrays("mean", "spread")
         return np.asarray(mean + spread * value)
 
@@ -106,7 +101,7 @@ class Variable(nn.Module):
     width: int
     outputs: int
     log_prob: Callable[[Tensor, Any, Array], Tensor]
-    """of outputs, anchor and value: float32 [M, B], of vectors in units of the data"""
+    """of outputs, anchor and a value that it `leads` to: float32 [M, B], in units of the data"""
     draw: Callable[[Tensor, Any, Array, np.random.Generator], Array]
     """of outputs and anchor one value a row, by its member of the ensemble, int [B]"""
     features: Callable[..., Array]
@@ -140,7 +135,7 @@ class Variable(nn.Module):
         return np.ones(len(value), bool)
 
     def leads(self, anchor: Array, value: Array) -> Array:
-        """bool [B], whether the value can come with the anchor at all."""
+        """bool [B], whether the value can come with the anchor."""
         return np.ones(len(value), bool)
 
 
@@ -148,9 +143,8 @@ class Vector(Variable):
     """A vector, seen normalised; its normalised change from the anchor is a mixture of Gaussians.
 
     Outputs are the means [components * size], then the logits of the mixture [components]; the
-    deviations of each component and dimension are learned, or 1.
-    A coordinate whose change has never varied, as of a goal that stays through an episode, changes
-    so in what is drawn too, exactly. low, high: what is drawn is clipped to them
+    deviations of each component and dimension are learned, or 1. A change that never varied, as of
+    a goal that stays through an episode, is drawn exactly. low, high: what is drawn is clipped
     """
 
     def __init__(
@@ -182,7 +176,7 @@ class Vector(Variable):
         means, log_weights = self._split(outputs)
         change = self.change.normalise(np.subtract(value, anchor, dtype=np.float64))
         z = (_rows(change, outputs)[:, :, None] - means) * torch.exp(-self.log_std)
-        unit = float(self.change.scale.log().sum()) + 0.5 * self.width * math.log(2 * math.pi)
+        unit = np.log(self.change.scale.numpy()).sum() + 0.5 * self.width * math.log(2 * math.pi)
         log_density = -0.5 * z.square().sum(-1) - self.log_std.sum(-1) - unit
         if self._shape[0] == 1:
             return log_density[..., 0]
@@ -231,11 +225,8 @@ class Index(Variable):
 
 
 class Cell(Index):
-    """A cell of a grid: predicted is which way it lies of its anchor, or that it is the same.
-
-    The networks see the cell and, in each plane of the layout and in one of the world's edge,
-    the 3 x 3 cells around it.
-    """
+    """A cell of a grid: predicted is which way it lies of its anchor, or that it is the same. Seen
+    are the cell and, in each plane of the layout and the world's edge, the 3 x 3 cells around."""
 
     def __init__(self, height: int, width: int, planes: int) -> None:
         super().__init__(5)
@@ -250,8 +241,7 @@ class Cell(Index):
 
     def log_prob(self, outputs: Tensor, anchor: Any, value: Array) -> Tensor:
         way = self._ways(anchor, value).argmax(1)
-        log_prob = super().log_prob(self._within(outputs, anchor), anchor, way)
-        return log_prob.masked_fill(~_rows(self.leads(anchor, value), outputs), -math.inf)
+        return super().log_prob(self._within(outputs, anchor), anchor, way)
 
     def draw(self, outputs: Tensor, anchor: Any, member: Array, rng: np.random.Generator) -> Array:
         way = super().draw(self._within(outputs, anchor), anchor, member, rng)
