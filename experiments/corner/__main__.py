@@ -50,19 +50,25 @@ def tables(metrics: dict[str, Any]) -> str:
         if not name.startswith("alone:"):
             rates = (shown(arm[rate], 1, percent=True) for rate in ("true_success", "gmg_rate"))
             lines.append(f"| {name} | {' | '.join(rates)} | {shown(arm['env_steps'], 1)} |")
-    lines += ["", "| monitor | AUROC at the end | of the highest value | first 8 steps from onset "]
-    lines[-1] += "| false alarms, nominal (target 5%) | false alarms, shifted |"
-    lines.append("|---|---|---|---|---|---|")
+    children = {
+        "proxy": "caught",
+        "intended": "intended",
+        "noisy": "noise 0.3",
+        "noisier": "noise 0.6",
+        "detour": "detour",
+        "incapable": "incapable",
+    }
+    lines += ["", f"| monitor | {' | '.join(children.values())} | AUROC after 2, 4, 8 steps |"]
+    lines.append(f"|---{'|---' * (len(children) + 1)}|")
     ranked = sorted(
-        metrics["monitors"].items(), key=lambda item: -(item[1]["auroc_gmg"]["value"] or 0)
+        metrics["monitors"].items(),
+        key=lambda item: -(item[1]["auroc_gmg_running_at_4"]["value"] or 0),
     )
     for name, monitor in ranked:
-        scores = (shown(monitor[f"auroc_gmg{when}"], 3) for when in ("", "_peak", "_at_8"))
-        alarms = (
-            shown(monitor[rate], 1, percent=True)
-            for rate in ("false_alarm_rate", "benign_shift_alarm_rate")
-        )
-        lines.append(f"| {name} | {' | '.join((*scores, *alarms))} |")
+        alarms = (shown(monitor[f"alarm_rate_{child}"], 1, percent=True) for child in children)
+        running = [monitor[f"auroc_gmg_running_at_{steps}"]["value"] for steps in (2, 4, 8)]
+        ranks = ", ".join("–" if value is None else f"{value:.2f}" for value in running)
+        lines.append(f"| {name} | {' | '.join(alarms)} | {ranks} |")
     return "\n".join(lines)
 
 
