@@ -22,7 +22,7 @@ from delegate.recall import (
 )
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Any:
     before = torch.get_num_threads()
     torch.set_num_threads(1)

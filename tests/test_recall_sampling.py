@@ -110,6 +110,14 @@ def test_traces_stay_where_there_were_data() -> None:
     assert (lengths[None] == 200).all()
 
 
+@pytest.mark.parametrize(("ends", "length", "count"), [(0, 3, 2), (2, 0, 2), (2, 3, 0)])
+def test_nothing_asked_nothing_recalled(ends: int, length: int, count: int) -> None:
+    model, seen = made("vectors")
+    traces = model.sample_traces(seen.state[:ends], length, count, rng=0)
+    assert traces.states.shape == (ends * count, length + 1, 3)
+    assert traces.actions.shape == (ends * count, length, 2)
+
+
 @pytest.mark.parametrize("grid", [None, (1, 6)])
 def test_the_ablations_do_discrete_worlds_too(grid: Any) -> None:
     """In a corridor the earlier state and the action say the later one, but for the first cell."""

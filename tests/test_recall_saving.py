@@ -35,6 +35,12 @@ def test_training_goes_on_from_a_file_bit_by_bit(case: str, tmp_path: Path) -> N
     assert os.listdir(tmp_path) == ["model.safetensors"]
 
 
+def test_the_same_model_is_the_same_file(tmp_path: Path) -> None:
+    for name in ("first", "again"):
+        made("ensemble")[0].save(tmp_path / name)
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "again").read_bytes()
+
+
 def test_forgetting_the_moments_of_the_optimiser_is_seen(tmp_path: Path) -> None:
     """The control of the test above."""
     model, seen = made("vectors")

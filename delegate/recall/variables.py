@@ -173,27 +173,27 @@ class Vector(Variable):
         self.log_std = nn.Parameter(torch.zeros(members, 1, *self._shape), self._learn_variance)
 
     def log_prob(self, outputs: Tensor, anchor: Any, value: Array) -> Tensor:
-        means, log_weights = self._split(outputs)
+        means, logits = self._split(outputs)
         change = self.change.normalise(np.subtract(value, anchor, dtype=np.float64))
         z = (_rows(change, outputs)[:, :, None] - means) * torch.exp(-self.log_std)
         unit = np.log(self.change.scale.numpy()).sum() + 0.5 * self.width * math.log(2 * math.pi)
         log_density = -0.5 * z.square().sum(-1) - self.log_std.sum(-1) - unit
         if self._shape[0] == 1:
             return log_density[..., 0]
-        return torch.logsumexp(log_density + log_weights, -1)
+        return torch.logsumexp(log_density + torch.log_softmax(logits, -1), -1)
 
     def draw(self, outputs: Tensor, anchor: Any, member: Array, rng: np.random.Generator) -> Array:
-        means, log_weights = self._split(outputs)
-        component = _choice(_by_member(log_weights, member), rng)
+        means, logits = self._split(outputs)
+        component = _choice(_by_member(logits, member), rng)
         row, spread = np.arange(len(member)), self.log_std.exp().expand(means.shape)
         mean, std = (_by_member(part, member)[row, component] for part in (means, spread))
         change = self.change.restore(mean + std * rng.standard_normal(mean.shape))
         return np.clip(anchor + change, *self._bounds).astype(np.float32)
 
     def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Means [M, B, components, size] and log weights [M, B, components]."""
+        """Means [M, B, components, size] and logits [M, B, components]."""
         means, logits = outputs.split([self.outputs - self._shape[0], self._shape[0]], -1)
-        return means.unflatten(-1, self._shape), torch.log_softmax(logits, -1)
+        return means.unflatten(-1, self._shape), logits
 
     def features(self, value: Array, layout: Array | None = None) -> Array:
         return self.seen.normalise(value)
