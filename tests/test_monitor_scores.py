@@ -349,7 +349,7 @@ def test_peaks_of_what_was_never_scored_are_missing() -> None:
         ("reech", {}, 'monitor "reech" is not known; did you mean "reach"'),
         ("neighbours", {}, 'monitor "neighbours" .* did you mean "nearest_neighbours"'),
         ("reach", {"dicsount": 3}, 'monitor reach: setting "dicsount" .* did you mean "discount"'),
-        ("reach", {"discount": 1.5}, "monitor reach: discount is 1.5; give at most 1$"),
+        ("reach", {"discount": 1.5}, "monitor reach: discount is 1.5; give less than 1$"),
         ("planner_odds", {"child": "lost"}, "planner_odds: child is 'lost'; give 'noisy'"),
         ("destination", {"length": 0}, "monitor destination: length is 0; give at least 1$"),
         ("path", {"ceiling": float("inf")}, "monitor path: ceiling is inf"),

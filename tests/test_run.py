@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from delegate import run, safety, store
-from delegate.monitors import Monitor
+from delegate.monitors.monitor import Control
 from delegate.monitors.registry import _MONITORS
 from delegate.run import RunError
 from delegate.safety import DamagedTrial
@@ -271,16 +271,15 @@ def test_a_killed_worker_is_said_and_the_run_can_go_on(scenario, whole, tmp_path
     assert metrics(out) == whole[1]
 
 
-class Surprise(Monitor):
+class Surprise(Control):
     """What a user might register: infinitely surprised by whoever pursues the proxy."""
 
     name = "surprise"
-    privileged = True
     default_statistic = "mean"
     most = np.inf
 
-    def score(self, steps, memory):
-        return np.where(steps.intent == 2, self.most, 0.0), memory
+    def score_knowing(self, steps, truth, memory):
+        return np.where(truth.intent == 2, self.most, 0.0), memory
 
 
 def test_an_infinite_score_names_trial_and_monitor_and_bounding_it_helps(
