@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from delegate import envs
 from delegate.backtrack import BacktrackConfig, FreeRefundWarning, VectorBacktrack
-from delegate.backtrack.observation import Parts
+from delegate.backtrack.spaces import Parts
 from delegate.envs.grid.solvers import returns
 from delegate.envs.grid.vector import GridVectorEnv
 from delegate.policies.tabular import Decision, QLearning, QLearningSettings, train

@@ -114,8 +114,8 @@ class ChainWorld(StatefulVectorEnv):
         state, actions = self.state, np.asarray(actions)
         if isinstance(self.single_action_space, gymnasium.spaces.Box):
             actions = np.where(actions[:, 1] > 0.5, 2, actions[:, 0] > 0)
-        over = state["terminated"] | state["truncated"]
-        live = ~over
+        waiting = state["terminated"] | state["truncated"]
+        live = ~waiting
         state["holes"][live & (actions == 2)] += 1
         move = np.select([actions == 0, actions == 1], [-1, 1], 0)
         if self.noise:
@@ -132,8 +132,8 @@ class ChainWorld(StatefulVectorEnv):
             state["truncated"] |= live & (state["clock"] >= self.max_steps)
         terminated, truncated = state["terminated"].copy(), state["truncated"].copy()
         info = {"moved": np.where(live, move, 0)}
-        if self.autoreset_mode == AutoresetMode.NEXT_STEP and over.any():
-            self.reset(options={"reset_mask": over})
+        if self.autoreset_mode == AutoresetMode.NEXT_STEP and waiting.any():
+            self.reset(options={"reset_mask": waiting})
             terminated, truncated = terminated & live, truncated & live
         ended = terminated | truncated
         if self.autoreset_mode == AutoresetMode.SAME_STEP and ended.any():

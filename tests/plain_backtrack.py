@@ -75,9 +75,11 @@ class PlainBacktrack:
         elif choice is not None:
             self.ledger["idled"] += 1
         else:
-            entry = {"world": self.world.save(), "holes": self.world.holes, "action": world_action}
+            entry = {"world": self.world.save(), "action": world_action, "tick": self.clock}
+            holes = self.world.holes
             out["reward"], ended, truncated = self.world.step(world_action)
-            self.path.append(entry | {"reward": out["reward"], "tick": self.clock})
+            dug = self.world.holes - holes
+            self.path.append(entry | {"reward": out["reward"], "holes": dug})
             self.forgotten = max(self.forgotten, len(self.path) - self.config.horizon)
             self.since += 1
             self.shown = {}
@@ -101,7 +103,7 @@ class PlainBacktrack:
             out["refund"] -= entry["reward"] * gamma ** (entry["tick"] - self.clock)
         out["reward"] = out["refund"] - self.config.cost
         out |= {"backtracked": True, "undone_steps": depth, "do_undo_loop": depth == self.since}
-        out["holes_kept"] = self.world.holes - undone[0]["holes"]
+        out["holes_kept"] = sum(entry["holes"] for entry in undone)
         self.shown = {"depth": choice + 1, "action": undone[0]["action"]}
         self.shown["origin"] = self.world.observe()
         self.world.load(undone[0]["world"])
@@ -124,11 +126,11 @@ class PlainBacktrack:
             "budget": (self.budget_left, self.config.budget + 1),
             "held": (int(self.held), 2),
         }
-        code, place = self.world.observe(), size
+        code, weight = self.world.observe(), size
         for part in self.config.observe:
             digit, radix = digits[part]
-            code += digit * place
-            place *= radix
+            code += digit * weight
+            weight *= radix
         return code
 
 

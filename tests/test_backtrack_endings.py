@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from chain_world import ChainWorld
@@ -12,6 +13,7 @@ from gymnasium.vector import AutoresetMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from delegate import envs
 from delegate.backtrack import VectorBacktrack
 
 LEFT, RIGHT, DIG, BACK = 0, 1, 2, 3
@@ -96,12 +98,12 @@ def compare_from_reset(bare: ChainWorld, env: VectorBacktrack, actions: np.ndarr
     np.testing.assert_array_equal(first[0], second[0])
     endings = 0
     for action in actions:
-        over = bare.state["terminated"] | bare.state["truncated"]
+        ended = bare.state["terminated"] | bare.state["truncated"]
         first, second = bare.step(action), env.step(action)
         for expected, got in zip(first[:4], second[:4], strict=True):
             assert expected.dtype == got.dtype
             np.testing.assert_array_equal(expected, got)
-        np.testing.assert_array_equal(first[4]["moved"][~over], second[4]["moved"][~over])
+        np.testing.assert_array_equal(first[4]["moved"][~ended], second[4]["moved"][~ended])
         endings += int(first[2].sum() + first[3].sum())
     assert endings > 20
 
@@ -145,6 +147,43 @@ def test_a_termination_at_the_worlds_truncation_is_not_held() -> None:
     env = before_the_pit(2, max_steps=2, time_limit=100)
     _, _, terminated, truncated, info = step(env, LEFT, LEFT)
     assert (terminated, truncated, info["held"]) == (True, True, False)
+
+
+class FallsAt(gymnasium.Env[np.ndarray, int]):
+    """Terminates at its fourth step."""
+
+    observation_space = gymnasium.spaces.Box(0, 9, (1,), np.float64)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.t = 0
+
+    def reset(self, **how: Any) -> Any:
+        super().reset(seed=how.get("seed"))
+        self.t = 0
+        return np.zeros(1), {}
+
+    def step(self, action: int) -> Any:
+        self.t += 1
+        return np.array([self.t], float), 0.0, self.t >= 4, False, {}
+
+
+@pytest.mark.parametrize("limit", [3, 4, 5])
+def test_truncated_stands_beside_terminated_as_gymnasiums_time_limit_has_it(limit: int) -> None:
+    """Where the clock runs out on the step that terminates, both are True."""
+    limited = gymnasium.wrappers.TimeLimit(FallsAt(), limit)
+    env = VectorBacktrack(
+        envs.adapt(FallsAt, autoreset_mode="Disabled"), time_limit=limit, budget=0
+    )
+    limited.reset(seed=0)
+    env.reset(seed=0)
+    both = []
+    for _ in range(min(limit, 4)):
+        expected = limited.step(0)[2:4]
+        *_, terminated, truncated, _ = env.step(np.array([0]))
+        assert (terminated[0], truncated[0]) == expected
+        both.append(expected)
+    assert both[-1] == {3: (False, True), 4: (True, True), 5: (True, False)}[limit]
 
 
 def test_the_time_limit_is_on_the_interaction_clock() -> None:
@@ -211,22 +250,6 @@ def test_masks_tell_exactly_what_is_refused(actions: list[int]) -> None:
     assert env.ledger.restores[0] <= 4
 
 
-def test_effects_that_cannot_be_undone_stay_and_are_counted() -> None:
-    env = before_the_pit(4, depths=(1, 3))
-    holes = env.env.state_arrays()["holes"]
-    env.step(np.array([DIG]))
-    env.step(np.array([DIG]))
-    env.step(np.array([RIGHT]))
-    info = env.step(np.array([BACK + 1]))[-1]
-    assert holes.tolist() == [2]
-    assert info["effects_kept"]["holes"].tolist() == [2]
-    env.step(np.array([DIG]))
-    info = env.step(np.array([BACK]))[-1]
-    assert holes.tolist() == [3]
-    assert info["effects_kept"]["holes"].tolist() == [1], "only what the undone steps did"
-    assert env.ledger.effects.tolist() == [3]
-
-
 def test_noise_is_fresh_after_a_backtrack() -> None:
     world = ChainWorld(64, size=40, max_steps=None)
     env = VectorBacktrack(world, cost=0.5, budget=4)
@@ -259,6 +282,38 @@ def test_disabled_autoreset_holds_still_until_told() -> None:
     _, info = env.reset(options={"reset_mask": np.array([True, False])})
     assert info["clock"].tolist() == [0, 4]
     assert not env.step(np.array([DIG, DIG]))[2].any()
+
+
+class SometimesCannotBegin(ChainWorld):
+    """A reset may fail, as of an environment that loads something."""
+
+    fails = False
+
+    def reset(self, **how: Any) -> Any:
+        if self.fails:
+            raise OSError("no levels left")
+        return super().reset(**how)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_rows_whose_autoreset_raises_wait_for_the_next_one(mode: AutoresetMode) -> None:
+    """The others' steps stand and are paid for once."""
+    world = SometimesCannotBegin(2, size=9, noise=False, max_steps=None)
+    env = VectorBacktrack(world, cost=0.5, autoreset_mode=mode, budget=0)
+    env.reset(seed=0)
+    world.state["cell"][:] = 1, 5
+    if mode == AutoresetMode.NEXT_STEP:
+        assert env.step(np.array([LEFT, DIG]))[2].tolist() == [True, False]
+    world.fails = True
+    with pytest.raises(OSError, match="no levels left"):
+        env.step(np.array([LEFT, DIG]))
+    paid = env.ledger.env_steps.tolist()
+    assert paid == ([1, 2] if mode == AutoresetMode.NEXT_STEP else [1, 1])
+    world.fails = False
+    *_, info = env.step(np.array([LEFT, DIG]))
+    assert info["clock"].tolist() == [0, paid[1] + 1]
+    assert env.ledger.env_steps.tolist() == [1, paid[1] + 1]
+    assert env.step(np.array([DIG, DIG]))[4]["clock"].tolist() == [1, paid[1] + 2]
 
 
 @pytest.mark.parametrize("mask", [np.array([True]), np.array([1, 0]), np.array([False, False])])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delegate.backtrack import SnapshotExpired, VectorBacktrack
-from delegate.backtrack.history import History
+from delegate.backtrack.progress import History
 
 moves = st.lists(
     st.tuples(st.sampled_from(["push", "push", "push", "rewind", "clear"]), st.integers(0, 6)),
@@ -64,11 +64,11 @@ def test_an_expired_step_is_named_with_the_remedy() -> None:
 def test_memory_does_not_grow_with_the_episode() -> None:
     env = VectorBacktrack(ChainWorld(4, max_steps=None, noise=False), horizon=8, cost=0.5)
     env.reset(seed=0)
-    before, saved = env.path.history.nbytes, env.snapshot().nbytes
+    before, saved = env.progress.history.nbytes, env.snapshot().nbytes
     for tick in range(300):
         env.step(np.full(4, 2 if tick % 3 else 3))
-    assert env.path.history.position.min() > 100, "no episode ended"
-    assert env.path.history.nbytes == before
+    assert env.progress.history.position.min() > 100, "no episode ended"
+    assert env.progress.history.nbytes == before
     assert env.snapshot().nbytes == saved
 
 
@@ -77,7 +77,7 @@ def test_memory_is_proportional_to_the_horizon() -> None:
         sum(
             array.nbytes
             for name, array in VectorBacktrack(ChainWorld(4), horizon=horizon)
-            .path.history.state_arrays()
+            .progress.history.state_arrays()
             .items()
             if name not in ("position", "kept")
         )

@@ -87,9 +87,9 @@ def test_equals_a_plain_loop_over_gymnasium(task: str, settings: str) -> None:
     for actions in play(env, 90, 1):
         observation, reward, terminated, truncated, info = env.step(actions)
         for row, plain in enumerate(plains):
-            was_over = plain.ended
+            had_ended = plain.ended
             expected = plain.step(actions[row])
-            if was_over:
+            if had_ended:
                 plain.reset()
             np.testing.assert_array_equal(observation[row], plain.observation())
             assert (terminated[row], truncated[row]) == (plain.terminated, plain.truncated)
@@ -231,13 +231,13 @@ def unchanged(env: VectorBacktrack, before: Any) -> None:
 def test_a_model_that_blows_up_changes_nothing_and_harms_no_other_row() -> None:
     """The step is taken back in all rows; once that row is reset, the others do as ever."""
     env = VectorBacktrack(world("Hopper-v5"), budget=5, depths=(1, 2))
-    calm = VectorBacktrack(world("Hopper-v5"), budget=5, depths=(1, 2))
+    other = VectorBacktrack(world("Hopper-v5"), budget=5, depths=(1, 2))
     env.reset(seed=0)
-    calm.reset(seed=0)
+    other.reset(seed=0)
     actions = play(env, 40, 7)
     for action in actions[:6]:
         env.step(action)
-        calm.step(action)
+        other.step(action)
     torn = env.env.snapshot(np.array([1]))
     torn.arrays["physics"][:, 1:] = 1e12
     env.env.restore(torn, np.array([1]))
@@ -250,7 +250,7 @@ def test_a_model_that_blows_up_changes_nothing_and_harms_no_other_row() -> None:
     env.reset(options={"reset_mask": np.array([False, True, False])})
     others = np.array([0, 2])
     for action in (quiet, *actions[7:]):
-        given, expected = env.step(action), calm.step(action)
+        given, expected = env.step(action), other.step(action)
         for one, two in zip(given[:4], expected[:4], strict=True):
             np.testing.assert_array_equal(one[others], two[others])
 
@@ -290,13 +290,15 @@ def test_past_the_horizon_is_refused_in_its_row_alone() -> None:
 def test_memory_of_64_humanoids_stays_below_64_mib_and_does_not_grow() -> None:
     env = VectorBacktrack(world("Humanoid-v5", 64, steps=1000), horizon=64)
     env.reset(seed=0)
-    before = env.path.history.nbytes
+    before = env.progress.history.nbytes
     assert before < 64 * 2**20
-    buffers = {name: array.ctypes.data for name, array in env.path.history.state_arrays().items()}
+    buffers = {
+        name: array.ctypes.data for name, array in env.progress.history.state_arrays().items()
+    }
     for action in play(env, 80, 0, back=0.02):
         env.step(action)
-    assert env.path.history.nbytes == before
-    after = {name: array.ctypes.data for name, array in env.path.history.state_arrays().items()}
+    assert env.progress.history.nbytes == before
+    after = {name: array.ctypes.data for name, array in env.progress.history.state_arrays().items()}
     assert after == buffers, "the same memory, written over"
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from delegate.backtrack import VectorBacktrack
 from delegate.backtrack.config import Part
-from delegate.backtrack.observation import observation_of
+from delegate.backtrack.spaces import observation_of
 
 RIGHT, DIG = 1, 2
 ALL: tuple[Part, ...] = ("flag", "depth", "action", "origin", "budget", "held")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_backtrack import PlainBacktrack
 
+import delegate
 from delegate.backtrack import BacktrackConfig, VectorBacktrack
 
 pytestmark = pytest.mark.filterwarnings("ignore::delegate.backtrack.FreeRefundWarning")
@@ -89,11 +93,11 @@ def test_equals_the_plain_implementation(
         plains.append(plain)
 
     for tick, action in enumerate(actions):
-        was_over = [plain.ended for plain in plains]
+        had_ended = [plain.ended for plain in plains]
         observation, reward, terminated, truncated, info = env.step(action)
         for row, plain in enumerate(plains):
             expected = plain.step(int(action[row]))
-            if mode == AutoresetMode.NEXT_STEP and was_over[row]:
+            if mode == AutoresetMode.NEXT_STEP and had_ended[row]:
                 plain.reset()
             assert reward[row] == expected["reward"]
             assert terminated[row] == plain.terminated
@@ -112,11 +116,11 @@ def test_equals_the_plain_implementation(
             assert events["effects_kept"]["holes"][row] == expected["holes_kept"]
             compare(plain, row, env, {"observation": observation, "info": info})
         if mode == AutoresetMode.DISABLED and tick % 5 == 4:
-            over = np.array([plain.ended for plain in plains])
-            if over.any():
-                observation, info = env.reset(options={"reset_mask": over})
+            ended = np.array([plain.ended for plain in plains])
+            if ended.any():
+                observation, info = env.reset(options={"reset_mask": ended})
                 for row, plain in enumerate(plains):
-                    if over[row]:
+                    if ended[row]:
                         plain.reset()
                     compare(plain, row, env, {"observation": observation, "info": info})
 
@@ -148,3 +152,27 @@ def test_the_lockstep_comparison_can_fail() -> None:
     plain.reset()
     with pytest.raises(AssertionError):
         compare(plain, 0, env, {"observation": observation, "info": info})
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_a_step_reads_through_four_files(mode: AutoresetMode) -> None:
+    """The class, where rows are in their episodes, the spaces, and the face of every world."""
+    env = VectorBacktrack(ChainWorld(ROWS, size=6), depths=(1, 3), cost=1.0, autoreset_mode=mode)
+    env.reset(seed=0)
+    rng, files = np.random.default_rng(0), set[str]()
+
+    def see(frame: FrameType, event: str, argument: object) -> None:
+        path = Path(frame.f_code.co_filename)
+        if path.is_relative_to(Path(delegate.__file__).parent):
+            files.add(path.name)
+
+    before = sys.getprofile()
+    sys.setprofile(see)
+    try:
+        for _ in range(200):
+            env.step(rng.integers(0, 5, ROWS))
+    finally:
+        sys.setprofile(before)
+    assert env.ledger.restores.sum() > 5
+    autoreset = {"autoreset.py"} if mode == AutoresetMode.SAME_STEP else set()
+    assert files == {"vector.py", "progress.py", "spaces.py", "state.py"} | autoreset

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from delegate import envs
 from delegate.backtrack import FreeRefundWarning, StatefulVectorEnv, VectorBacktrack
-from delegate.backtrack.refund import SAMPLES, StandingStill
+from delegate.backtrack.progress import SAMPLES, StandingStill
 
 RIGHT, DIG, BACK = 1, 2, 3
 

@@ -54,8 +54,8 @@ def test_it_does_what_the_batch_does() -> None:
         second, infos = batch.reset(seed=seed)
         assert first == second[0]
         assert info["start"] == infos["start"][0]
-        over = False
-        while not over:
+        done = False
+        while not done:
             np.testing.assert_array_equal(single.action_masks(), batch.action_masks()[0])
             action = int(rng.integers(0, 5))
             one, many = single.step(action), batch.step(np.array([action]))
@@ -65,7 +65,7 @@ def test_it_does_what_the_batch_does() -> None:
             assert one[4]["effects_kept"] == {"holes": many[4]["effects_kept"]["holes"][0]}
             assert ("moved" in one[4]) == ("moved" in many[4] and bool(many[4]["_moved"][0]))
             undone += one[4]["undone_steps"]
-            over = one[2] or one[3]
+            done = one[2] or one[3]
     assert undone > 5
     assert single.ledger.to_dict() == batch.ledger.to_dict()
 

@@ -48,6 +48,7 @@ def test_irreversible_effects_stay_and_are_counted():
         assert left.get(row, 0) == traps[row][steps["next_state"][first]].sum()
         assert env.state.damage[row] == traps[row][steps["next_state"][own]].sum()
     assert sum(left.values()) > 0
+    assert played.episodes.ledger.effects.tolist() == [left.get(row, 0) for row in range(16)]
 
 
 def test_restores_replay_exactly_and_a_tampered_snapshot_is_found_out():

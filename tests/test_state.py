@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from chain_world import ChainWorld
+from gymnasium.vector import AutoresetMode
 
-from delegate.backtrack import Snapshot, SnapshotMismatch
+from delegate import Backtrack, VectorBacktrack, envs
+from delegate.backtrack import Snapshot, SnapshotMismatch, StatefulVectorEnv
+from delegate.envs.grid.vector import GridVectorEnv
 
 
 @pytest.fixture
@@ -57,6 +64,31 @@ def test_size_and_rows(env: ChainWorld) -> None:
     assert snapshot.nbytes == 2 * (4 * 4 + 2 * 1 + 16)
 
 
+def test_objects_are_counted_with_all_they_hold_and_once() -> None:
+    table = np.zeros((100, 100))
+    column = np.full(2, None)
+    column[0], column[1] = {"table": table, "again": [table]}, (table, "text")
+    held = Snapshot("world", {"objects": column}).nbytes
+    assert table.nbytes < held < table.nbytes + 2_000
+    column[1] = table.copy()
+    assert Snapshot("world", {"objects": column}).nbytes > 2 * table.nbytes
+
+    class SaysItself:
+        nbytes = 12_345
+
+    column[:] = SaysItself(), None
+    assert 12_345 <= Snapshot("world", {"objects": column}).nbytes < 12_500
+    nested = np.full(1, None)
+    nested[0] = column
+    assert Snapshot("world", {"objects": nested}).nbytes > 12_345
+
+
+def test_a_snapshot_of_an_adapted_world_counts_its_arrays() -> None:
+    env = envs.adapt("CartPole-v1", 2)
+    env.reset(seed=0)
+    assert env.snapshot().nbytes > env.snapshot(np.array([0])).nbytes > 500
+
+
 def test_to_disk_and_back(env: ChainWorld, tmp_path: Path) -> None:
     snapshot = env.snapshot()
     snapshot.save(tmp_path / "moment.npz")
@@ -69,6 +101,30 @@ def test_to_disk_and_back(env: ChainWorld, tmp_path: Path) -> None:
     env.step(np.array([1, 1, 1, 1]))
     env.restore(loaded)
     np.testing.assert_array_equal(env.state["cell"], snapshot.arrays["cell"])
+
+
+@pytest.mark.parametrize("name", ["snap", "snap.npz", "snap.v2", "snap.npy"])
+def test_the_name_given_is_the_name_written(env: ChainWorld, tmp_path: Path, name: str) -> None:
+    for path in (tmp_path / name, str(tmp_path / name)):
+        env.snapshot().save(path)
+        assert [file.name for file in tmp_path.iterdir()] == [name]
+        assert Snapshot.load(path).rows == 4
+
+
+def test_a_file_is_there_whole_or_as_it_was(
+    env: ChainWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env.snapshot().save(tmp_path / "snap")
+    env.step(np.array([1, 0, 1, 0]))
+
+    def breaks(path: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", breaks)
+    with pytest.raises(OSError, match=r"No space left on device: .*snap"):
+        env.snapshot().save(tmp_path / "snap")
+    assert [file.name for file in tmp_path.iterdir()] == ["snap"]
+    assert Snapshot.load(tmp_path / "snap").arrays["clock"].tolist() == [0, 0, 0, 0]
 
 
 def test_pickled_objects_are_neither_written_nor_loaded(tmp_path: Path) -> None:
@@ -130,3 +186,50 @@ def test_rows_that_are_not_there(env: ChainWorld) -> None:
         env.snapshot(np.array([True, False, True]))
     with pytest.raises(IndexError, match="give integers"):
         env.snapshot(np.array([0.0, 1.5]))
+
+
+BATCHES: dict[str, Callable[[], Any]] = {
+    "chain": lambda: ChainWorld(2),
+    "grid": lambda: envs.make("Corner", 2),
+    "mujoco": lambda: envs.make("Hopper-v5", 2),
+    "adapted": lambda: envs.adapt("CartPole-v1", 2),
+    "backtrack": lambda: VectorBacktrack(ChainWorld(2)),
+    "single": lambda: Backtrack(ChainWorld(1)),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+@pytest.mark.parametrize("copier", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_batches_are_neither_copied_nor_pickled(name: str, copier: Callable[[Any], Any]) -> None:
+    env = BATCHES[name]()
+    if name == "single" and copier is copy.copy:
+        return  # a second name for the same environment, as of any Python object
+    with pytest.raises(TypeError, match=r"is not copied or pickled.*other.restore\(env.snapshot"):
+        copier(env)
+
+
+@pytest.mark.parametrize("name", [name for name in BATCHES if name != "single"])
+def test_what_the_refusal_advises_gives_a_copy(name: str) -> None:
+    env, other = BATCHES[name](), BATCHES[name]()
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    actions = [env.action_space.sample() for _ in range(10)]
+    for action in actions[:5]:
+        env.step(action)
+    other.restore(env.snapshot())
+    for action in actions[5:]:
+        for first, second in zip(env.step(action)[:4], other.step(action)[:4], strict=True):
+            np.testing.assert_equal(first, second)
+
+
+def test_a_copy_without_the_refusal_would_go_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: views of one array fall apart, without a word."""
+    monkeypatch.setattr(StatefulVectorEnv, "__reduce_ex__", object.__reduce_ex__)
+    env = envs.make("Corner", 4, autoreset_mode=AutoresetMode.DISABLED)
+    env.reset(seed=0)
+    other: GridVectorEnv = copy.deepcopy(env)
+    differs = False
+    for action in (0, 1, 2, 3):
+        first, second = env.step(np.full(4, action))[0], other.step(np.full(4, action))[0]
+        differs |= not np.array_equal(first, second)
+    assert differs

@@ -2,7 +2,7 @@
 
 from delegate.backtrack.config import BacktrackConfig
 from delegate.backtrack.ledger import Ledger
-from delegate.backtrack.refund import FreeRefundWarning
+from delegate.backtrack.progress import FreeRefundWarning
 from delegate.backtrack.single import Backtrack
 from delegate.backtrack.state import (
     Snapshot,

@@ -1,4 +1,4 @@
-"""What a batch of environments gave back, step by step, so that two plays can be compared exactly.
+"""What a batch of environments gave, step by step, so that two plays can be compared exactly.
 
 Rows stand at their own times: a row restored to step 3 is compared with step 3, whatever the
 rows beside it are doing.
@@ -6,7 +6,8 @@ rows beside it are doing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,10 @@ Make = Callable[[int], StatefulVectorEnv]
 """makes the world under test with that many rows, the same settings every time"""
 
 Moment = dict[str, Any]
-"""everything one step gave, flat: observation, reward, terminated, truncated, info, state"""
+"""everything that was given at one time, by path: observation, reward, info/..., state ..."""
+
+Receive = Callable[[str, Any], None]
+"""is given the name of a method and the very object that it handed out, or was handed"""
 
 RESET_EVERY = 4
 """with autoreset disabled, rows that have ended are reset after every so many steps"""
@@ -35,14 +39,14 @@ class Recording:
     """One play of T steps that replays are held against.
 
     seed: of the reset · actions: [T, rows, ...]
-    snapshots, shown: T + 1, before each step and after the last; shown is what observe() gave
-    moments: T · ended: bool [T, rows]
+    snapshots: T + 1, before each step and after the last · stands: what `stand` gave then
+    moments: T, what the steps gave · ended: bool [T, rows]
     """
 
     seed: int
     actions: np.ndarray
     snapshots: list[Snapshot] = field(default_factory=list)
-    shown: list[Moment] = field(default_factory=list)
+    stands: list[Moment] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)
     ended: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), bool))
 
@@ -63,6 +67,18 @@ class Recording:
         endings = after_endings[after_endings < self.steps][: count - len(spread)]
         return sorted({*spread.tolist(), *endings.tolist()})
 
+    def add(self, env: StatefulVectorEnv) -> None:
+        """Where the rows now stand."""
+        self.snapshots.append(env.snapshot())
+        self.stands.append(stand(env, self.snapshots[-1]))
+
+    def at(self, step: int, row: int | np.integer) -> Moment:
+        """What that row was given by that step, and where it then stood."""
+        return {
+            **of_row(self.moments[step], row, self.rows),
+            **of_row(self.stands[step + 1], row, self.rows),
+        }
+
 
 def random_actions(space: gymnasium.Space, seed: int, steps: int, rows: int) -> np.ndarray:
     """Actions that depend on the seed, the step and the row alone. [steps, rows, ...]"""
@@ -73,52 +89,73 @@ def random_actions(space: gymnasium.Space, seed: int, steps: int, rows: int) -> 
     return np.stack(columns, axis=1)
 
 
-def record(env: StatefulVectorEnv, seed: int, actions: np.ndarray) -> Recording:
-    """Reset with `seed` and play those actions."""
-    recording = Recording(seed, actions)
-    env.reset(seed=seed)
-    ended = []
+def record(
+    env: StatefulVectorEnv, seed: int, actions: np.ndarray, receive: Receive | None = None
+) -> Recording:
+    """Reset with `seed` and play those actions; see `play`."""
+    recording, ended = Recording(seed, actions), []
+    begun = env.reset(seed=seed)
+    if receive is not None:
+        receive("reset", begun)
     for step in range(len(actions)):
-        recording.snapshots.append(env.snapshot())
-        recording.shown.append(shown(env))
-        moment = play(env, actions[step], np.full(env.num_envs, step))
+        recording.add(env)
+        if receive is not None:
+            saved = env.snapshot()
+            env.restore(saved)
+            receive("snapshot", {n: a for n, a in saved.arrays.items() if not a.dtype.hasobject})
+            receive("observe", env.observe())
+        moment = play(env, actions[step], np.full(env.num_envs, step), receive)
         recording.moments.append(moment)
         ended.append(moment["terminated"] | moment["truncated"])
-    recording.snapshots.append(env.snapshot())
-    recording.shown.append(shown(env))
+    recording.add(env)
     recording.ended = np.array(ended)
     return recording
 
 
-def play(env: StatefulVectorEnv, actions: np.ndarray, time: np.ndarray) -> Moment:
-    """One step of every row and all it gave. time: int [rows], each row's own step number"""
-    result = env.step(actions)
-    observation, _, terminated, truncated, _ = result
-    moment = {name: np.array(value) for name, value in outcome(result).items()}
-    returned: Moment = {}
-    _flatten("observe()", observation, returned)
-    if (differing := difference(shown(env), returned)) is not None:
+def play(
+    env: StatefulVectorEnv, actions: np.ndarray, time: np.ndarray, receive: Receive | None = None
+) -> Moment:
+    """One step of every row and all it gave, copied.
+
+    time: int [rows], each row's own step number · receive: given all that is handed out
+    """
+    disabled = env.metadata.get("autoreset_mode") == AutoresetMode.DISABLED
+    everyone = np.ones(env.num_envs, bool)
+    alone = disabled and receive is not None and time[0] % 2
+    given = actions.copy()
+    result = env.step_rows(given, everyone) if alone else env.step(given)
+    if not np.array_equal(given, actions):
+        raise FidelityError(f"step {time.tolist()}: step wrote to its actions; copy them")
+    moment = copy.deepcopy(outcome(result))
+    returned, shown = (flat("observe()", seen) for seen in (result[0], env.observe()))
+    if (differing := differing_row(shown, returned, env.num_envs)) is not None:
         raise FidelityError(f"step {time.tolist()}: step returned another observation: {differing}")
-    due = (terminated | truncated) & (time % RESET_EVERY == RESET_EVERY - 1)
-    if env.metadata.get("autoreset_mode") == AutoresetMode.DISABLED and due.any():
-        observation, info = env.reset(options={"reset_mask": due})
-        begun = {"observation": observation, "_observation": due}
-        if info:
-            begun |= {"info": info, "_info": due}
-        _flatten("reset", begun, moment)
-    moment |= shown(env)
-    for name, array in env.snapshot().arrays.items():
-        moment[f"state {name}"] = array
+    if receive is not None:
+        receive("actions", given)
+        receive("step_rows" if alone else "step", result)
+    due = (moment["terminated"] | moment["truncated"]) & (time % RESET_EVERY == RESET_EVERY - 1)
+    if disabled and due.any():
+        begun = env.reset(options={"reset_mask": due})
+        parts = {"observation": begun[0], "_observation": due}
+        if begun[1]:
+            parts |= {"info": begun[1], "_info": due}
+        moment |= copy.deepcopy(flat("reset", parts))
+        if receive is not None:
+            receive("reset", begun)
     return moment
+
+
+def stand(env: StatefulVectorEnv, snapshot: Snapshot) -> Moment:
+    """Where every row stands: what `observe` gives, and the state, which `snapshot` has copied."""
+    state = {f"state {name}": array for name, array in snapshot.arrays.items()}
+    return {**copy.deepcopy(flat("observe()", env.observe())), **state}
 
 
 def outcome(result: tuple[Any, Any, Any, Any, dict[str, Any]]) -> Moment:
     """What a step returned, uncopied."""
     observation, reward, terminated, truncated, info = result
-    moment: Moment = {"reward": reward, "terminated": terminated, "truncated": truncated}
-    _flatten("observation", observation, moment)
-    _flatten("info", info, moment)
-    return moment
+    flags = {"reward": reward, "terminated": terminated, "truncated": truncated}
+    return {**flags, **flat("observation", observation), **flat("info", info)}
 
 
 def replay(
@@ -139,34 +176,35 @@ def replay(
     the row's number
     Raises FidelityError naming the row, the step and the first array that differs.
     """
-    now_shown = shown(env)
-    for place in range(len(time)):
-        differing = difference(
-            of_row(recording.shown[time[place]], source[place], recording.rows),
-            of_row(now_shown, place, len(time)),
-        )
-        if differing is not None:
+    rows = len(time)
+    now = stand(env, env.snapshot())
+    for row in range(rows):
+        step = int(time[row])
+        expected = of_row(recording.stands[step], source[row], recording.rows)
+        if (differing := difference(expected, of_row(now, row, rows), leave_out)) is not None:
             raise FidelityError(
-                f"{where}: row {place}, step {time[place]}, just restored: {differing}; "
+                f"{where}: row {row}, step {step}, just restored: {differing}; "
                 "does refresh rebuild all that is derived from the state?"
             )
-    compared, watched = 0, np.ones(len(time), bool)
+    compared, watched = 0, np.ones(rows, bool)
     if one_episode:
         watched = ~((time > 0) & recording.ended[time - 1, source])
-    for step in range(length):
-        now = time + step
-        playing = now < recording.steps
-        actions = recording.actions[np.minimum(now, recording.steps - 1), source]
-        moment = play(env, actions, now)
-        for row in np.flatnonzero(playing & watched):
-            if one_episode and recording.ended[now[row], source[row]]:
+    for ahead in range(length):
+        at = time + ahead
+        playing = at < recording.steps
+        if not (playing & watched).any():
+            break
+        actions = recording.actions[np.minimum(at, recording.steps - 1), source]
+        moment = play(env, actions, at)
+        moment |= stand(env, env.snapshot())
+        for row in np.flatnonzero(playing & watched).tolist():
+            if one_episode and recording.ended[at[row], source[row]]:
                 watched[row] = False
                 continue
-            expected = of_row(recording.moments[now[row]], source[row], recording.rows)
-            differing = difference(expected, of_row(moment, row, len(time)), leave_out)
-            if differing is not None:
+            expected, given = recording.at(at[row], source[row]), of_row(moment, row, rows)
+            if (differing := difference(expected, given, leave_out)) is not None:
                 raise FidelityError(
-                    f"{where}: row {row}, step {now[row]}, {step + 1} after the restore: "
+                    f"{where}: row {row}, step {at[row]}, {ahead + 1} after the restore: "
                     f"{differing}; does snapshot hold all that can change?"
                 )
             compared += 1
@@ -179,14 +217,13 @@ def of_row(moment: Moment, row: int | np.integer, rows: int) -> Moment:
     for name, value in moment.items():
         if not _is_mask(moment, name) and _has(moment, name, row):
             batched = isinstance(value, np.ndarray) and value.shape[:1] == (rows,)
-            _flatten(name, value[row] if batched else value, single)
+            single |= flat(name, value[row] if batched else value)
     return single
 
 
 def difference(expected: Moment, given: Moment, leave_out: str | None = None) -> str | None:
     """The first thing that is not equal, in words; None when all is."""
-    names: Collection[str] = expected.keys() | given.keys()
-    for name in sorted(names):
+    for name in sorted(expected.keys() | given.keys()):
         if name == f"state {leave_out}":
             continue
         if name not in given or name not in expected:
@@ -196,6 +233,15 @@ def difference(expected: Moment, given: Moment, leave_out: str | None = None) ->
             return f"{name} was {first.dtype} {first.shape}, is {second.dtype} {second.shape}"
         if not np.array_equal(first, second, equal_nan=first.dtype.kind == "f"):
             return f"{name} was {first.tolist()}, is {second.tolist()}"
+    return None
+
+
+def differing_row(expected: Moment, given: Moment, rows: int) -> str | None:
+    """The first row of two batches that is not equal, in words; None when all are."""
+    for row in range(rows):
+        differing = difference(of_row(expected, row, rows), of_row(given, row, rows))
+        if differing is not None:
+            return f"row {row}: {differing}"
     return None
 
 
@@ -218,21 +264,17 @@ def _is_mask(moment: Moment, name: str) -> bool:
     )
 
 
-def shown(env: StatefulVectorEnv) -> Moment:
-    """What `observe` gives, copied."""
-    found: Moment = {}
-    _flatten("observe()", env.observe(), found)
-    return {name: np.array(value) for name, value in found.items()}
-
-
-def _flatten(name: str, value: Any, into: Moment) -> None:
+def flat(name: str, value: Any) -> Moment:
+    """What dicts, lists and tuples hold, by path, uncopied."""
     if isinstance(value, dict):
+        found: Moment = {}
         for key, inner in value.items():
-            if key[:1] == "_" and isinstance(told := value.get(key[1:]), dict) and not told:
+            if key[:1] == "_" and isinstance(masked := value.get(key[1:]), dict) and not masked:
                 continue  # a mask of nothing
-            _flatten(f"{name}/{key}", inner, into)
-    elif isinstance(value, tuple | list):
-        for position, inner in enumerate(value):
-            _flatten(f"{name}/{position}", inner, into)
-    else:
-        into[name] = value
+            found |= flat(f"{name}/{key}", inner)
+        return found
+    if isinstance(value, tuple | list):
+        return {
+            k: v for i, inner in enumerate(value) for k, v in flat(f"{name}/{i}", inner).items()
+        }
+    return {name: value}

@@ -10,10 +10,9 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
 
 from delegate.backtrack.config import BacktrackConfig
-from delegate.backtrack.info import one_row
 from delegate.backtrack.ledger import Ledger
-from delegate.backtrack.observation import take
-from delegate.backtrack.state import RandomStateMode, Snapshot, StatefulVectorEnv
+from delegate.backtrack.spaces import take
+from delegate.backtrack.state import RandomStateMode, Snapshot, StatefulVectorEnv, one_row
 from delegate.backtrack.vector import VectorBacktrack
 
 

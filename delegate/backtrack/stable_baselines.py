@@ -11,9 +11,8 @@ import numpy as np
 from gymnasium.spaces import Box, Dict
 from gymnasium.vector import AutoresetMode
 
-from delegate.backtrack.info import one_row
-from delegate.backtrack.observation import take
-from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv
+from delegate.backtrack.spaces import take
+from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv, one_row
 from delegate.backtrack.vector import VectorBacktrack
 
 try:

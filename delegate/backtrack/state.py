@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import io
+import sys
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import FunctionType, ModuleType
+from typing import Any, Literal, NoReturn, SupportsIndex
 from zipfile import BadZipFile
 
 import gymnasium
 import numpy as np
 
-from delegate.backtrack.info import scatter
+from delegate.files import write_whole
 
 RandomStateMode = Literal["rewind", "fresh"]
 """rewind: the same noise comes again; fresh: the random stream keeps moving."""
@@ -47,23 +52,38 @@ class Snapshot:
 
     @property
     def nbytes(self) -> int:
-        """Memory held, in bytes."""
-        return sum(array.nbytes for array in self.arrays.values())
+        """Memory held, in bytes, with that of the Python objects in the arrays."""
+        return nbytes_of(self.arrays.values())
+
+    def effects(self, names: Collection[str]) -> dict[str, np.ndarray]:
+        """How often each of those effects has happened. name -> int64 [rows]
+
+        names: of count arrays [rows, ...], as in StatefulVectorEnv.irreversible
+        """
+        return {
+            name: self.arrays[name].astype(np.int64).reshape(self.rows, -1).sum(axis=1)
+            for name in sorted(names)
+        }
 
     def take(self, rows: np.ndarray) -> Snapshot:
         """The snapshot of those rows alone; rows: int [n] or bool [rows]."""
         return Snapshot(self.world, {name: array[rows] for name, array in self.arrays.items()})
 
-    def save(self, path: Path) -> None:
-        """Write an `.npz` file that holds arrays only. Raises ValueError for Python objects."""
+    def save(self, path: Path | str) -> None:
+        """Write a file of that very name, in NumPy's `.npz` format, whole or not at all.
+
+        Raises ValueError for arrays of Python objects, OSError where it cannot be written.
+        """
         for name, array in self.arrays.items():
             if array.dtype.hasobject:
                 raise ValueError(f"{name} holds Python objects, which only a pickle could save")
         named: dict[str, Any] = {"__world__": np.array(self.world), **self.arrays}
-        np.savez(path, **named)
+        buffer = io.BytesIO()
+        np.savez(buffer, **named)
+        write_whole(Path(path), buffer.getvalue())
 
     @classmethod
-    def load(cls, path: Path) -> Snapshot:
+    def load(cls, path: Path | str) -> Snapshot:
         """Read what `save` wrote. Raises SnapshotMismatch for any other file."""
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -83,6 +103,18 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
 
     A world whose changing state lies in numpy arrays names them in `state_arrays`;
     one that keeps it elsewhere (a physics engine) overrides `snapshot` and `restore`.
+
+    What is handed out belongs to the caller: `reset`, `step`, `step_rows`, `observe` and
+    `snapshot` return new arrays and containers, which the world neither changes nor reads
+    afterwards (or read-only ones that never change), down to lists in object arrays. What is
+    handed in stays the caller's: `step` and `restore` copy it.
+    `conformance.check_hands_out_copies` tests both.
+    Endings. `terminated` is the task's, `truncated` the clock's, as with Gymnasium's TimeLimit: a
+    step at which the clock runs out is truncated whether or not it also terminated.
+    Action masks. A world in which some actions are forbidden has `action_masks() -> bool [B, n]`
+    (sb3-contrib's convention); one without the method allows all of them.
+    `copy.deepcopy` and pickle are refused with TypeError: memory that rows share, threads and
+    simulators would be torn or shared. Make another world and restore a snapshot into it.
     """
 
     random_state: frozenset[str] = frozenset({"key"})
@@ -99,6 +131,12 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
     @abstractmethod
     def state_arrays(self) -> dict[str, np.ndarray]:
         """The live arrays, batch first, that together are all that can change."""
+
+    def effects(self) -> dict[str, np.ndarray]:
+        """How often each irreversible effect has happened in every row. name -> int64 [B]"""
+        if not self.irreversible:
+            return {}
+        return Snapshot(self.world, self.state_arrays()).effects(self.irreversible)
 
     @abstractmethod
     def observe(self, rows: Rows = None) -> Any:
@@ -119,12 +157,16 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
         return Snapshot(self.world, {name: array[index] for name, array in live.items()})
 
     def save_into(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write what `snapshot` of all rows would hold into arrays that are there already.
-
-        A world that is saved at every step overrides this, so that nothing is copied twice.
-        """
-        for name, array in self.snapshot().arrays.items():
+        """Write what `snapshot` of all rows would hold into arrays that are there already."""
+        for name, array in self.state_arrays().items():
             arrays[name][...] = array
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        name = type(self).__name__
+        raise TypeError(
+            f"{name} is not copied or pickled, which would tear what its rows share; make another "
+            f"{name} with the same settings and call other.restore(env.snapshot())"
+        )
 
     def restore(
         self,
@@ -226,3 +268,92 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
                 f"row {row} does not exist; this world has rows 0 to {self.num_envs - 1}"
             )
         return index
+
+
+def nbytes_of(arrays: Iterable[np.ndarray]) -> int:
+    """Memory that arrays hold, in bytes, with all that objects in them lead to, each once.
+
+    An object with an int `nbytes` of its own is asked, and not looked into.
+    """
+    total, seen, todo = 0, set[int](), list[Any](arrays)
+    while todo:
+        found = todo.pop()
+        if id(found) in seen or isinstance(found, type | ModuleType | FunctionType):
+            continue
+        seen.add(id(found))
+        size = getattr(found, "nbytes", None)
+        total += size if isinstance(size, int) else sys.getsizeof(found)
+        if isinstance(found, np.ndarray) and found.dtype.hasobject:
+            todo += found.ravel().tolist()
+        elif not isinstance(size, int):
+            todo += gc.get_referents(found)
+    return total
+
+
+def masked(info: Mapping[str, Any], rows: np.ndarray) -> dict[str, Any]:
+    """A batch's info with Gymnasium's `_key` masks: those rows have it. rows: bool [B]"""
+    result = dict(info)
+    for key, value in info.items():
+        if isinstance(value, dict):
+            result[key] = masked(value, rows)
+        if (mask := f"_{key}") not in info and not (key[:1] == "_" and key[1:] in info):
+            result[mask] = rows.copy()
+    return result
+
+
+def scatter(into: dict[str, Any], info: Mapping[str, Any], rows: np.ndarray) -> None:
+    """Copy those rows of a batch's info into another, with Gymnasium's `_key` masks.
+
+    rows: bool [B]; the other rows of `into` keep what they had, or zeros (None for objects)
+    """
+    for key, value in info.items():
+        if key[:1] == "_" and key[1:] in info:
+            continue
+        mask = f"_{key}"
+        present = rows & info[mask] if mask in info else rows
+        array = np.asarray(value)
+        if isinstance(value, dict):
+            scatter(into.setdefault(key, {}), value, present)
+        elif array.shape[:1] != rows.shape:
+            into[key] = value
+            continue
+        else:
+            if key not in into:
+                objects = array.dtype.hasobject
+                into[key] = np.full(array.shape, None) if objects else np.zeros_like(array)
+            elif into[key].dtype != array.dtype:
+                # a common type would let other rows decide what this row is given
+                into[key], array = into[key].astype(object), array.astype(object)
+            elif not into[key].flags.writeable:
+                into[key] = into[key].copy()
+            into[key][present] = array[present]
+        into[mask] = present | into[mask] if mask in into else present.copy()
+
+
+def blank(info: Mapping[str, Any], rows: np.ndarray) -> dict[str, Any]:
+    """A copy of a batch's info with those rows zero, false or empty. rows: bool [B]"""
+    result: dict[str, Any] = {}
+    for key, value in info.items():
+        if isinstance(value, dict):
+            result[key] = blank(value, rows)
+        else:
+            result[key] = value.copy()
+            result[key][rows] = np.zeros((), value.dtype)
+    return result
+
+
+def one_row(info: Mapping[str, Any], row: int) -> dict[str, Any]:
+    """The info of one row alone, copied, as a single environment gives it."""
+    single: dict[str, Any] = {}
+    for key, value in info.items():
+        if key[:1] == "_" and key[1:] in info:
+            continue
+        present = info.get(f"_{key}")
+        if present is not None and not np.all(present[row]):
+            continue
+        if isinstance(value, dict):
+            single[key] = one_row(value, row)
+        else:
+            rows = isinstance(value, np.ndarray) and value.ndim
+            single[key] = copy.deepcopy(value[row] if rows else value)
+    return single

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from numbers import Real
 from typing import Any
@@ -13,23 +13,25 @@ from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from delegate.backtrack.accounts import count, take_back
-from delegate.backtrack.actions import widen
 from delegate.backtrack.autoreset import final, mode_of, reset_rows
 from delegate.backtrack.config import BacktrackConfig
-from delegate.backtrack.decisions import Decisions, decide
-from delegate.backtrack.history import RowIndex
-from delegate.backtrack.info import REFUSALS, blank, quiet, scatter
-from delegate.backtrack.ledger import Ledger
-from delegate.backtrack.observation import copied, observation_of, put, take
-from delegate.backtrack.path import Path, check_world, limit_of
-from delegate.backtrack.progress import Progress
-from delegate.backtrack.refund import StandingStill
-from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv
+from delegate.backtrack.progress import REFUSALS, Progress, StandingStill, Tick
+from delegate.backtrack.spaces import copied, observation_of, put, take, widen
+from delegate.backtrack.state import (
+    RandomStateMode,
+    Rows,
+    Snapshot,
+    StatefulVectorEnv,
+    blank,
+    masked,
+    scatter,
+)
 from delegate.settings import checked
 
 OWN = "backtrack/"
 """prefix of the arrays that VectorBacktrack adds to its world's state"""
+WORLD = "world/"
+"""prefix of the world's arrays among what the history records of a step"""
 
 
 class VectorBacktrack(StatefulVectorEnv):
@@ -50,16 +52,17 @@ class VectorBacktrack(StatefulVectorEnv):
     Refusal. A backtrack that is not possible moves nothing, costs one tick (and `refused_cost`),
     and sets info["backtrack_refused"] and info["refusal"], one of REFUSALS.
     Noise is fresh after a backtrack: the same dice are never thrown twice.
-    Effects that `env.irreversible` names stay; info["effects_kept"] and the ledger count them.
+    Effects that `env.irreversible` names stay; info["effects_kept"] and the ledger count each
+    once, at the backtrack that undoes the step it came from.
 
     info, each [B]: clock, path_clock, budget_left int64; held, backtracked, backtrack_refused,
     do_undo_loop bool; refusal str; undone_steps int64; undone_reward (what those had earned),
-    refund float64; effects_kept: name -> int64. The world's own info is given for the rows that
-    stepped, with `_key` masks; a name of the world's that is also one of these is lost. Arrays of
-    a tick in which no row goes back may be read-only.
+    refund float64; effects_kept: name -> int64. All are new arrays at every tick, the caller's
+    to write into. The world's own info is given for the rows that stepped, with `_key` masks; a
+    name of the world's that is also one of these is lost.
 
     A step that raises, for a bad action or because the world blew up, leaves all rows, clocks and
-    the ledger as they were.
+    the ledger as they were; if it is an autoreset that raises, its rows wait for the next one.
     Its own snapshot covers the world, the history, the clocks and the ledger.
     Raises TypeError for a world it cannot take, ValueError for one with autoreset or settings
     that make no sense, and for actions outside the space (naming the row, nothing changed).
@@ -75,9 +78,7 @@ class VectorBacktrack(StatefulVectorEnv):
     ) -> None:
         if config is not None and settings:
             raise TypeError(f"give config or {', '.join(sorted(settings))}, not both")
-        if isinstance(env, VectorBacktrack):
-            raise TypeError("the world already has a backtrack action; give its env")
-        check_world(env)
+        _check_world(env)
         self.env = env
         self.config = config or checked(type(self).__name__, BacktrackConfig, settings)
         self.num_envs = env.num_envs
@@ -85,7 +86,8 @@ class VectorBacktrack(StatefulVectorEnv):
         self.metadata = {**env.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = env.render_mode
         self.random_state, self.irreversible = env.random_state, env.irreversible
-        self.time_limit: int | None = self.config.time_limit or limit_of(env)
+        limit = getattr(env, "max_steps", None) or getattr(env, "max_episode_steps", None)
+        self.time_limit: int | None = self.config.time_limit or limit
         """decisions in one episode; None for no limit but the world's"""
 
         self.depths = np.array(self.config.depths, np.int64)
@@ -103,13 +105,15 @@ class VectorBacktrack(StatefulVectorEnv):
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
 
-        self.ledger = Ledger(self.num_envs)
-        self.path = Path(env, self._actions.idle, self.config.horizon)
         no_action, self._action_offset = self._actions.idle, 0
         if isinstance(action_space, Discrete):
             no_action, self._action_offset = np.zeros((), np.int64), 1 - int(action_space.start)
-        shown = env.single_observation_space if "origin" in self.config.observe else None
-        self.progress = Progress(self.num_envs, no_action, shown)
+        columns = {WORLD + name: array for name, array in env.snapshot().arrays.items()}
+        columns["action"] = np.repeat(self._actions.idle[None], self.num_envs, axis=0)
+        origin = env.single_observation_space if "origin" in self.config.observe else None
+        self.progress = Progress(self.config, columns, no_action, self.irreversible, origin)
+        self.ledger = self.progress.ledger
+        self._before = _world_of(self.progress.history.next)
         step_cost = getattr(env, "step_cost", None) if self.config.budget else 0.0
         self._standing_still = StandingStill(
             self.config.cost,
@@ -123,66 +127,165 @@ class VectorBacktrack(StatefulVectorEnv):
         """Begin new episodes, in the rows of options["reset_mask"] (bool [B]) or in all."""
         super().reset(seed=seed)
         begun = reset_rows(options, self.num_envs)
-        base, world_info = self.env.reset(seed=seed, options=dict(options) if options else None)
-        self._begin(np.flatnonzero(begun))
         info: dict[str, Any] = {}
-        scatter(info, world_info, begun)
+        base = self._begin(begun, info, seed=seed, options=dict(options) if options else None)
         return self._show(base), info | self._clocks()
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One decision in every row. actions: [B] or [B, d + 1]"""
         progress = self.progress
         if np.count_nonzero(unready := progress.clock < 0):
-            row = int(np.flatnonzero(unready)[0])
+            row = int(unready.argmax())
             raise ResetNeeded(f"row {row}: step before its first reset; call reset")
         world_actions, choice = self._actions.split(actions, self.num_envs)
-        do = decide(choice, self.depths, progress, self.path.history)
-        # A refund may overflow, so it is known before anything moves.
-        refund = None if do.calm else self.path.refund(do, progress.clock, self.config.gamma or 1.0)
-        base, reward, terminated, truncated, world_info = self.path.step(
-            do, world_actions, progress.clock
-        )
-        going_on = None if self._standing_still.judged else do.step & ~(terminated | truncated)
-        progress.forget(do.step)
-        if refund is None:
-            events = quiet(self.num_envs, self.env.irreversible)
-        else:
-            events = self._go_back(do, base, reward, *refund)
-        count(do, progress, self.ledger)
-        self._settle(do, terminated, truncated)
-        ended = progress.terminated.copy(), progress.truncated.copy()
+        tick = progress.decide(choice)
+        refund, undone_reward = progress.refund(tick)  # may overflow, so before anything moves
+        base, reward, terminated, truncated, world_info = self._move(world_actions, tick)
+        effects = progress.effects_kept(tick)
+        if np.count_nonzero(tick.back):
+            self._go_back(tick, base)
+            base = self.env.observe()
+            reward[tick.back] = refund[tick.back] - self.config.cost
+        if not tick.everyone:
+            reward[tick.refused] -= self.config.refused_cost
+        events = {
+            "backtracked": tick.back,
+            "undone_steps": tick.depth,
+            "undone_reward": undone_reward,
+            "refund": refund,
+            "backtrack_refused": tick.refused,
+            "refusal": REFUSALS[tick.refusal],
+            "do_undo_loop": progress.count(tick),
+            "effects_kept": effects,
+        }
+        progress.settle(tick, terminated, truncated, self.time_limit)
 
-        if self.autoreset_mode == AutoresetMode.NEXT_STEP and not (do.everyone or do.live.all()):
-            base = self._reset_world(~do.live, world_info)
-            ended = ended[0] & do.live, ended[1] & do.live
-        elif not do.calm and (rows := do.back.nonzero()[0]).size:
-            base = copied(base)
-            put(base, rows, self.env.observe(rows))
-        observation = self._show(base)
-        info = world_info | events | self._clocks()
+        terminated, truncated = progress.terminated.copy(), progress.truncated.copy()
+        waiting = not tick.everyone and not tick.live.all()
+        if waiting and self.autoreset_mode == AutoresetMode.NEXT_STEP:
+            base = self._begin(~tick.live, world_info)
+            terminated, truncated = terminated & tick.live, truncated & tick.live
+        observation, info = self._show(base), world_info | events | self._clocks()
         if self.autoreset_mode == AutoresetMode.SAME_STEP and np.count_nonzero(progress.ended):
-            observation, info = self._reset_at_once(observation, info, world_info, events)
-        if going_on is not None:  # last of all, for a warning may be an error
-            self._standing_still.see(reward[going_on])
-        return observation, reward, *ended, info
+            ended, begun = progress.ended, dict[str, Any]()
+            last = final(observation, info, ended)
+            scatter(begun, world_info, ~ended)
+            observation = self._show(self._begin(ended, begun))
+            info = begun | blank(events, ended) | self._clocks() | last
+        if not self._standing_still.judged:  # last of all, for a warning may be an error
+            goes_on = tick.step & ~(terminated | truncated | progress.held)
+            self._standing_still.see(reward[goes_on])
+        return observation, reward, terminated, truncated, info
+
+    def _move(
+        self, actions: np.ndarray, tick: Tick
+    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Step the world in those rows; all others end up exactly as they were.
+
+        actions: [B, ...], changed in place
+        returns what `env.step` does, zero and False where the row did not step; the observation
+        is the world's own, of every row
+        When the world raises, it is put back to where it was, in all rows.
+        """
+        self.env.save_into(self._before)
+        effects, step = self.env.effects(), tick.step
+        if not tick.everyone:
+            actions[~step] = self._actions.idle
+        try:
+            if tick.everyone:
+                moved = self.env.step(actions)
+            elif np.count_nonzero(step):
+                moved = self.env.step_rows(actions, step)
+            else:
+                moved = self.env.observe(), np.zeros(self.num_envs), step, step, {}
+        except BaseException:
+            self.env.restore(Snapshot(self.env.world, self._before))
+            raise
+        base, world_reward, terminated, truncated, info = moved
+        reward = world_reward.astype(np.float64)
+        done = {name: count - effects[name] for name, count in self.env.effects().items()}
+        self.progress.record(step, reward, actions, done)
+        return base, reward, terminated, truncated, masked(info, step)
+
+    def _go_back(self, tick: Tick, base: Any) -> None:
+        """Restore the rows that go back, with fresh noise; irreversible effects stay.
+
+        base: the world's observation of every row, before any goes back
+        """
+        progress, rows = self.progress, tick.back.nonzero()[0]
+        depth = tick.depth[rows]
+        past = progress.history.at(rows, depth)
+        if progress.origin is not None:
+            put(progress.origin, rows, take(base, rows))
+        then = Snapshot(self.env.world, _world_of(past))
+        self.env.restore(then, rows, rng="fresh", keep=self.irreversible)
+        progress.history.rewind(rows, depth)
+        progress.depth[rows] = tick.choice[rows] + 1
+        progress.action[rows] = past["action"] + self._action_offset
+
+    def _begin(self, rows: np.ndarray, info: dict[str, Any], **how: Any) -> Any:
+        """Begin new episodes in those rows, adding to the world's info. rows: bool [B]
+
+        how: arguments of the world's reset; none to reset just those rows
+        Returns the world's observation of every row.
+        """
+        base, begun = self.env.reset(**(how or {"options": {"reset_mask": rows}}))
+        scatter(info, begun, rows)
+        self.progress.begin(rows)
+        return base
+
+    def _clocks(self) -> dict[str, np.ndarray]:
+        progress = self.progress
+        return {
+            "clock": progress.clock.copy(),
+            "path_clock": progress.history.position.copy(),
+            "budget_left": progress.budget_left.copy(),
+            "held": progress.held.copy(),
+        }
+
+    def _show(self, base: Any, rows: np.ndarray | None = None) -> Any:
+        """The observation of those rows, given the world's. rows: int [n]"""
+        progress, index = self.progress, slice(None) if rows is None else rows
+        parts = {
+            "observation": base,
+            "flag": (progress.depth[index] > 0).astype(np.int64),
+            "depth": progress.depth[index].copy(),
+            "action": progress.action[index].copy(),
+            "budget": progress.budget_left[index].copy(),
+            "held": progress.held[index].astype(np.int64),
+        }
+        if progress.origin is not None:
+            parts["origin"] = copied(base)
+            if np.count_nonzero(parts["flag"]):
+                undone = parts["flag"].nonzero()[0]
+                come_from = undone if rows is None else rows[undone]
+                put(parts["origin"], undone, take(progress.origin, come_from))
+        return self.encoding.encode(parts)
 
     def action_masks(self) -> np.ndarray:
         """Which actions would not be refused, for sb3-contrib. bool [B, n + k]
 
-        The world's own actions are all allowed, or as its own `action_masks` says.
+        The world's own actions are all allowed, or as its `action_masks` says. Where the world
+        has terminated and allows none, all are: any of them confirms that, or is ignored.
         Raises TypeError for continuous actions, which have no mask; see `can_backtrack`.
         """
         if not isinstance(self.env.single_action_space, Discrete):
             raise TypeError("continuous actions have no masks; use can_backtrack")
+        shape = (self.num_envs, int(self.env.single_action_space.n))
         own = getattr(self.env, "action_masks", None)
-        n = int(self.env.single_action_space.n)
-        world = own() if own is not None else np.ones((self.num_envs, n), bool)
+        world = np.ones(shape, bool) if own is None else np.array(own(), bool)
+        if world.shape != shape:
+            raise ValueError(
+                f"{type(self.env).__name__}.action_masks gives {world.shape}; give {shape}, one "
+                "bool for every action of every row"
+            )
+        idle = self.progress.held | self.progress.ended
+        world[idle & ~world.any(axis=1)] = True
         return np.concatenate([world, self.can_backtrack()], axis=1)
 
     def can_backtrack(self) -> np.ndarray:
         """Which depths each row could undo now. bool [B, k]"""
-        possible = ~self.progress.ended & (self.progress.budget_left > 0)
-        return possible[:, None] & (self.depths <= self.path.history.kept[:, None])
+        return self.progress.can_backtrack()
 
     @property
     def do_undo_share(self) -> float:
@@ -245,132 +348,31 @@ class VectorBacktrack(StatefulVectorEnv):
     def close_extras(self, **kwargs: Any) -> None:
         self.env.close(**kwargs)
 
-    # One tick, in order: the world moves, rows go back, the tick is counted, endings settle.
-
-    def _go_back(
-        self,
-        do: Decisions,
-        base: Any,
-        reward: np.ndarray,
-        given_back: np.ndarray,
-        undone_reward: np.ndarray,
-    ) -> dict[str, Any]:
-        """Restore the rows that go back and pay them; returns what info says of it.
-
-        base: the world's observation of every row, before any goes back
-        """
-        progress = self.progress
-        effects = {name: np.zeros(self.num_envs, np.int64) for name in self.env.irreversible}
-        if (rows := do.back.nonzero()[0]).size:
-            if progress.origin is not None:
-                put(progress.origin, rows, take(base, rows))
-            action, stayed = self.path.back(rows, do.depth[rows])
-            progress.depth[rows] = do.choice[rows] + 1
-            progress.action[rows] = action + self._action_offset
-            for name, effect in stayed.items():
-                effects[name][rows] = effect
-                self.ledger.effect(rows, effect)
-            reward[rows] = given_back[rows] - self.config.cost
-        reward[do.refused] -= self.config.refused_cost
-        return {
-            "backtracked": do.back,
-            "undone_steps": do.depth,
-            "undone_reward": undone_reward,
-            "refund": given_back,
-            "backtrack_refused": do.refused,
-            "refusal": REFUSALS[do.refusal],
-            "do_undo_loop": take_back(do, progress, self.ledger),
-            "effects_kept": effects,
-        }
-
-    def _settle(self, do: Decisions, terminated: np.ndarray, truncated: np.ndarray) -> None:
-        """Hold, confirm or take back endings. terminated, truncated: bool [B], by the world"""
-        progress = self.progress
-        if self.time_limit is not None:
-            truncated = truncated | (do.live & (progress.clock >= self.time_limit))
-        progress.truncated |= truncated
-        progress.held[:] = False
-        if np.count_nonzero(terminated):
-            progress.held |= terminated & self.can_backtrack().any(axis=1)
-            progress.terminated |= terminated & ~progress.held
-        if not do.everyone:
-            progress.terminated |= do.confirm
-
-    def _reset_world(self, rows: np.ndarray, info: dict[str, Any]) -> Any:
-        """Begin new episodes in those rows, adding to the world's info. rows: bool [B]
-
-        Returns the world's observation of every row.
-        """
-        base, world_info = self.env.reset(options={"reset_mask": rows})
-        scatter(info, world_info, rows)
-        self._begin(np.flatnonzero(rows))
-        return base
-
-    def _reset_at_once(
-        self,
-        observation: Any,
-        info: dict[str, Any],
-        world_info: dict[str, Any],
-        events: dict[str, Any],
-    ) -> tuple[Any, dict[str, Any]]:
-        """Autoreset in the same step: what ended goes to final_obs and final_info."""
-        ended = self.progress.ended
-        last = final(observation, info, ended)
-        reset_info: dict[str, Any] = {}
-        scatter(reset_info, world_info, ~ended)
-        self._reset_world(ended, reset_info)
-        observation = copied(observation)
-        put(observation, np.flatnonzero(ended), self.observe(ended))
-        return observation, reset_info | blank(events, ended) | self._clocks() | last
-
-    def _begin(self, rows: np.ndarray) -> None:
-        self.path.history.clear(rows)
-        self.progress.begin(rows, self.config.budget)
-
-    def _clocks(self) -> dict[str, np.ndarray]:
-        progress = self.progress
-        return {
-            "clock": progress.clock.copy(),
-            "path_clock": self.path.history.position.copy(),
-            "budget_left": progress.budget_left.copy(),
-            "held": progress.held.copy(),
-        }
-
-    def _show(self, base: Any, rows: RowIndex = slice(None)) -> Any:
-        """The observation of those rows, given the world's."""
-        progress = self.progress
-        depth, held = progress.depth[rows], progress.held[rows]
-        parts = {
-            "observation": base,
-            "flag": None,
-            "depth": None,
-            "action": progress.action[rows],
-            "budget": progress.budget_left[rows],
-            "held": held.astype(np.int64) if np.count_nonzero(held) else None,
-            "origin": base,
-        }
-        if np.count_nonzero(depth):
-            undone = depth > 0
-            parts |= {"flag": undone.astype(np.int64), "depth": depth}
-            if progress.origin is not None:
-                shown = undone.nonzero()[0]
-                parts["origin"] = copied(base)
-                come_from = shown if isinstance(rows, slice) else rows[shown]
-                put(parts["origin"], shown, take(progress.origin, come_from))
-        return self.encoding.encode(parts)
-
     def _own_arrays(self) -> dict[str, np.ndarray]:
-        groups = {
-            "": self.progress.state_arrays(),
-            "history/": self.path.history.state_arrays(),
-            "ledger/": self.ledger.state_arrays(),
-        }
-        return {
-            f"{OWN}{group}{name}": array
-            for group, arrays in groups.items()
-            for name, array in arrays.items()
-        }
+        return {OWN + name: array for name, array in self.progress.state_arrays().items()}
 
     def _of_world(self, snapshot: Snapshot) -> Snapshot:
         arrays = {n: array for n, array in snapshot.arrays.items() if not n.startswith(OWN)}
         return Snapshot(self.env.world, arrays)
+
+
+def _world_of(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the history records of the world, under the world's own names."""
+    return {n.removeprefix(WORLD): columns[n] for n in columns if n.startswith(WORLD)}
+
+
+def _check_world(env: Any) -> None:
+    """Raise TypeError or ValueError unless steps of `env` can be taken back."""
+    if isinstance(env, VectorBacktrack):
+        raise TypeError("the world already has a backtrack action; give its env")
+    if not isinstance(env, StatefulVectorEnv):
+        raise TypeError(
+            f"{type(env).__name__} cannot be restored; give a StatefulVectorEnv, "
+            "as envs.make(id, num_envs, autoreset_mode=AutoresetMode.DISABLED) does"
+        )
+    mode = env.metadata.get("autoreset_mode")
+    if mode != AutoresetMode.DISABLED:
+        raise ValueError(
+            f"{type(env).__name__} resets itself ({mode}), which could not be taken back; "
+            "make it with autoreset_mode=AutoresetMode.DISABLED"
+        )

@@ -134,9 +134,9 @@ def memory_figures(make: Make, task: str, rows: int, horizon: int) -> dict[str, 
     world = make(task, rows, autoreset_mode=AutoresetMode.DISABLED)
     env = VectorBacktrack(world, depths=(1,), horizon=horizon, cost=1e6)
     run = backtrack_run(env, 0.0)
-    start = env.path.history.nbytes / MIB
+    start = env.progress.history.nbytes / MIB
     run(3 * horizon)
-    later = env.path.history.nbytes / MIB
+    later = env.progress.history.nbytes / MIB
     env.close()
     return {"task": task, "rows": rows, "horizon": horizon, "mib": start, "mib_later": later}
 

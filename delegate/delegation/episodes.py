@@ -296,11 +296,10 @@ class Episodes:
             ]
         )
         then = save.world.take(place)
-        for name in sorted(self.env.irreversible):
-            left = self.env.state_arrays()[name][rows].astype(np.int64) - then.arrays[name]
-            for row, node, count in zip(
-                rows.tolist(), number.tolist(), left.reshape(len(rows), -1).sum(1), strict=True
-            ):
+        before = then.effects(self.env.irreversible)
+        for name, now in self.env.effects().items():
+            left = now[rows] - before[name]
+            for row, node, count in zip(rows.tolist(), number.tolist(), left, strict=True):
                 self._count_effect(row, node, name, int(count))
         self.env.restore(then, rows, rng="fresh", keep=self.env.irreversible)
         self.watch.restore(rows, {name: array[place] for name, array in save.watch.items()})
@@ -313,6 +312,7 @@ class Episodes:
         fresh = left - sum(count for inside, count in known if inside > node)
         if fresh:
             known.append((node, fresh))
+            self.ledger.effect(np.array([row]), fresh)
             self.event(row, events.Effect, sub_episode=node, effect=name, count=fresh)
 
     def _rule_out(self, row: int, node: int, undone: int) -> None:

@@ -13,6 +13,7 @@ class Memories:
     """Members' memory, arrays [B, D + 1, ...] by member and name.
 
     seeds: uint64 [B], one a row, from which members draw · depths: D + 1
+    Raises TypeError for memory of Python objects: branches would share what they hold.
     """
 
     def __init__(self, members: Sequence[Member], seeds: np.ndarray, depths: int) -> None:
@@ -62,5 +63,17 @@ class Memories:
             memory = member.agent.memory(lanes)
         return {
             name: array.reshape(len(seeds), self._depths, *array.shape[1:])
-            for name, array in memory.items()
+            for name, array in without_objects(member.name, memory).items()
         }
+
+
+def without_objects(who: str, memory: Memory) -> Memory:
+    """That memory. Raises TypeError for arrays of Python objects, which branches would share."""
+    for name, array in memory.items():
+        if array.dtype.hasobject:
+            raise TypeError(
+                f"{who} remembers Python objects in {name!r}, which a rollback could not bring "
+                "back: branches would share them; give an array of numbers, such as "
+                "int64 [n, 100] with a count for a list"
+            )
+    return memory

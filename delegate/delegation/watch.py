@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from delegate.delegation.memories import without_objects
 from delegate.monitors.monitor import Memory, Monitor, Steps
 from delegate.monitors.statistics import Statistic
 
@@ -33,6 +34,7 @@ class Watch:
 
     values, peaks: float64 [watchers, B, D + 1] running and highest value, NaN unscored
     deciding: which watcher's alarms the protocol acts on, None for none
+    Raises TypeError for a monitor or statistic that remembers Python objects.
     """
 
     def __init__(
@@ -48,8 +50,12 @@ class Watch:
         self._step = np.zeros((rows, depths), np.int32)
         self._last: dict[str, np.ndarray] = {}
         self._last_line = np.full((rows, depths), -1)
-        self._scores = [w.monitor.start(rows * depths) for w in self.watchers]
-        self._statistics = [w.statistic.start(rows * depths) for w in self.watchers]
+        lanes = rows * depths
+        self._scores = [without_objects(w.name, w.monitor.start(lanes)) for w in self.watchers]
+        self._statistics = [
+            without_objects(f"the statistic of {w.name}", w.statistic.start(lanes))
+            for w in self.watchers
+        ]
         self._blank = [(w.monitor.start(1), w.statistic.start(1)) for w in self.watchers]
         self._table: list[dict[str, np.ndarray]] = []
         self._mends: list[tuple[int, int, float, float]] = []

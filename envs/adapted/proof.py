@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from gymnasium import Env
 
-from delegate.backtrack.observation import empty
+from delegate.backtrack.spaces import empty
 from delegate.envs.adapted.graph import Graph, difference, differences
 from delegate.envs.adapted.kinds import CHANGING, NotRestorable
 from delegate.envs.adapted.row import Row

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from delegate.backtrack.autoreset import final, reset_rows, row_seeds
-from delegate.backtrack.observation import empty, leaves, take
+from delegate.backtrack.spaces import empty, leaves, take
 from delegate.backtrack.state import (
     RandomStateMode,
     Rows,

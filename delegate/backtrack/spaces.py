@@ -1,0 +1,329 @@
+"""What a backtracking agent may do and what it is shown: a world's two spaces, widened.
+
+Batches of observations are arrays [B, ...], or dicts or tuples of them.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+
+Parts = Mapping[str, Any]
+"""observation (batch), flag, depth, held, budget: int64 [n]; action: int64 [n] or float [n, d];
+origin (batch). depth 0 and a discrete action 0 mean none; otherwise they count from 1."""
+
+
+class DiscreteActions:
+    """Discrete(n) becomes Discrete(n + k): the last k actions go back `depths[j]` steps.
+
+    space: one row's widened action space
+    idle:  a valid action of the world, for rows that do not step; shape [...] of one action
+    """
+
+    def __init__(self, world: Discrete, depths: int) -> None:
+        self._first, self._own, self._count = int(world.start), int(world.n), int(world.n) + depths
+        self.space = Discrete(self._count, start=self._first)
+        self.idle = np.asarray(world.start, np.int64)
+
+    def split(self, actions: Any, num_envs: int) -> tuple[np.ndarray, np.ndarray]:
+        """The world's own actions [B, ...], a copy, and which depth is asked for, int64 [B].
+
+        A negative depth means none; where one is asked for, the world's action means nothing.
+        Raises ValueError naming the row whose action is not in the space.
+        """
+        actions = _rows(actions, (num_envs,))
+        if actions.dtype.kind == "f":
+            _refuse(~np.isfinite(actions), actions, "is not finite; look for NaN in the policy")
+            _refuse(actions != np.floor(actions), actions, "is not a whole number")
+        elif actions.dtype.kind not in "iub":
+            raise ValueError(f"actions have dtype {actions.dtype}; give integers")
+        first, end = self._first, self._first + self._count
+        if np.count_nonzero(outside := (actions < first) | (actions >= end)):
+            _refuse(outside, actions, f"is out of range; give {first} to {end - 1}")
+        actions = actions.astype(np.int64)
+        return actions, actions - (first + self._own)
+
+
+class BoxActions:
+    """Box(d) becomes Box(d + 1): the last coordinate, in [-1, 1], goes back above a threshold.
+
+    With k depths, threshold to 1 is cut into k equal bands, the shallowest depth lowest.
+    space, idle, split: as of DiscreteActions
+    """
+
+    def __init__(self, world: Box, depths: int, threshold: float) -> None:
+        self._depths, self._threshold = depths, threshold
+        low, high = np.append(world.low, -1), np.append(world.high, 1)
+        self.space = Box(low.astype(world.dtype), high.astype(world.dtype), dtype=world.dtype.type)
+        self.idle = np.clip(np.zeros_like(world.low), world.low, world.high)
+
+    def split(self, actions: Any, num_envs: int) -> tuple[np.ndarray, np.ndarray]:
+        space = self.space
+        given = _rows(actions, (num_envs, *space.shape))
+        if given.dtype.kind not in "fiu":
+            raise ValueError(f"actions have dtype {given.dtype}; give {space.dtype}")
+        actions = given.astype(space.dtype, copy=False)
+        inside = (actions >= space.low) & (actions <= space.high) & np.isfinite(actions)
+        if np.count_nonzero(inside) < inside.size:
+            if given.dtype.kind == "f":
+                not_finite = ~np.isfinite(given).all(axis=1)
+                _refuse(not_finite, given, "is not finite; look for NaN in the policy")
+            bounds = f"{space.low.tolist()} .. {space.high.tolist()}"
+            _refuse(~inside.all(axis=1), given, f"is out of range; clip it to {bounds}")
+        last, choice = actions[:, -1].astype(np.float64), np.full(num_envs, -1)
+        asked = (last > self._threshold).nonzero()[0]
+        if asked.size:
+            above = (last[asked] - self._threshold) / (1 - self._threshold)
+            choice[asked] = np.minimum(np.floor(above * self._depths), self._depths - 1)
+        return actions[:, :-1].copy(), choice
+
+
+def widen(world: gymnasium.Space, depths: int, threshold: float) -> DiscreteActions | BoxActions:
+    """The widened space of a world's actions. Raises TypeError for one that cannot be widened."""
+    if isinstance(world, Discrete):
+        return DiscreteActions(world, depths)
+    if isinstance(world, Box) and len(world.shape) == 1 and world.dtype.kind == "f":
+        return BoxActions(world, depths, threshold)
+    raise TypeError(
+        f"actions {world} cannot be widened; backtracking needs Discrete or a 1-D float Box"
+    )
+
+
+def _rows(actions: Any, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        actions = np.asarray(actions)
+    except ValueError:  # ragged
+        raise ValueError(f"actions differ in length; give {shape}, one action a row") from None
+    if actions.shape != shape:
+        raise ValueError(f"actions have shape {actions.shape}; give {shape}, one action a row")
+    return actions
+
+
+def _refuse(bad: np.ndarray, actions: np.ndarray, why: str) -> None:
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise ValueError(f"row {row}: action {actions[row].tolist()} {why}")
+
+
+class PlainObservation:
+    """The world's observation alone: nothing of a backtrack is shown.
+
+    space: one row's observation space
+    """
+
+    def __init__(self, world: gymnasium.Space) -> None:
+        self.space = world
+
+    def encode(self, parts: Parts) -> Any:
+        """A batch of observations from their parts."""
+        return parts["observation"]
+
+    def decode(self, observation: Any) -> dict[str, Any]:
+        """The parts of a batch of observations."""
+        return {"observation": observation}
+
+
+class IntegerObservation:
+    """One integer for tables, in mixed radix: the world's own integer is the lowest digit.
+
+    Raises ValueError when the parts make more integers than fit 62 bits.
+    """
+
+    def __init__(self, world: Discrete, parts: Mapping[str, Discrete]) -> None:
+        self._digits = {
+            name: (int(space.n), int(space.start))
+            for name, space in {"observation": world, **parts}.items()
+        }
+        size = math.prod(radix for radix, _ in self._digits.values())
+        if size >= 2**62:
+            raise ValueError(
+                f"{' x '.join(str(radix) for radix, _ in self._digits.values())} integers are "
+                "too many for one observation; observe fewer parts or lower budget"
+            )
+        self.space = Discrete(size)
+
+    def encode(self, parts: Parts) -> np.ndarray:
+        weight, code = 1, np.zeros(len(parts["observation"]), np.int64)
+        for name, (radix, start) in self._digits.items():
+            digit = np.asarray(parts[name], np.int64) - start
+            if np.count_nonzero(digit):
+                code += weight * digit
+            weight *= radix
+        return code
+
+    def decode(self, observation: Any) -> dict[str, Any]:
+        rest = np.asarray(observation, np.int64)
+        parts = {}
+        for name, (radix, start) in self._digits.items():
+            rest, digit = np.divmod(rest, radix)
+            parts[name] = digit + start
+        return parts
+
+
+class FlatObservation:
+    """One vector for networks: the world's vector, then each part in the order of `observe`.
+
+    depth and a discrete action are one-hot (all zero for none), budget is the fraction left.
+    """
+
+    def __init__(self, world: Box, parts: Mapping[str, gymnasium.Space], budget: int) -> None:
+        self._spaces: dict[str, gymnasium.Space] = {"observation": world, **parts}
+        self._budget = max(budget, 1)
+        low, high, self._slices, start = [], [], {}, 0
+        for name, space in self._spaces.items():
+            if isinstance(space, Box):
+                bounds = space.low, space.high
+            else:
+                assert isinstance(space, Discrete)
+                width = int(space.n) - 1 if name in ("depth", "action") else 1
+                bounds = np.zeros(width), np.ones(width)
+            low.append(bounds[0])
+            high.append(bounds[1])
+            self._slices[name] = slice(start, start := start + len(bounds[0]))
+        self.space = Box(
+            np.concatenate(low).astype(world.dtype),
+            np.concatenate(high).astype(world.dtype),
+            dtype=world.dtype.type,
+        )
+
+    def encode(self, parts: Parts) -> np.ndarray:
+        flat = np.zeros((len(parts["observation"]), *self.space.shape), self.space.dtype)
+        for name, space in self._spaces.items():
+            value, columns = np.asarray(parts[name]), self._slices[name]
+            if isinstance(space, Box):
+                flat[:, columns] = value
+            elif name == "budget":
+                flat[:, columns.start] = value / self._budget
+            elif not np.count_nonzero(value):
+                continue
+            elif name in ("depth", "action"):
+                rows = value.nonzero()[0]
+                flat[rows, columns.start - 1 + value[rows]] = 1
+            else:
+                flat[:, columns.start] = value
+        return flat
+
+    def decode(self, observation: Any) -> dict[str, Any]:
+        flat = np.asarray(observation)
+        parts: dict[str, Any] = {}
+        for name, space in self._spaces.items():
+            columns = flat[:, self._slices[name]]
+            if isinstance(space, Box):
+                parts[name] = columns.copy()
+            elif name == "budget":
+                parts[name] = np.rint(columns[:, 0] * self._budget).astype(np.int64)
+            elif name in ("depth", "action"):
+                parts[name] = np.where(columns.any(1), columns.argmax(1) + 1, 0)
+            else:
+                parts[name] = columns[:, 0].astype(np.int64)
+        return parts
+
+
+class DictObservation:
+    """A dict for everything else: the world's observation under "observation", and each part."""
+
+    def __init__(self, world: gymnasium.Space, parts: Mapping[str, gymnasium.Space]) -> None:
+        self.space = Dict({"observation": world, **parts})
+
+    def encode(self, parts: Parts) -> dict[str, Any]:
+        return {name: parts[name] for name in self.space.spaces}
+
+    def decode(self, observation: Any) -> dict[str, Any]:
+        return dict(observation)
+
+
+BacktrackObservation = PlainObservation | IntegerObservation | FlatObservation | DictObservation
+
+
+def observation_of(
+    world: gymnasium.Space,
+    action: gymnasium.Space,
+    observe: Sequence[str],
+    depths: int,
+    budget: int,
+) -> BacktrackObservation:
+    """How a world's observation and the chosen parts are shown.
+
+    world, action: one row's own spaces · observe: names of parts · depths: how many there are
+    Discrete worlds give one integer, 1-D float Boxes one vector, all others a dict (also
+    Discrete ones with continuous actions, when `action` is shown).
+    """
+    if not observe:
+        return PlainObservation(world)
+    every: dict[str, gymnasium.Space] = {
+        "flag": Discrete(2),
+        "depth": Discrete(depths + 1),
+        "action": Discrete(int(action.n) + 1) if isinstance(action, Discrete) else action,
+        "origin": world,
+        "budget": Discrete(budget + 1),
+        "held": Discrete(2),
+    }
+    parts = {name: every[name] for name in observe}
+    integers = {name: space for name, space in parts.items() if isinstance(space, Discrete)}
+    if isinstance(world, Discrete) and len(integers) == len(parts):
+        return IntegerObservation(world, integers)
+    if isinstance(world, Box) and len(world.shape) == 1 and world.dtype.kind == "f":
+        return FlatObservation(world, parts, budget)
+    return DictObservation(world, parts)
+
+
+def empty(space: gymnasium.Space[Any], rows: int) -> Any:
+    """A batch of observations to write into: arrays [rows, ...] in dicts and tuples like the space.
+
+    What is no array (texts, graphs, sequences) goes into an object array [rows].
+    """
+    if isinstance(space, Dict):
+        return {name: empty(part, rows) for name, part in space.spaces.items()}
+    if isinstance(space, Tuple):
+        return tuple(empty(part, rows) for part in space.spaces)
+    if isinstance(space, Box | Discrete | MultiDiscrete | MultiBinary):
+        return np.zeros((rows, *(space.shape or ())), space.dtype)
+    return np.full(rows, None)
+
+
+def copied(batch: Any) -> Any:
+    """A copy of a batch that shares nothing with it, down to lists in object arrays."""
+    return _each(_copied, batch)
+
+
+def take(batch: Any, rows: np.ndarray | np.integer | int) -> Any:
+    """Those rows of a batch, copied. rows: int [n], or one int for a single observation"""
+    return _each(lambda array: _copied(array[rows]), batch)
+
+
+def put(batch: Any, rows: np.ndarray, values: Any) -> None:
+    """Write those rows of a batch in place. rows: int [n], values: a batch of n"""
+    _each(lambda array, value: array.__setitem__(rows, value), batch, values)
+
+
+def leaves(batch: Any, name: str) -> dict[str, np.ndarray]:
+    """The live arrays of a batch, by path."""
+    if isinstance(batch, np.ndarray):
+        return {name: batch}
+    parts = batch.items() if isinstance(batch, dict) else enumerate(batch)
+    return {
+        path: array for key, part in parts for path, array in leaves(part, f"{name}/{key}").items()
+    }
+
+
+def _each(function: Callable[..., Any], batch: Any, *others: Any) -> Any:
+    """`function` of every array of a batch and of those in its place in others of its structure."""
+    if isinstance(batch, dict):
+        return {
+            name: _each(function, part, *(other[name] for other in others))
+            for name, part in batch.items()
+        }
+    if isinstance(batch, tuple):
+        return tuple(_each(function, *parts) for parts in zip(batch, *others, strict=True))
+    return function(batch, *others)
+
+
+def _copied(value: Any) -> Any:
+    plain = isinstance(value, np.ndarray) and not value.dtype.hasobject
+    return value.copy() if plain else copy.deepcopy(value)
