@@ -1,7 +1,6 @@
 """Worlds that can be saved and restored row by row."""
 
 from delegate.envs.adapted.kinds import NotRestorable
-
 from delegate.envs.banks import TooFewLevels
 from delegate.envs.grid.level import concatenate
 from delegate.envs.gymnasium import Certificate, adapt, certify

@@ -165,7 +165,7 @@ def certify(
         name = spec.id if spec is not None else type(both[0].unwrapped).__name__
         return _certificate(name, None, 0, 0, len(both), [both[0]], error)
     else:
-        return _proved(faces, Proof(*faces, steps=steps, seed=seed, seconds=math.inf), False)
+        return _proved(faces, Proof(faces, steps, seed, math.inf), False)
     finally:
         if not given:
             for each in both:
@@ -207,7 +207,7 @@ class _Batch:
 
 def _proved(faces: list[Any], proof: Proof | None = None, strict: bool = True) -> Certificate:
     """What the proof says; an environment alone is left as it was. strict: raise NotRestorable"""
-    proof = proof or Proof(*faces)
+    proof = proof or Proof(faces)
     before = faces[0].save() if len(faces) == 1 else None
     refused = None
     try:
@@ -247,8 +247,9 @@ def _certificate(
         except (PackageNotFoundError, ValueError):
             continue
     verdict: Any = "exact" if refused is None else "refused"
-    why = (None, None, None) if refused is None else (refused.field, refused.step, str(refused))
-    return Certificate(name, verdict, codec, steps, resets, rows, *why, versions)
+    field, step = (refused.field, refused.step) if refused else (None, None)
+    reason = str(refused) if refused else None
+    return Certificate(name, verdict, codec, steps, resets, rows, field, step, reason, versions)
 
 
 Proved = dict[tuple[str, str, frozenset[str]], Certificate]

@@ -41,12 +41,12 @@ def test_the_ids_are_all_there_are() -> None:
 
 @pytest.mark.parametrize("id", IDS)
 def test_fidelity_with_its_negative_control(id: str) -> None:
-    check_adapted(id, mode=MODES[IDS.index(id) % 3], max_episode_steps=7)
+    check_adapted(id, mode=MODES[IDS.index(id) % 3], max_episode_steps=9)
 
 
 @pytest.mark.parametrize("id", IDS)
 def test_backtrack_passes_gymnasiums_check(id: str) -> None:
-    check_backtrack(id)
+    check_backtrack(id, max_episode_steps=9)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import copy
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -16,8 +17,9 @@ from gymnasium.spaces import Box, Dict, Discrete, Graph, GraphInstance, MultiBin
 from nasty_worlds import Walk
 
 from delegate import Backtrack, envs
+from delegate.backtrack import spaces
 from delegate.envs import NotRestorable
-from delegate.envs.adapted import RowFailed, values, vector
+from delegate.envs.adapted import RowFailed, values
 
 STAY = np.ones(2, int)
 
@@ -120,10 +122,7 @@ def spoil(value: Any) -> None:
         value.text.append(-1)
     elif isinstance(value, list):
         value.append(-1)
-    elif isinstance(value, tuple):
-        for part in value:
-            spoil(part)
-    elif isinstance(value, np.ndarray) and value.dtype == object:
+    elif isinstance(value, tuple) or (isinstance(value, np.ndarray) and value.dtype == object):
         for part in value:
             spoil(part)
     elif isinstance(value, np.ndarray) and value.dtype.kind in "iuf":
@@ -137,8 +136,8 @@ def test_nothing_handed_out_is_live(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["Sequence", "Graph", "Dict"])
 def test_handing_out_the_live_object_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (values, vector):
-        monkeypatch.setattr(module, "owned", lambda value: value)
+    monkeypatch.setattr(spaces, "_copied", lambda value: value)
+    monkeypatch.setattr(values, "copy", SimpleNamespace(deepcopy=lambda value: value))
     with pytest.raises((AssertionError, NotRestorable)):
         check_handed_out(name)
 
@@ -231,7 +230,7 @@ def test_a_cast_that_comes_later_names_row_and_environment() -> None:
 def test_a_batch_is_not_copied(copier: Callable[[Any], Any]) -> None:
     """A copy would share its environments, or begin anew."""
     env = envs.adapt("CartPole-v1", 2)
-    with pytest.raises(TypeError, match=r"CartPole-v1: a batch .* make another with envs.adapt"):
+    with pytest.raises(TypeError, match=r"make another"):
         copier(env)
 
 

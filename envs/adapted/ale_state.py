@@ -140,7 +140,7 @@ class WatchedALE:
             return
         self._screen = None
         if 0 < self._probability < 1:
-            stream = np.random.MT19937(0)
+            stream: Any = np.random.MT19937(0)
             words = _words(self._known)
             key = {"key": words[:-1].astype(np.uint32), "pos": int(words[-1])}
             stream.state = {"bit_generator": "MT19937", "state": key}

@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium import Env
 
 from delegate.envs.adapted import kinds
-from delegate.envs.adapted.kinds import ATOMIC, CHANGING, HELD, RANDOM, NotRestorable, kind_of
+from delegate.envs.adapted.kinds import ATOMIC, CHANGING, RANDOM, NotRestorable, kind_of
 
 MISSING, SHOWN, NONE = object(), object(), frozenset[str]()
 MOST = 5_000
@@ -36,12 +36,14 @@ class Graph:
     def __init__(
         self, root: Any, constant: Collection[str] = (), lenient: bool = False, apart: Any = ()
     ) -> None:
-        self.root, self.constant, self.places = root, frozenset(constant), {id(root): 0}
-        self.nodes: list[tuple[Any, int, Any]] = [(root, -1, None)]
+        self.root, self.constant = root, frozenset(constant)
+        nodes: list[tuple[Any, int, Any]] = [(root, -1, None)]
+        places = {id(root): 0}
+        self.nodes, self.places = nodes, places
         self.held: list[tuple[str, Any]] = []
         self.states: list[tuple[int, Any]] = []
         self.copied: list[int] = []
-        for place, (value, _, _) in enumerate(self.nodes):
+        for place, (value, _, _) in enumerate(nodes):
             kind = kind_of(value)
             try:
                 if lenient and (place >= MOST or (place and isinstance(value, apart))):
@@ -57,9 +59,9 @@ class Graph:
                 self.copied.append(place)
             self.held.append((kind, data))
             for key, part in _parts(data):
-                if type(part) not in ATOMIC and id(part) not in self.places:
-                    self.places[id(part)] = len(self.nodes)
-                    self.nodes.append((part, place, key))
+                if type(part) not in ATOMIC and id(part) not in places:
+                    places[id(part)] = len(nodes)
+                    nodes.append((part, place, key))
         if self.copied:
             memo = {id(value): value for value, _, _ in self.nodes}
             for place in self.copied:
@@ -83,13 +85,12 @@ class Graph:
         """The attributes of an environment that are left as they are."""
         if not isinstance(value, Env):
             return NONE
-        bases = [base for base in type(value).__mro__ if base.__module__.startswith("gymnasium")]
-        return self.constant.union(*(HELD.get(base.__name__, ()) for base in bases))
+        return kinds.held_names(type(value)) | self.constant
 
-    def restore(self, root: Any, states: Graph) -> None:
+    def restore(self, root: Any, states: Graph | None = None) -> None:
         """Be in `root` what was saved; states: where the random states are from.
 
-        Where that has other generators, each goes on from where it is.
+        Without them, and where that has other generators, each goes on from where it is.
         Raises NotRestorable naming the place of what cannot be put back; `root` is torn then.
         """
         targets, place = _Targets(self, root), 0
@@ -102,7 +103,7 @@ class Graph:
                     value = targets.of(self.nodes[place][0])
                     if not (targets.plain and _unchanged(kind, value, data)):
                         kinds.write(kind, value, targets.resolved(data), self.kept(value))
-            if len(states.states) == len(self.states):
+            if states is not None and len(states.states) == len(self.states):
                 for (place, _), (_, state) in zip(self.states, states.states, strict=True):
                     kinds.put_random_state(targets.of(self.nodes[place][0]), state)
         except NotRestorable as error:

@@ -21,7 +21,6 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -90,9 +89,11 @@ CHANGING |= {"game", "rows"}
 """kinds that `write` puts back into the same object"""
 RANDOM = {"stream", "game", "rows"}
 """kinds with random state, which `random_state` reads apart"""
-_ATOMS = (type(None), bool, int, float, complex, str, bytes, range, type, enum.Enum, np.generic)
-_ATOMS += (np.dtype, types.ModuleType, types.CodeType, pathlib.PurePath, re.Pattern, Table)
-_ATOMS += (logging.Logger, EnvSpec, WrapperSpec)
+_ATOMS: tuple[type, ...] = (
+    *(type(None), bool, int, float, complex, str, bytes, range, type, enum.Enum, np.generic),
+    *(np.dtype, types.ModuleType, types.CodeType, pathlib.PurePath, re.Pattern, Table),
+    *(logging.Logger, EnvSpec, WrapperSpec),
+)
 _EXACT: dict[type, str] = {
     **{list: "list", collections.deque: "deque", set: "set", frozenset: "frozenset"},
     **dict.fromkeys((dict, collections.OrderedDict, collections.defaultdict), "dict"),
@@ -126,7 +127,7 @@ _NAMES = {
     "once",
 }
 """by package, or class of a package; what is shown is left as it is"""
-HELD: dict[str, set[str]] = {
+_HELD: dict[str, set[str]] = {
     # how it was made
     "Env": {"spec", "_cached_spec", "_saved_kwargs", "_ezpickle_args", "_ezpickle_kwargs"},
     # readings of the wall clock
@@ -136,6 +137,11 @@ HELD: dict[str, set[str]] = {
     **{"MujocoEnv": {"fullpath"}, "MazeEnv": {"tmp_xml_file_path"}},
 }
 """attributes of Gymnasium's environments that are left as they are, by class"""
+
+
+_known: dict[type, str] = {}
+_slots: dict[type, tuple[str, ...]] = {}
+_held: dict[type, frozenset[str]] = {}
 
 
 def kind_of(value: Any) -> str:
@@ -150,13 +156,13 @@ def kind_of(value: Any) -> str:
     return kind
 
 
-@functools.cache
-def kind_of_type(cls: Any) -> str:
+def kind_of_type(cls: type) -> str:
     """What values of that type are."""
-    kind = _kind(cls)
-    if kind == "atom" and not issubclass(cls, type | types.ModuleType):
-        ATOMIC.add(cls)
-    return kind
+    if cls not in _known:
+        _known[cls] = _kind(cls)
+        if _known[cls] == "atom" and not issubclass(cls, type | types.ModuleType):
+            ATOMIC.add(cls)
+    return _known[cls]
 
 
 def _kind(cls: type) -> str:
@@ -199,23 +205,30 @@ def read(kind: str, value: Any, held: frozenset[str] = frozenset()) -> Any:
         if slots := slots_of(type(value)):
             data |= {name: getattr(value, name) for name in slots if hasattr(value, name)}
         return {k: part for k, part in data.items() if k not in held} if held else data
-    if kind in ("list", "tuple", "deque"):
-        return list(value)
-    if kind == "dict":
-        plain = all(type(key) in ATOMIC for key in value)
-        return dict(value) if plain else [part for pair in value.items() for part in pair]
     if kind == "array":
         if value.dtype.hasobject:
             return list(value.flat)
         saved = value.copy(order="K")
-        saved.flags.writeable = value.flags.writeable
+        if not value.flags.writeable:
+            saved.flags.writeable = False
         return saved
+    if kind in ("list", "tuple", "deque"):
+        return list(value)
+    if kind in ("stream", "atom", "copied", "pointer", "shown"):
+        return value
+    if kind == "dict":
+        plain = all(type(key) in ATOMIC for key in value)
+        return dict(value) if plain else [part for pair in value.items() for part in pair]
+    if kind in ("generator", "view", "method", "cache", "proxy"):
+        return {"base": _base(kind, value)}
     if kind in ("set", "frozenset"):
         if len(value) > 1 and any(type(item).__hash__ is object.__hash__ for item in value):
             raise NotRestorable(
                 "a set of objects, whose order depends on where in memory they lie; use a list"
             )
         return [Table(value), *value]
+    if kind == "function":
+        return {f"__closure__[{n}]": cell for n, cell in enumerate(value.__closure__ or ())}
     if kind == "cell":
         try:
             return [value.cell_contents]
@@ -225,23 +238,24 @@ def read(kind: str, value: Any, held: frozenset[str] = frozenset()) -> Any:
         arrays = value.snapshot().arrays
         return {name: array for name, array in arrays.items() if name not in value.random_state}
     if kind in ("data", "model"):
-        from delegate.envs.adapted import mujoco_state as own
+        from delegate.envs.adapted import mujoco_state
 
-        return own.read_data(value) if kind == "data" else own.model_of(value).read(value)
+        model_of = mujoco_state.model_of
+        return mujoco_state.read_data(value) if kind == "data" else model_of(value).read(value)
     if kind == "game":
         return value.save()
-    if kind.startswith("refused "):
-        raise NotRestorable(kind.removeprefix("refused "))
-    one: dict[str, Callable[[], Any]] = {
-        "view": lambda: owner_of(value),
-        "generator": lambda: value.bit_generator,
-        "proxy": lambda: gc.get_referents(value)[0],
-        "cache": lambda: value.__wrapped__,
-        "method": lambda: value.__self__,
-    }
-    if kind == "function":
-        return {f"__closure__[{n}]": cell for n, cell in enumerate(value.__closure__ or ())}
-    return {"base": one[kind]()} if kind in one else value
+    raise NotRestorable(kind.removeprefix("refused "))
+
+
+def _base(kind: str, value: Any) -> Any:
+    """What a method, view, cache or generator is of."""
+    if kind == "generator":
+        return value.bit_generator
+    if kind == "view":
+        return owner_of(value)
+    if kind == "method":
+        return value.__self__
+    return value.__wrapped__ if kind == "cache" else gc.get_referents(value)[0]
 
 
 def write(kind: str, value: Any, data: Any, held: frozenset[str] = frozenset()) -> None:
@@ -289,9 +303,12 @@ def write(kind: str, value: Any, data: Any, held: frozenset[str] = frozenset()) 
     elif kind == "game":
         value.load(data)
     else:
-        from delegate.envs.adapted import mujoco_state as own
+        from delegate.envs.adapted import mujoco_state
 
-        own.write_data(value, data) if kind == "data" else own.model_of(value).write(value, data)
+        if kind == "data":
+            mujoco_state.write_data(value, data)
+        else:
+            mujoco_state.model_of(value).write(value, data)
 
 
 def _write_array(value: np.ndarray, saved: Any) -> None:
@@ -371,9 +388,10 @@ def random_state(value: Any) -> Any:
 def put_random_state(value: Any, saved: Any) -> None:
     """Put a generator or simulator back to what `random_state` read."""
     if isinstance(value, np.random.BitGenerator):
-        value.state, seeds = saved[0], value.seed_seq
-        if saved[1] is not None and saved[1] != seeds.state:
-            value.__setstate__((saved[0], np.random.SeedSequence(**saved[1])))
+        bits: Any = value
+        bits.state = saved[0]
+        if saved[1] is not None and saved[1] != bits.seed_seq.state:
+            bits.__setstate__((saved[0], np.random.SeedSequence(**saved[1])))
     elif isinstance(value, StatefulVectorEnv):
         value.restore(Snapshot(value.world, {**value.snapshot().arrays, **saved}))
     elif type(value).__module__ == "torch._C":
@@ -382,17 +400,25 @@ def put_random_state(value: Any, saved: Any) -> None:
         value.__setstate__(saved)
 
 
-@functools.cache
-def slots_of(cls: Any) -> tuple[str, ...]:
+def held_names(cls: type) -> frozenset[str]:
+    """The attributes of an environment of that class that are left as they are."""
+    if cls not in _held:
+        bases = [base for base in cls.__mro__ if base.__module__.startswith("gymnasium")]
+        _held[cls] = frozenset[str]().union(*(_HELD.get(base.__name__, ()) for base in bases))
+    return _held[cls]
+
+
+def slots_of(cls: type) -> tuple[str, ...]:
     """The attributes that instances keep in slots."""
-    names = []
-    for base in cls.__mro__:
-        slots = base.__dict__.get("__slots__", ())
-        for name in [slots] if isinstance(slots, str) else slots:
-            private = name.startswith("__") and not name.endswith("__")
-            if name not in ("__dict__", "__weakref__"):
+    if cls not in _slots:
+        names = []
+        for base in cls.__mro__:
+            slots = base.__dict__.get("__slots__", ())
+            for name in [slots] if isinstance(slots, str) else slots:
+                private = name.startswith("__") and not name.endswith("__")
                 names.append(f"_{base.__name__.lstrip('_')}{name}" if private else name)
-    return tuple(names)
+        _slots[cls] = tuple(name for name in names if name not in ("__dict__", "__weakref__"))
+    return _slots[cls]
 
 
 def owner_of(view: Any) -> Any:

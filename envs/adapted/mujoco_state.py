@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -25,8 +26,8 @@ STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 LARGE = 1 << 16
 """bytes from which on an array of a model (a texture, a mesh) is too slow to read in every save"""
 _BAD = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{n}")) for n in ("QPOS", "QVEL", "QACC", "CTRL")]
-_known: dict[Any, list[Any]] = {}
-"""what is the same in all structs of one form: edges of their memory, names of their numbers"""
+_known: dict[type, tuple[list[str], list[str], Any]] = {}
+_buffers: WeakKeyDictionary[Any, list[np.ndarray]] = WeakKeyDictionary()
 
 
 def read_data(data: Any) -> dict[str, Any]:
@@ -79,19 +80,18 @@ class Model:
         self.small, self.large = b"", list[bytes]()
 
     def read(self, model: Any) -> dict[str, Any]:
-        """small: bytes of all arrays that are not large · numbers: `opt`, `stat` · large: `vis`"""
+        """small: all arrays that are not large · numbers: `opt`, `stat` · large: `vis`, others"""
         blocks = _memory(model, model.qpos0)
-        if (now := b"".join(block.tobytes() for block in blocks[::2])) != self.small:
-            self.small = now  # snapshots of an unchanged model share one copy
+        if (small := b"".join(block.tobytes() for block in blocks[::2])) != self.small:
+            self.small = small  # snapshots of an unchanged model share one copy
         if self.begun or self.thorough or model.names in self.moving:
-            large = [_numbers(*_looks(model)), *(block.tobytes() for block in blocks[1::2])]
-            if large != self.large:
-                if self.thorough and not self.begun:
-                    self.moving.add(model.names)
-                self.large = large
-            self.begun = False
+            now = [_numbers(*_looks(model)), *(block.tobytes() for block in blocks[1::2])]
+            if now != self.large and self.thorough and not self.begun:
+                self.moving.add(model.names)
+            self.large, self.begun = self.large if now == self.large else now, False
         numbers = _numbers(model.opt, model.stat)
-        return {"small": self.small, "numbers": numbers, "large": self.large}
+        large = {f"large {number}": part for number, part in enumerate(self.large)}
+        return {"small": self.small, "numbers": numbers, **large}
 
     def write(self, model: Any, saved: dict[str, Any]) -> None:
         """Put back what was read."""
@@ -103,8 +103,8 @@ class Model:
                 block[:] = part
         if now["numbers"] != saved["numbers"]:
             _put_numbers(saved["numbers"], model.opt, model.stat)
-        if now["large"] != saved["large"]:
-            looks, *arrays = self.large = saved["large"]
+        if (large := [part for name, part in saved.items() if name[:5] == "large"]) != self.large:
+            looks, *arrays = self.large = large
             _put_numbers(looks, *_looks(model))
             for block, held in zip(blocks[1::2], arrays, strict=True):
                 block[:] = np.frombuffer(held, np.uint8)
@@ -127,30 +127,38 @@ def world_of(model: Any) -> str:
 
 
 def _looks(model: Any) -> list[Any]:
-    return [getattr(model.vis, name) for name in _names(model.vis) if name[0].islower()]
+    return [getattr(model.vis, name) for name in dir(model.vis) if name[0].islower()]
 
 
-def _names(struct: Any) -> list[str]:
+def _names(struct: Any) -> tuple[list[str], list[str], Any]:
+    """The names of a struct's numbers and of its arrays, and what gets the numbers."""
     if type(struct) not in _known:
-        _known[type(struct)] = [name for name in dir(struct) if not name.startswith("_")]
+        own = {name: getattr(struct, name) for name in dir(struct) if not name.startswith("_")}
+        numbers = [name for name, value in own.items() if isinstance(value, int | float)]
+        arrays = [name for name, value in own.items() if isinstance(value, np.ndarray)]
+        _known[type(struct)] = numbers, arrays, attrgetter(*numbers) if numbers else list
     return _known[type(struct)]
 
 
 def _numbers(*structs: Any) -> bytes:
     """Numbers and small arrays of structs."""
-    values = (getattr(struct, name) for struct in structs for name in _names(struct))
-    return b"".join([np.asarray(value).tobytes() for value in values])
+    parts = []
+    for struct in structs:
+        numbers, arrays, get = _names(struct)
+        parts.append(np.array(get(struct) if numbers else (), np.float64).tobytes())
+        parts += [getattr(struct, name).tobytes() for name in arrays]
+    return b"".join(parts)
 
 
 def _put_numbers(saved: bytes, *structs: Any) -> None:
     for struct in structs:
-        for name in _names(struct):
-            now = np.asarray(getattr(struct, name))
-            part = np.frombuffer(saved, now.dtype, now.size).reshape(now.shape)
-            if now.ndim:
-                now[...] = part
-            else:
-                setattr(struct, name, part.item())
+        numbers, arrays, _ = _names(struct)
+        for name, number in zip(numbers, np.frombuffer(saved, count=len(numbers)), strict=True):
+            setattr(struct, name, type(getattr(struct, name))(number))
+        saved = saved[8 * len(numbers) :]
+        for name in arrays:
+            now = getattr(struct, name)
+            now[...] = np.frombuffer(saved, now.dtype, now.size).reshape(now.shape)
             saved = saved[now.nbytes :]
 
 
@@ -159,9 +167,9 @@ def _memory(struct: Any, first: np.ndarray) -> list[np.ndarray]:
 
     first: with which array it begins · returns uint8 [n] each, live
     """
-    low, form = address(first), (type(struct), struct.signature, struct.nbuffer)
-    if form not in _known:
-        every = [getattr(struct, name) for name in _names(struct)]
+    if struct not in _buffers:
+        low = address(first)
+        every = [getattr(struct, name) for name in dir(struct) if not name.startswith("_")]
         arrays = [(address(a) - low, a.nbytes) for a in every if isinstance(a, np.ndarray)]
         inside = sorted((start, n) for start, n in arrays if n and 0 <= start < struct.nbuffer)
         end = sum(inside[-1])
@@ -172,7 +180,6 @@ def _memory(struct: Any, first: np.ndarray) -> list[np.ndarray]:
             )
         large = inside if isinstance(struct, mujoco.MjModel) else []
         cuts = [cut for start, n in large if n > LARGE for cut in (start, start + n)]
-        _known[form] = [0, *cuts, end]
-    edges = _known[form]
-    memory = np.ctypeslib.as_array((ctypes.c_uint8 * edges[-1]).from_address(low))
-    return [memory[start:end] for start, end in pairwise(edges)]
+        memory = np.ctypeslib.as_array((ctypes.c_uint8 * end).from_address(low))
+        _buffers[struct] = [memory[start:stop] for start, stop in pairwise([0, *cuts, end])]
+    return _buffers[struct]

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from gymnasium import Env
 
-from delegate.backtrack.spaces import empty
+from delegate.backtrack.spaces import copied, empty
 from delegate.envs.adapted.graph import Graph, difference, differences
 from delegate.envs.adapted.kinds import CHANGING, NotRestorable
 from delegate.envs.adapted.row import Row
-from delegate.envs.adapted.values import owned, write
+from delegate.envs.adapted.values import write
 
 STEPS, LEAST, SECONDS = 300, 60, 0.5
 """steps that a proof plays; the fewest, where more take longer than that; all is played thrice"""
-SHORT = 8
+SHORT = 6
 """steps replayed from most saved moments; from two, all that follow"""
 RESETS, WARM_UP = 6, 10
 """resets and steps before anything is compared: what happens only once has happened then"""
@@ -32,24 +32,19 @@ _CLOCKS = {"time", "time_ns", "monotonic", "perf_counter", "urandom", "now", "to
 
 
 class Proof:
-    """Plays `first`, restores it, and plays it again, also in `other`, made as it was.
+    """Plays an environment, restores it, and plays it again, also in another, made as it was.
 
     Some moments are replayed to the end with both playing by turns, each from another moment.
     Both are left anywhere: an environment still wanted is saved before and restored after.
 
-    first, other: Row, or what has its face · seconds: how long the first play may take
+    both: one or two, each a Row or what has its face · seconds: how long the first play may take
     played, resets: how many steps were compared, through how many resets
     """
 
     def __init__(
-        self,
-        first: Any,
-        other: Any = None,
-        steps: int = STEPS,
-        seed: int = 0,
-        seconds: float = SECONDS,
+        self, both: list[Any], steps: int = STEPS, seed: int = 0, seconds: float = SECONDS
     ) -> None:
-        self.first, self.both = first, [first, other] if other else [first]
+        self.first, self.both = both[0], both
         self.steps, self.seed, self.seconds = steps, seed, seconds
         self.played = self.resets = 0
         self._due: dict[int, Any] = {}
@@ -82,21 +77,22 @@ class Proof:
         self._before, self._graphs = outside(self._places), [each.graph() for each in self.both]
         _, *self._given = self._play(self.first, self.seed, self.steps, record=True)
         self._last, starts = self.first.save(), sorted(self._saved)
+        self._check_shared()
         for start in reversed(starts):
             for each in self.both:
                 for _ in self._replay(each, start, min(start + SHORT, self.played)):
                     pass
-        to_the_end = zip(self.both[::-1], starts, strict=False)
+        to_the_end = zip(self.both[::-1], starts[:: len(starts) // 2], strict=False)
         for _ in zip_longest(*(self._replay(*each, self.played) for each in to_the_end)):
             pass
-        if reason := self._shared():
-            raise self._refused(*reason)
+        self._check_shared()
 
     def _play(self, each: Any, seed: int, steps: int, record: bool = False) -> list[Any]:
         """What a reset and steps gave. record: remember moments, and when resets were due"""
         resets = {steps // 15, steps // 6, steps // 3} if record else {}
         saves = {0, 3, steps // 15 - 1, steps // 6 + 5, steps // 3 + 20, 2 * steps // 3}
-        played, due = [self._taken(each, each.reset(seed=seed))], None
+        due: Any = None
+        played = [self._taken(each, each.reset(seed=seed))]
         until = time.perf_counter() + self.seconds
         for step in range(steps):
             due = {} if step in resets else due
@@ -113,8 +109,8 @@ class Proof:
 
     def _step(self, each: Any, step: int, due: Any) -> SimpleNamespace:
         """What a step gave, and a reset before it where one was due."""
-        begun = None if due is None else self._taken(each, each.reset(options=owned(due) or None))
-        return self._taken(each, each.step(owned(self._actions[step])), begun=begun)
+        begun = None if due is None else self._taken(each, each.reset(options=copied(due) or None))
+        return self._taken(each, each.step(copied(self._actions[step])), begun=begun)
 
     def _taken(self, each: Any, given: Any, **more: Any) -> SimpleNamespace:
         """A copy of what a reset or step gave."""
@@ -127,7 +123,7 @@ class Proof:
                     f"space ({error}); correct the space",
                     "observation",
                 ) from error
-        observation, *outcome, info = owned(given)
+        observation, *outcome, info = copied(given)
         named = dict(zip(("reward", "terminated", "truncated"), outcome, strict=False))
         return SimpleNamespace(observation=observation, **named, info=info, **more)
 
@@ -154,10 +150,9 @@ class Proof:
         def play() -> list[Any]:
             return self._play(each, self.seed, WARM_UP)
 
-        if reason := self._shared():
-            return self._refused(*reason, step - start)
         anew = difference(play(), play()) is not None
-        if anew and (clocks := clock_calls(play)):
+        also = f", nor does it repeat itself from reset(seed={self.seed})" if anew else ""
+        if clocks := clock_calls(play) if anew else []:
             return self._refused(
                 f"it depends on the clock or the operating system ({', '.join(clocks[:3])}); "
                 "draw from self.np_random and count steps instead",
@@ -167,7 +162,6 @@ class Proof:
         each.load(self._saved[start])
         lost = each.lost(self._saved[start])
         name = f"{_name(lost)} is lost: " if lost else ""
-        also = f", nor does it repeat itself from reset(seed={self.seed})" if anew else ""
         return self._refused(
             f"{name}played again from a saved moment, {where.lstrip('.')} (step {step - start})"
             f"{also}; it keeps state where no snapshot reaches (a library's own memory, another "
@@ -177,19 +171,21 @@ class Proof:
             step - start,
         )
 
-    def _shared(self) -> tuple[str, str] | None:
-        """What it changes that others share, in words, and its name."""
-        if self._graphs[1:] and (name := shared(*self._graphs, self.first.graph())):
-            return (
+    def _check_shared(self) -> None:
+        """Refuse what changes what others share."""
+        one, *others = self._graphs
+        if others and (name := shared(one, others[0], self.first.graph())):
+            raise self._refused(
                 f"{name} changes and is one object in all environments that the factory makes; "
-                "make one for each"
-            ), name
+                "make one for each",
+                name,
+            )
         if touched := changed(self._before, outside(self._places)):
-            return (
+            raise self._refused(
                 f"it changes {', '.join(touched[:3])}, which all environments of this process "
-                "share; draw from self.np_random and keep state in attributes of the environment"
-            ), touched[0]
-        return None
+                "share; draw from self.np_random and keep state in attributes of the environment",
+                touched[0],
+            )
 
     def _refused(self, why: str, field: str, step: int | None = None) -> NotRestorable:
         message = f"{self.first.name} cannot be restored: {why}"
@@ -224,7 +220,7 @@ def outside(shared: Collection[Any]) -> dict[str, Graph]:
     """
     seen: dict[str, Any] = {
         "numpy's global random generator": np.random.mtrand._rand,
-        "Python's global random generator": random._inst,  # type: ignore[attr-defined]
+        "Python's global random generator": random._inst,
     }
     if (torch := sys.modules.get("torch")) is not None:
         seen["torch's global random generator"] = torch.default_generator
@@ -276,9 +272,9 @@ def clock_calls(play: Callable[[], Any]) -> list[str]:
 
     def watch(frame: Any, event: str, called: Any) -> None:
         asked = str(frame.f_globals.get("__name__"))
-        if event == "c_call" and getattr(called, "__name__", None) in _CLOCKS:
-            if not asked.startswith("delegate.envs.adapted"):
-                found.setdefault(f"{called.__name__}() in {asked}:{frame.f_lineno}")
+        clock = event == "c_call" and getattr(called, "__name__", None) in _CLOCKS
+        if clock and not asked.startswith("delegate.envs.adapted"):
+            found.setdefault(f"{called.__name__}() in {asked}:{frame.f_lineno}")
 
     before, collecting = sys.getprofile(), gc.isenabled()
     gc.disable()  # others may look at the clock whenever garbage is collected

@@ -29,8 +29,9 @@ class Objects:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Objects):
             return False
-        pair = (each.graph.random if self.streams else each.graph for each in (self, other))
-        return difference(*pair) is None
+        if self.streams:
+            return difference(self.graph.random, other.graph.random) is None
+        return difference(self.graph, other.graph) is None
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -104,9 +105,9 @@ class Row:
         graph = self.graph()
         return {"objects": Objects(graph), "random": Objects(graph, streams=True)}
 
-    def load(self, saved: Mapping[str, Any]) -> None:
-        """Be as when that was saved."""
-        saved["objects"].graph.restore(self.env, saved["random"].graph)
+    def load(self, saved: Mapping[str, Any], fresh: bool = False) -> None:
+        """Be as when that was saved; fresh: but random generators go on from where they are."""
+        saved["objects"].graph.restore(self.env, None if fresh else saved["random"].graph)
         for cache in self._caches:  # of methods: what they hold is of another moment
             cache.cache_clear()
 
@@ -152,8 +153,9 @@ class Row:
         if np.ndim(given := np.asarray(reward)):
             raise TypeError(f"the reward has shape {given.shape}; give one number")
         for key in self._timed:
-            if "t" in info.get(key, ()):  # seconds on the wall clock, which no restore can repeat
-                info = {**info, key: {n: v for n, v in info[key].items() if n != "t"}}
+            if isinstance(told := info.get(key), dict):
+                # but its seconds on the wall clock, which no restore can repeat
+                info = {**info, key: {n: v for n, v in told.items() if n != "t"}}
         return observation, float(reward), bool(terminated), bool(truncated), info
 
     def chain(self) -> Iterator[gymnasium.Env[Any, Any]]:

@@ -12,28 +12,6 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector.utils import batch_space, iterate
 
 from delegate.backtrack.action_checks import ActionCheck
-from delegate.envs.adapted.kinds import ATOMIC
-
-
-def owned(value: Any) -> Any:
-    """A copy of what an environment hands out or is given: no part of it is live.
-
-    The one place where values pass between an environment and everybody else. What cannot be
-    copied (a simulator in an info) is handed on as it is.
-    """
-    cls = type(value)
-    if cls in ATOMIC:
-        return value
-    if cls is dict:
-        return {key: owned(item) for key, item in value.items()}
-    if cls is list or cls is tuple:
-        return cls(map(owned, value))
-    if cls is np.ndarray and not value.dtype.hasobject:
-        return value.copy()
-    try:
-        return copy.deepcopy(value)
-    except Exception:
-        return value
 
 
 def write(batch: Any, row: int, value: Any, name: str) -> None:
@@ -48,7 +26,7 @@ def write(batch: Any, row: int, value: Any, name: str) -> None:
         for part, inner in zip(batch, value, strict=True):
             write(part, row, inner, name)
     elif batch.dtype == object:
-        batch[row] = owned(value)
+        batch[row] = copy.deepcopy(value)
     else:
         given = np.asarray(value)
         if given.shape != batch.shape[1:]:
@@ -102,7 +80,7 @@ def splitter(space: gymnasium.Space[Any], rows: int, name: str) -> Callable[[Any
 def _split(space: Any, batched: Any, actions: Any, rows: int, name: str) -> list[Any]:
     """For dicts, tuples, texts and their like: nothing is rounded."""
     try:
-        each = owned(list(iterate(batched, actions)))
+        each = copy.deepcopy(list(iterate(batched, actions)))
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{name}: actions are not a batch of {space} ({error}); give {batched}"
@@ -138,7 +116,7 @@ def _column(values: list[Any], have: np.ndarray, rows: int) -> np.ndarray:
     arrays = all(isinstance(value, np.ndarray) and not value.dtype.hasobject for value in values)
     forms = {(np.shape(v), np.asarray(v).dtype) for v in values} if numbers or arrays else set()
     if len(forms) != 1:
-        return objects(map(owned, values), have)
+        return objects(map(copy.deepcopy, values), have)
     shape, dtype = forms.pop()
     column = np.zeros((rows, *shape), dtype)
     column[have] = values

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from delegate.backtrack.autoreset import final, reset_rows, row_seeds
-from delegate.backtrack.spaces import empty, leaves, take
+from delegate.backtrack.spaces import copied, empty, leaves, take
 from delegate.backtrack.state import (
     RandomStateMode,
     Rows,
@@ -23,7 +23,7 @@ from delegate.backtrack.state import (
 )
 from delegate.envs.adapted.kinds import NotRestorable
 from delegate.envs.adapted.row import Row
-from delegate.envs.adapted.values import merge_infos, objects, owned, splitter, write
+from delegate.envs.adapted.values import merge_infos, objects, splitter, write
 
 FLAGS = ("terminated", "truncated", "ready")
 INSIDE = ("objects", "random")
@@ -88,15 +88,6 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         self._flags = {name: np.zeros(self.num_envs, bool) for name in FLAGS}
         self._terminated, self._truncated, self._ready = (self._flags[name] for name in FLAGS)
 
-    def __deepcopy__(self, memo: Any) -> AdaptedVectorEnv:
-        raise TypeError(
-            f"{self.rows[0].name}: a batch of adapted environments cannot be copied or pickled; "
-            "make another with envs.adapt and restore a snapshot into it"
-        )
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return self.__deepcopy__(None)
-
     @property
     def envs(self) -> tuple[Any, ...]:
         """The environment of each row, live."""
@@ -128,7 +119,7 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         failures: dict[int, Exception] = {}
         self._begin(np.flatnonzero(rows), infos, failures, seeds, others or None)
         self._raise(failures)
-        return owned(self._shown), merge_infos(infos, self.num_envs)
+        return copied(self._shown), merge_infos(infos, self.num_envs)
 
     def step(self, actions: Any) -> Step:
         """One step of every row.
@@ -161,11 +152,11 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         terminated, truncated = self._terminated & rows, self._truncated & rows
         over, last = terminated | truncated, dict[str, Any]()
         if self.autoreset_mode == AutoresetMode.SAME_STEP and over.any():
-            last = final(owned(self._shown), merge_infos(infos, self.num_envs), over)
+            last = final(self._shown, merge_infos(infos, self.num_envs), over)
             self._begin(np.flatnonzero(over), infos, failures)
         self._raise(failures)
         merged = merge_infos(infos, self.num_envs) | last
-        return owned(self._shown), reward, terminated, truncated, merged
+        return copied(self._shown), reward, terminated, truncated, merged
 
     def _begin(
         self,
@@ -179,7 +170,7 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         for row in rows.tolist():
             try:
                 seed = seeds[row] if seeds else None
-                observation, infos[row] = self.rows[row].reset(seed, owned(options))
+                observation, infos[row] = self.rows[row].reset(seed, copied(options))
                 write(self._shown, row, observation, self.rows[row].name)
                 self._terminated[row] = self._truncated[row] = False
                 self._ready[row] = True
@@ -187,15 +178,15 @@ class AdaptedVectorEnv(StatefulVectorEnv):
                 failures[row] = error
 
     def observe(self, rows: Rows = None) -> Any:
-        return owned(take(self._shown, self.row_index(rows)))
+        return take(self._shown, self.row_index(rows))
 
     def render(self, row: int | None = None) -> Any:
         """Frames by `render_mode`: that row's, or a tuple of one a row; None without a mode."""
         if self.render_mode is None:
             return None
         if row is None:
-            return tuple(owned(each.env.render()) for each in self.rows)
-        return owned(self.rows[row].env.render())
+            return tuple(copied(each.env.render()) for each in self.rows)
+        return copied(self.rows[row].env.render())
 
     def close_extras(self, **kwargs: Any) -> None:
         for row in self.rows:
@@ -225,16 +216,12 @@ class AdaptedVectorEnv(StatefulVectorEnv):
 
         Raises RowFailed naming the row for one that cannot be restored into.
         """
-        index, kept = self.row_index(rows), {*keep, *(("random",) if rng == "fresh" else ())}
+        index, failures = self.row_index(rows), dict[int, Exception]()
         self.check_fits(snapshot, len(index))
-        failures: dict[int, Exception] = {}
+        fresh = rng == "fresh" or "random" in keep
         for place, row in enumerate(index):
-            saved = {name: snapshot.arrays[name][place] for name in INSIDE}
             try:
-                if own := kept.intersection(INSIDE):
-                    now = self.rows[row].save()
-                    saved |= {name: now[name] for name in own}
-                self.rows[row].load(saved)
+                self.rows[row].load({n: snapshot.arrays[n][place] for n in INSIDE}, fresh)
             except NotRestorable as error:
                 failures[int(row)] = error
         for name, array in self._outer().items():
