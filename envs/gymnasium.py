@@ -8,8 +8,12 @@ env.restore(saved)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Any
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from types import SimpleNamespace
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import gymnasium
@@ -17,13 +21,45 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
+from delegate.backtrack.autoreset import mode_of
 from delegate.backtrack.state import StatefulVectorEnv
-from delegate.envs.adapted.certificate import Certificate, versions
-from delegate.envs.adapted.equality import difference
-from delegate.envs.adapted.proof import prove
-from delegate.envs.adapted.refusal import NotRestorable
+from delegate.envs.adapted.graph import Graph, difference
+from delegate.envs.adapted.kinds import NotRestorable
+from delegate.envs.adapted.proof import LEAST, Proof
 from delegate.envs.adapted.row import Row
 from delegate.envs.adapted.vector import AdaptedVectorEnv
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Whether an environment can be restored exactly, as far as a replay of `steps` steps shows.
+
+    env: its id, or its class · verdict: "exact" or "refused"
+    codec: how it is saved: "copy", "mujoco", "ale" or "rows"; None if nothing could save it
+    steps, resets, rows: how many steps of how many rows were compared, through how many resets
+    field: the best known name of what a restore loses; None if exact
+    step: the first replayed step that differs, counted from the saved moment; None if exact, or
+    if it was refused before a replay
+    reason: why it was refused, and the remedy, in one line; None if exact
+    versions: package -> version of what computes it
+    """
+
+    env: str
+    verdict: Literal["exact", "refused"]
+    codec: str | None
+    steps: int
+    resets: int
+    rows: int
+    field: str | None
+    step: int | None
+    reason: str | None
+    versions: Mapping[str, str]
+
+    @property
+    def exact(self) -> bool:
+        """Whether the verdict is "exact"."""
+        return self.verdict == "exact"
+
 
 Factory = Callable[[], gymnasium.Env[Any, Any]]
 
@@ -47,21 +83,22 @@ def adapt(
 
     How a row is saved, the surest way that its parts allow:
     1. A simulator is read by its own means, because a copy of it is slow or wrong. MuJoCo: the
-       integration state with warm start, everything the last step derived from it, the model's
-       numbers and options. ALE: machine, random generator, and the action that sticks. A
+       integration state with warm start, what the last step left behind with its contacts, and
+       the whole model. ALE: machine, random generator, and the action that sticks. A
        StatefulVectorEnv: its snapshot.
-    2. Everything else that can change in Python (attributes of the environment, of all wrappers,
-       and of what they lead to, closures too) is copied deep, without asking pickling hooks:
-       Gymnasium's EzPickle makes `copy.deepcopy` build a new environment instead of a copy.
-    3. Random generators (numpy, Python) are read apart, so that rng="fresh" can leave them
+    2. Everything else that can change in Python (what the environment, all wrappers, their spaces
+       and closures lead to) is read object by object and written back into the same objects,
+       without asking hooks for copying and pickling: Gymnasium's EzPickle makes `copy.deepcopy`
+       build a new environment instead of a copy. What is of C is copied by its own hooks.
+    3. Random generators (numpy, Python, torch) are read apart, so that rng="fresh" can leave them
        alone. Windows, surfaces and renderers are neither saved nor undone.
 
-    On the first use of an id or function, an environment is played, restored and played again,
-    also from one instance to another and through a reset; all must be equal to the bit. What
-    cannot be saved or does not replay is refused, and so is what changes global state. An
-    environment that is given itself is proved in place and left as it was. The proof is as good
-    as a replay: state that comes into play later than in some thirty steps is beyond it.
-    Wall-clock readings of RecordEpisodeStatistics are left out.
+    On the first use of an id or function an environment is proved (see `certify`), for at most
+    300 steps, fewer if they take long; what does not replay to the bit is refused, and so is what
+    changes global state or an object that all environments of a factory share. An environment
+    that is given itself is proved in place and left as it was. `certificate` of the batch says
+    what was compared. Wall-clock readings of RecordEpisodeStatistics are left out, and textures
+    or meshes of MuJoCo that change between resets where the proof did not see them change.
 
     A snapshot fits where `world` is the same: id, settings of `gymnasium.make`, arguments of
     wrappers and of EzPickle environments, spaces, models and versions. Functions whose
@@ -76,21 +113,20 @@ def adapt(
         raise ValueError(f"num_envs is {num_envs!r}; give an integer, 1 to {MAX_ROWS}")
     if not 1 <= num_envs <= MAX_ROWS:
         raise ValueError(f"num_envs is {num_envs}; give 1 to {MAX_ROWS}")
-    mode = _mode(autoreset_mode)
+    mode = mode_of(autoreset_mode)
     if isinstance(env, gymnasium.Env):
         if num_envs > 1 or settings:
             given = f"{num_envs} rows" if num_envs > 1 else f"settings ({', '.join(settings)})"
             raise TypeError(f"an environment is one row as it is; give its id to have {given}")
         row = Row(env, constant)
-        _prove_instance(row)
-        return AdaptedVectorEnv([row], mode)
+        return AdaptedVectorEnv([row], mode, _proved([row]))
     make = _factory(env, settings)
-    rows = [_made(make, constant) for _ in range(int(num_envs))]
-    proved, proof = _proved_of(env), (rows[0].world, frozenset(constant))
-    if proof not in proved:
-        _prove_factory(make, constant)
-        proved.add(proof)
-    return AdaptedVectorEnv(rows, mode)
+    rows = [Row(_made(make, gymnasium.Env), constant) for _ in range(int(num_envs))]
+    recipe = repr(rows[0].env.spec), rows[0].world, frozenset(constant)
+    proved = _proved_of(make if callable(env) else None)
+    if recipe not in proved:
+        proved[recipe] = _proved_anew(make, constant)
+    return AdaptedVectorEnv(rows, mode, proved[recipe])
 
 
 def certify(
@@ -106,75 +142,130 @@ def certify(
     """Whether an environment can be restored exactly: play, restore, play again, compare.
 
     env: as for `adapt`, or a StatefulVectorEnv, or a function that makes one
-    steps: how many steps are replayed, through endings and resets · seed: of resets and actions
+    steps: how many are played, through endings and resets · seed: of resets and actions
     settings: with an id, as for `gymnasium.make`
-    Raises only what making the environment raises, and TypeError for what is no environment.
+
+    Some saved moments are replayed to the end, two environments of the factory playing by turns,
+    each from what the other saved. A StatefulVectorEnv is proved by what it saves itself; where
+    that forgets something, `field` names it. An environment that is given itself is left as it
+    was, a StatefulVectorEnv anywhere.
+    Raises what making the environment raises, TypeError for what is no environment, and
+    ValueError for fewer than 60 steps.
     """
-    made: Any = env if _is_made(env) else _factory(env, settings)()
-    if isinstance(made, StatefulVectorEnv):
-        return _certify_rows(made, steps, seed)
-    name = made.spec.id if made.spec is not None else type(made.unwrapped).__name__
-    codec, reason = None, None
+    if steps < LEAST:
+        raise ValueError(f"steps is {steps}; give {LEAST} or more, so that episodes begin and end")
+    kinds: Any = gymnasium.Env | StatefulVectorEnv
+    given = isinstance(env, kinds)
+    make: Any = (lambda: env) if given else _factory(env, settings)
+    both = [_made(make, kinds) for _ in range(1 if given else 2)]
     try:
-        row = Row(made)
-        codec = row.codec
-        if _is_made(env):
-            _prove_instance(row)
-        else:
-            _prove_factory(_factory(env, settings), ())
+        faces: list[Any] = [Row(e) if isinstance(e, gymnasium.Env) else _Batch(e) for e in both]
     except NotRestorable as error:
-        reason = str(error)
+        spec = both[0].unwrapped.spec
+        name = spec.id if spec is not None else type(both[0].unwrapped).__name__
+        return _certificate(name, None, 0, 0, len(both), [both[0]], error)
+    else:
+        return _proved(faces, Proof(faces, steps, seed, math.inf), False)
     finally:
-        if not _is_made(env):
-            made.close()
-    verdict: Any = "refused" if reason else "exact"
-    return Certificate(name, verdict, codec, steps, 0, 1, None, None, reason, versions())
+        if not given:
+            for each in both:
+                each.close()
 
 
-def _is_made(env: Any) -> bool:
-    return isinstance(env, gymnasium.Env | StatefulVectorEnv)
+class _Batch:
+    """A StatefulVectorEnv that is to be proved, with the face of a Row."""
+
+    codec = "rows"
+
+    def __init__(self, env: StatefulVectorEnv) -> None:
+        self.env, self.reset, self.step, self.rows = env, env.reset, env.step, env.num_envs
+        self.name = getattr(env.spec, "id", None) or type(env).__name__
+        self._holds = env.metadata.get("autoreset_mode") == AutoresetMode.DISABLED
+
+    def due(self, given: Any) -> Any:
+        ended = given.terminated | given.truncated
+        return {"reset_mask": ended} if self._holds and ended.any() else None
+
+    def save(self) -> Any:
+        return self.env.snapshot(), self.graph()
+
+    def load(self, saved: Any) -> None:
+        self.env.restore(saved[0])
+
+    def graph(self) -> Graph:
+        return Graph(SimpleNamespace(**vars(self.env)), lenient=True)
+
+    def look_closely(self) -> None:
+        """It looks at all it knows of."""
+
+    def differs(self, saved: Any) -> str | None:
+        return difference(dict(saved[0].arrays), dict(self.env.snapshot().arrays))
+
+    def lost(self, saved: Any) -> str | None:
+        return difference(saved[1], self.graph())
 
 
-def _certify_rows(env: StatefulVectorEnv, steps: int, seed: int) -> Certificate:
-    env.reset(seed=seed)
-    env.action_space.seed(seed)
-    actions = [env.action_space.sample() for _ in range(steps)]
-    saved = env.snapshot()
-    first = [env.step(action) for action in actions]
-    env.restore(saved)
-    for step, action in enumerate(actions):
-        if (where := difference(first[step], env.step(action))) is not None:
-            reason = f"played again from a saved moment, {where.lstrip('.')} (step {step})"
-            return Certificate(
-                env.world, "refused", "rows", step, 1, env.num_envs, where, step, reason, versions()
-            )
-    return Certificate(
-        env.world, "exact", "rows", steps, 1, env.num_envs, None, None, None, versions()
+def _proved(faces: list[Any], proof: Proof | None = None, strict: bool = True) -> Certificate:
+    """What the proof says; an environment alone is left as it was. strict: raise NotRestorable"""
+    proof = proof or Proof(faces)
+    before = faces[0].save() if len(faces) == 1 else None
+    refused = None
+    try:
+        proof.run()
+    except NotRestorable as error:
+        if strict:
+            raise
+        refused = error
+    finally:
+        if before is not None:
+            faces[0].load(before)
+    counted = proof.played, proof.resets, sum(face.rows for face in faces)
+    return _certificate(
+        faces[0].name,
+        faces[0].codec,
+        *counted,
+        [value for value, _, _ in faces[0].graph().nodes],
+        refused,
     )
 
 
-Proved = set[tuple[str, frozenset[str]]]
-"""worlds that were proved in this process, with the attributes vouched for"""
-_proved_ids: dict[str, Proved] = {}
+def _certificate(
+    name: str,
+    codec: str | None,
+    steps: int,
+    resets: int,
+    rows: int,
+    computes: Collection[Any],
+    refused: NotRestorable | None,
+) -> Certificate:
+    """computes: objects whose packages it rests on"""
+    names = {type(each).__module__.partition(".")[0] for each in computes}
+    versions = {}
+    for package in sorted({"gymnasium", "numpy", *names}):
+        try:
+            versions[package.replace("_", "-")] = version(package)
+        except (PackageNotFoundError, ValueError):
+            continue
+    verdict: Any = "exact" if refused is None else "refused"
+    field, step = (refused.field, refused.step) if refused else (None, None)
+    reason = str(refused) if refused else None
+    return Certificate(name, verdict, codec, steps, resets, rows, field, step, reason, versions)
+
+
+Proved = dict[tuple[str, str, frozenset[str]], Certificate]
+"""spec, world, attributes vouched for -> what was proved in this process"""
+_proved_ids: Proved = {}
 _proved_factories: WeakKeyDictionary[Any, Proved] = WeakKeyDictionary()
 
 
-def _proved_of(env: Any) -> Proved:
-    """What was proved of what that id or function makes: each is proved on its first use."""
-    if isinstance(env, str):
-        return _proved_ids.setdefault(env, set())
+def _proved_of(factory: Factory | None) -> Proved:
+    """What was proved of what that function makes, or of ids."""
+    if factory is None:
+        return _proved_ids
     try:
-        return _proved_factories.setdefault(env, set())
+        return _proved_factories.setdefault(factory, {})
     except TypeError:  # it cannot be remembered
-        return set()
-
-
-def _mode(given: AutoresetMode | str) -> AutoresetMode:
-    try:
-        return AutoresetMode(given)
-    except ValueError:
-        names = ", ".join(repr(mode.value) for mode in AutoresetMode)
-        raise ValueError(f"autoreset_mode is {given!r}; give one of {names}") from None
+        return {}
 
 
 def _factory(env: Any, settings: dict[str, Any]) -> Factory:
@@ -190,31 +281,21 @@ def _factory(env: Any, settings: dict[str, Any]) -> Factory:
     return env
 
 
-def _made(make: Factory, constant: Collection[str]) -> Row:
+def _made(make: Factory, kind: Any) -> Any:
     env = make()
-    if not isinstance(env, gymnasium.Env):
+    if not isinstance(env, kind):
         raise TypeError(f"the factory made a {type(env).__name__}; it must make a gymnasium.Env")
-    return Row(env, constant)
+    return env
 
 
-def _prove_factory(make: Factory, constant: Collection[str]) -> None:
+def _proved_anew(make: Factory, constant: Collection[str]) -> Certificate:
     """Prove two environments that are closed again: what a proof leaves behind goes with them."""
-    trial: list[Row] = []
+    both: list[gymnasium.Env[Any, Any]] = []
     try:
-        trial.append(_made(make, constant))
-        trial.append(_made(make, constant))
-        if trial[0].env is trial[1].env:
+        both += [make() for _ in range(2)]
+        if both[0] is both[1]:
             raise TypeError("the factory hands out one environment twice; it must make new ones")
-        prove(*trial)
+        return _proved([Row(env, constant) for env in both])
     finally:
-        for row in trial:
-            row.env.close()
-
-
-def _prove_instance(row: Row) -> None:
-    """Prove an environment and leave it as it was."""
-    before = row.save()
-    try:
-        prove(row)
-    finally:
-        row.load(before)
+        for env in both:
+            env.close()

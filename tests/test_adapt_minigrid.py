@@ -38,7 +38,7 @@ MORE = ["MiniGrid-FourRooms-v0", "MiniGrid-LavaCrossingS9N1-v0", "BabyAI-GoToLoc
 
 @pytest.mark.parametrize("id", IDS)
 def test_fidelity_with_its_negative_control(id: str) -> None:
-    check_adapted(id, matters=("objects", "random"), max_episode_steps=6, rows=2, save_points=3)
+    check_adapted(id, matters=("objects", "random"), max_episode_steps=9, rows=2, save_points=3)
 
 
 @pytest.mark.slow
@@ -50,7 +50,7 @@ def test_fidelity_for_longer_in_every_mode(id: str, mode: AutoresetMode) -> None
 
 @pytest.mark.parametrize("id", IDS)
 def test_backtrack_passes_gymnasiums_check(id: str) -> None:
-    check_backtrack(id)
+    check_backtrack(id, max_episode_steps=9)
 
 
 @pytest.mark.parametrize("wrapper", [ImgObsWrapper, FlatObsWrapper, RGBImgPartialObsWrapper])

@@ -9,33 +9,45 @@ back by letting the machine take it once just before the state is restored.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import ale_py
 import numpy as np
 
-from delegate.backtrack.state import RandomStateMode
-from delegate.envs.adapted.engine import Engine
-from delegate.envs.adapted.refusal import NotRestorable
+from delegate.envs.adapted.kinds import NotRestorable
 
 _HEAD, _LENGTH, _TAIL = 24, 4, 8
 """bytes of a serialised state: before the machine's, of their count, and after them"""
 _WITH_RNG, _WITHOUT_RNG = b"\xb2\xfa\xb1\xfa", b"\xd2\xba\xd1\xba"
 """how a state says whether the generator follows"""
-Action = tuple[int, float]
-"""which button, how strongly"""
-_NOTHING: Action = (0, 1.0)
+_NOTHING = (0, 1.0)
+"""which button sticks, how strongly"""
 
 
 class WatchedALE:
-    """An ALEInterface that remembers which actions it was given since they were last asked for."""
+    """Stands in for an ALEInterface, and knows which actions it was given since it was last read.
 
-    def __init__(self, ale: Any) -> None:
-        self.ale = ale
-        self.actions: list[Action] = []
-        self.on_load: Callable[[], None] = self.actions.clear
-        self.on_reset: Callable[[], None] = self.actions.clear
+    A restored machine draws its screen only when it goes on: `keep_frames` saves it too.
+    """
+
+    def __init__(self, ale: Any, keep_frames: bool = False) -> None:
+        self.ale, self.keep_frames = ale, keep_frames
+        self.actions: list[tuple[int, float]] = []
+        without = ale.cloneState(include_rng=False).serialize()
+        self._split = len(without) - _TAIL - len(_WITHOUT_RNG)
+        machine, generator = self._read()
+        if self._joined(machine, b"") != without or self._joined(machine, generator) != (
+            ale.cloneState(include_rng=True).serialize()
+        ):
+            raise NotRestorable(
+                f"an ale-py {ale_py.__version__} that writes its states in a way that is not known "
+                "here; use ale-py 0.12.1"
+            )
+        self._probability = float(ale.getFloat("repeat_action_probability"))
+        self._frames = int(ale.getInt("frame_skip"))
+        self._start, self._accepting = machine, _accepting(self._probability)
+        self._put(machine, generator, _NOTHING, None)  # what sticks cannot be read: make it known
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.ale, name)
@@ -46,71 +58,51 @@ class WatchedALE:
 
     def reset_game(self) -> None:
         self.ale.reset_game()
-        self.on_reset()
+        self._begun()
 
     def loadROM(self, path: Any) -> None:  # noqa: N802 - the interface's own name
-        self.ale.loadROM(path)
-        self.on_load()
-
-
-class AtariEngine(Engine):
-    """One ALEInterface.
-
-    machine: uint8 [n] · sticking: float64 [2], the action that is repeated and its strength
-    ale_random: bytes, the generator's state as text · screen: uint8 [h, w, 3] with keep_frames
-    """
-
-    codec = "ale"
-    random = frozenset({"ale_random"})
-
-    def __init__(self, ale: Any) -> None:
-        self.ale = ale
-        self.stand_in = self.watched = WatchedALE(ale)
-        without = ale.cloneState(include_rng=False).serialize()
-        self._split = len(without) - _TAIL - len(_WITHOUT_RNG)
-        machine, generator = self._read()
-        if self._joined(machine, b"") != without or self._joined(machine, generator) != (
-            ale.cloneState(include_rng=True).serialize()
-        ):
+        if (now := self.ale.getString("rom_file")) != str(path):
             raise NotRestorable(
-                f"ale-py {ale_py.__version__} writes its states in a way that is not known here; "
-                "use ale-py 0.12.1"
+                f"another cartridge ({Path(path).name} after {Path(now).name}) cannot be loaded "
+                "into one machine whose moments are saved; make an environment for each"
             )
-        self._probability = float(ale.getFloat("repeat_action_probability"))
-        self._frames = int(ale.getInt("frame_skip"))
-        self._start = machine
-        self._accepting = _accepting(self._probability)
-        self._screen: np.ndarray | None = None
-        # what sticks now cannot be read, so it is made known: no button
-        self._put(machine, generator, _NOTHING)
-        self.watched.on_load, self.watched.on_reset = self._begun, self._begun
+        self.ale.loadROM(path)
+        self._begun()
 
-    def save(self) -> dict[str, Any]:
+    def getScreenRGB(self) -> Any:  # noqa: N802
+        return self.ale.getScreenRGB() if self._screen is None or self.actions else self._screen
+
+    def save(self) -> list[Any]:
+        """The machine, the action that sticks, its strength, and the screen with keep_frames."""
         machine, generator = self._read()
         self._follow(generator)
-        saved = {
-            "machine": np.frombuffer(machine, np.uint8),
-            "sticking": np.array(self._sticking),
-            "ale_random": generator,
-        }
-        if self.keep_frames:
-            shown = self.frame()
-            saved["screen"] = self.ale.getScreenRGB() if shown is None else shown
-        return saved
+        screen = self.getScreenRGB().copy() if self.keep_frames else None
+        return [
+            machine,
+            *self._sticking,
+            None if screen is None else (screen.shape, screen.tobytes()),
+        ]
 
-    def load(self, values: Mapping[str, Any], rng: RandomStateMode) -> None:
-        generator = values["ale_random"] if rng == "rewind" else self._read()[1]
-        button, strength = values["sticking"]
-        self._put(values["machine"].tobytes(), generator, (int(button), float(strength)))
-        self._screen = values.get("screen")
+    def load(self, saved: list[Any]) -> None:
+        """Be as when that was saved; the generator is left as it is."""
+        machine, button, strength, screen = saved
+        if screen is not None:
+            screen = np.frombuffer(screen[1], np.uint8).reshape(screen[0])
+        self._put(machine, self._read()[1], (button, strength), screen)
 
-    def frame(self) -> Any:
-        """A restored machine draws its screen only when it goes on."""
-        return None if self.watched.actions else self._screen
+    def __getstate__(self) -> bytes:
+        """The generator's state."""
+        return self._read()[1]
 
-    @property
+    def __setstate__(self, generator: bytes) -> None:
+        """Put back the generator's state alone."""
+        self.ale.restoreState(ale_py.ALEState(self._joined(self._read()[0], generator)))
+        self._known = generator
+
     def world(self) -> str:
-        return f"ale-py {ale_py.__version__} {self._probability} {self._frames}"
+        """What a snapshot must share with it."""
+        game = Path(self.ale.getString("rom_file")).stem
+        return f"ale-py {ale_py.__version__} {game} {self._probability} {self._frames}"
 
     def _read(self) -> tuple[bytes, bytes]:
         """The machine and the generator, apart."""
@@ -126,55 +118,48 @@ class AtariEngine(Engine):
         length = struct.pack("<i", len(inner))
         return machine[:_HEAD] + length + inner + machine[-_TAIL:]
 
-    def _put(self, machine: bytes, generator: bytes, sticking: Action) -> None:
+    def _put(self, machine: bytes, generator: bytes, sticking: Any, screen: Any) -> None:
         if 0 < self._probability < 1:
             self.ale.restoreState(ale_py.ALEState(self._joined(self._start, self._accepting)))
             self.ale.act(ale_py.Action(sticking[0]), sticking[1])
         self.ale.restoreState(ale_py.ALEState(self._joined(machine, generator)))
-        self.watched.actions.clear()
-        self._known, self._sticking = generator, sticking
+        self.actions.clear()
+        self._known, self._sticking, self._screen = generator, sticking, screen
 
     def _begun(self) -> None:
         """A game that begins repeats nothing; the generator goes on."""
         self._known, self._sticking, self._screen = self._read()[1], _NOTHING, None
-        self.watched.actions.clear()
+        self.actions.clear()
 
     def _follow(self, generator: bytes) -> None:
-        """Which action sticks now, given the generator's state.
+        """Find which action sticks now, given the generator's state.
 
         Each frame draws once for each of two players; a draw below the probability repeats.
         """
-        actions = self.watched.actions
-        if not actions:
+        if not self.actions:
             return
         self._screen = None
         if 0 < self._probability < 1:
-            stream = _stream(_words(self._known))
-            draws = stream.random_raw(2 * self._frames * len(actions))
+            stream: Any = np.random.MT19937(0)
+            words = _words(self._known)
+            key = {"key": words[:-1].astype(np.uint32), "pos": int(words[-1])}
+            stream.state = {"bit_generator": "MT19937", "state": key}
+            draws = stream.random_raw(2 * self._frames * len(self.actions))
             if not np.array_equal(_state(stream), _words(generator)):
                 raise NotRestorable(
-                    f"ale-py {ale_py.__version__} draws other random numbers for sticky actions "
-                    "than known here; make the game with repeat_action_probability=0"
+                    f"an ale-py {ale_py.__version__} that draws other random numbers for sticky "
+                    "actions than known here; make the game with repeat_action_probability=0"
                 )
             taken = np.flatnonzero(draws[::2] / 2.0**32 >= self._probability)
             if taken.size:
-                self._sticking = actions[int(taken[-1]) // self._frames]
+                self._sticking = self.actions[int(taken[-1]) // self._frames]
         self._known = generator
-        actions.clear()
+        self.actions.clear()
 
 
 def _words(generator: bytes) -> np.ndarray:
     """The numbers of a generator's state, written as text: 624 words and a position. int64 [625]"""
     return np.fromstring(generator[4:].decode(), np.int64, sep=" ")
-
-
-def _stream(words: np.ndarray) -> np.random.MT19937:
-    stream = np.random.MT19937(0)
-    stream.state = {
-        "bit_generator": "MT19937",
-        "state": {"key": words[:-1].astype(np.uint32), "pos": int(words[-1])},
-    }
-    return stream
 
 
 def _state(stream: np.random.MT19937) -> np.ndarray:

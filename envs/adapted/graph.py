@@ -1,350 +1,284 @@
-"""Copying what Python objects hold: everything that can change, and nothing that cannot.
+"""The objects that an environment leads to: what they hold now, put back later, compared.
 
-A saved graph is a copy of the live one in which whatever stays with its row (environments,
-simulators, random generators, spaces, windows) is replaced by an Anchor that says where it was.
-Restoring copies the saved graph again, with each anchor replaced by what the row has there now.
+Every object keeps its identity: a snapshot saves what each of them holds, and a restore writes
+that back into the same objects. In another row it writes into the objects at the same places,
+and makes new ones where there are none.
 """
 
 from __future__ import annotations
 
-import collections
 import copy
-import types
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Collection, Iterable, Iterator
+from operator import is_
+from typing import Any
 
 import numpy as np
+from gymnasium import Env
 
-from delegate.envs.adapted.kinds import Kind, Stands, all_slots, kind_of, refusal
-from delegate.envs.adapted.refusal import NotRestorable
+from delegate.envs.adapted import kinds
+from delegate.envs.adapted.kinds import ATOMIC, CHANGING, RANDOM, NotRestorable, kind_of
 
-Path = tuple[tuple[str, Any], ...]
-"""how to reach a value from the outermost environment: (kind of step, key) each"""
-
-_PLAIN_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, np.float64, np.int64})
-"""the commonest types that are shared, tested first"""
-Handler = Callable[[Any, Any], Any]
-_HANDLED_BY = {
-    Kind.ATOM: "_shared",
-    Kind.DICT: "_dict",
-    Kind.LIST: "_list",
-    Kind.TUPLE: "_tuple",
-    Kind.SET: "_set",
-    Kind.DEQUE: "_deque",
-    Kind.ARRAY: "_array",
-    Kind.FUNCTION: "_function",
-    Kind.CELL: "_cell",
-    Kind.METHOD: "_method",
-    Kind.OWN_COPY: "_own_copy",
-    Kind.PLAIN: "_plain",
-    Kind.REDUCED: "_reduced",
-    Kind.REFUSED: "_refused",
-    Kind.ENV: "stays",
-    Kind.ENGINE: "stays",
-    Kind.STREAM: "stays",
-    Kind.SPACE: "stays",
-    Kind.DISPLAY: "stays",
-    Kind.POINTER: "stays",
-}
-_COPIER = "delegate.adapted.copier"
-"""key in the memo that `__deepcopy__` hooks hand around"""
+MISSING, SHOWN, NONE = object(), object(), frozenset[str]()
+MOST = 5_000
+"""objects that a lenient graph holds"""
 
 
-class Anchor(Stands):
-    """Stands for what stays with its row.
+class Graph:
+    """What `root` and everything it leads to holds now; later changes do not reach it.
 
-    kind: of what · path: where it was found · original: what it was, for rows that have none
+    constant: attributes of environments that are not read
+    lenient: to be compared alone: passes over what cannot be saved · apart: and over such types
+    nodes: (object, number of its parent, key there) each · held: its kind and what it held
+    states: (number, random state) of each generator · places: id of an object -> its number
+    Raises NotRestorable naming the place of what cannot be saved.
     """
 
-    __slots__ = ("kind", "original", "path")
+    def __init__(
+        self, root: Any, constant: Collection[str] = (), lenient: bool = False, apart: Any = ()
+    ) -> None:
+        self.root, self.constant = root, frozenset(constant)
+        nodes: list[tuple[Any, int, Any]] = [(root, -1, None)]
+        places = {id(root): 0}
+        self.nodes, self.places = nodes, places
+        self.held: list[tuple[str, Any]] = []
+        self.states: list[tuple[int, Any]] = []
+        self.copied: list[int] = []
+        for place, (value, _, _) in enumerate(nodes):
+            kind = kind_of(value)
+            try:
+                if lenient and (place >= MOST or (place and isinstance(value, apart))):
+                    raise NotRestorable("passed over")
+                data = kinds.read(kind, value, self.kept(value) if kind == "object" else NONE)
+                if kind in RANDOM:
+                    self.states.append((place, kinds.random_state(value)))
+            except NotRestorable as error:
+                if not lenient:
+                    raise self.refuse(place, str(error)) from None
+                kind, data = "copied", None
+            if kind == "copied" and not lenient:
+                self.copied.append(place)
+            self.held.append((kind, data))
+            for key, part in _parts(data):
+                if type(part) not in ATOMIC and id(part) not in places:
+                    places[id(part)] = len(nodes)
+                    nodes.append((part, place, key))
+        if self.copied:
+            memo = {id(value): value for value, _, _ in self.nodes}
+            for place in self.copied:
+                del memo[id(self.nodes[place][0])]
+            for place in self.copied:
+                self.held[place] = "copied", self._copy(place, memo)
 
-    def __init__(self, kind: Kind, path: Path, original: Any) -> None:
-        self.kind, self.path, self.original = kind, path, original
-
-    def __deepcopy__(self, memo: dict[Any, Any]) -> Any:
-        return memo[_COPIER].anchored(self) if _COPIER in memo else self
-
-
-class Copier:
-    """Copies a graph of objects, keeping what is one object one object.
-
-    Raises NotRestorable naming the place of what cannot be copied.
-    """
-
-    _handlers: ClassVar[dict[type, Handler]] = {}
-    """what to do with values of each type met so far, by class of copier"""
-
-    def __init_subclass__(cls) -> None:
-        cls._handlers = {}
-
-    def __init__(self) -> None:
-        self.memo: dict[Any, Any] = {_COPIER: self}
-        self.path: list[tuple[str, Any]] = []
-        self._alive: list[Any] = []
-
-    def copy(self, value: Any) -> Any:
-        """A copy of one value and all it leads to."""
-        cls = type(value)
-        if cls in _PLAIN_ATOMS:
-            return value
-        known = self.memo.get(id(value), self)
-        if known is not self:
-            return known
-        handler = self._handlers.get(cls)
-        if handler is None:
-            handler = self._handlers[cls] = getattr(type(self), _HANDLED_BY[kind_of(cls)])
-        return handler(self, value)
-
-    def child(self, step: str, key: Any, value: Any) -> Any:
-        """The copy of what lies one step further."""
-        if type(value) in _PLAIN_ATOMS:
-            return value
-        self.path.append((step, key))
-        copied = self.copy(value)
-        self.path.pop()
-        return copied
-
-    def attributes(self, values: dict[str, Any]) -> dict[str, Any]:
-        """The copies of an object's attributes."""
-        return {
-            name: value if type(value) in _PLAIN_ATOMS else self.child("attribute", name, value)
-            for name, value in values.items()
-        }
-
-    def stays(self, value: Any) -> Any:
-        """What the copy holds in place of a value that stays with its row."""
-        raise NotImplementedError
-
-    def anchored(self, anchor: Anchor) -> Any:
-        """What the copy holds in place of an anchor."""
-        return anchor
-
-    def refuse(self, why: str) -> NotRestorable:
-        """The error for what lies at the present path."""
-        return NotRestorable(f"{readable(tuple(self.path))} is {why}")
-
-    def _shared(self, value: Any) -> Any:
-        return self.anchored(value) if type(value) is Anchor else value
-
-    def _remember(self, value: Any, copied: Any) -> Any:
-        self.memo[id(value)] = copied
-        return copied
-
-    def _dict(self, value: dict[Any, Any]) -> Any:
-        if _all_display(value.values()):
-            return self._remember(value, self.stays(value))
-        new = self._remember(value, type(value)())
-        for key, item in value.items():
-            copied = item if type(item) in _PLAIN_ATOMS else self.child("item", key, item)
-            new[key if type(key) in _PLAIN_ATOMS else self.copy(key)] = copied
-        return new
-
-    def _list(self, value: list[Any]) -> Any:
-        if _all_display(value):
-            return self._remember(value, self.stays(value))
-        new = self._remember(value, [])
-        new.extend([self.child("item", place, item) for place, item in enumerate(value)])
-        return new
-
-    def _tuple(self, value: tuple[Any, ...]) -> Any:
-        if _all_display(value):
-            return self._remember(value, self.stays(value))
-        items = [self.child("item", place, item) for place, item in enumerate(value)]
-        if id(value) in self.memo:  # a ring through the tuple
-            return self.memo[id(value)]
-        if all(new is old for new, old in zip(items, value, strict=True)):
-            return self._remember(value, value)
-        return self._remember(value, tuple.__new__(type(value), items))
-
-    def _set(self, value: Any) -> Any:
-        if all(type(item) in _PLAIN_ATOMS for item in value):
-            return self._remember(value, copy.copy(value))
-        if len(value) > 1 and any(type(item).__hash__ is object.__hash__ for item in value):
-            raise self.refuse(
-                "a set of objects, whose order depends on where in memory they lie; use a list"
-            )
-        return self._remember(value, type(value)(self.child("member", None, v) for v in value))
-
-    def _deque(self, value: collections.deque[Any]) -> Any:
-        new: collections.deque[Any] = self._remember(value, collections.deque(maxlen=value.maxlen))
-        new.extend(self.child("item", place, item) for place, item in enumerate(value))
-        return new
-
-    def _array(self, value: np.ndarray) -> Any:
-        owner = value
-        while isinstance(owner.base, np.ndarray):
-            owner = owner.base
-        if owner.dtype.hasobject:
-            new = self._remember(value, np.array(value, order="K", subok=True))
-            for place, item in np.ndenumerate(value):
-                new[place] = self.child("item", place, item)
-            return new
-        if owner is not value and owner.base is None and type(owner) is np.ndarray:
-            return self._remember(value, self._view(value, owner))
-        if owner.base is not None and not isinstance(owner.base, bytes):
-            return self._remember(value, self.foreign(value))
-        if not owner.flags.writeable and owner is value:
-            return value
-        new = self._remember(value, value.copy(order="K"))
-        if attributes := getattr(value, "__dict__", None):
-            new.__dict__.update(self.attributes(attributes))
-        return new
-
-    def foreign(self, array: np.ndarray) -> Any:
-        """The copy of an array whose memory belongs to something else."""
-        return array.copy(order="K")
-
-    def _view(self, view: np.ndarray, owner: np.ndarray) -> np.ndarray:
-        """The same part of the copy of the array that the view looks into."""
-        flat = self.copy(owner).ravel(order="K")
-        start = view.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
-        return np.ndarray(view.shape, view.dtype, flat, start, view.strides).view(type(view))
-
-    def _function(self, value: types.FunctionType) -> Any:
-        if value.__closure__ is None:
-            return value
-        cells = tuple(self.child("cell", i, cell) for i, cell in enumerate(value.__closure__))
-        if id(value) in self.memo:
-            return self.memo[id(value)]
-        new = types.FunctionType(
-            value.__code__, value.__globals__, value.__name__, value.__defaults__, cells
-        )
-        new.__kwdefaults__, new.__qualname__ = value.__kwdefaults__, value.__qualname__
-        self._remember(value, new)
-        new.__dict__.update(self.attributes(value.__dict__))
-        return new
-
-    def _cell(self, value: types.CellType) -> Any:
-        new = self._remember(value, types.CellType())
+    def _copy(self, place: int, memo: dict[int, Any]) -> Any:
+        value = self.nodes[place][0]
         try:
-            contents = value.cell_contents
-        except ValueError:  # nothing was put into it yet
-            return new
-        new.cell_contents = self.child("cell_contents", None, contents)
-        return new
-
-    def _method(self, value: Any) -> Any:
-        owner = value.__self__
-        if owner is None or isinstance(owner, types.ModuleType | type):
-            return value
-        of = self.child("self", None, owner)
-        if isinstance(value, types.MethodType):
-            return types.MethodType(value.__func__, of)
-        if type(of) is Anchor:
-            # reached by name when it is restored
-            return self._remember(value, Bound(value.__name__, of))
-        return getattr(of, value.__name__)
-
-    def _own_copy(self, value: Any) -> Any:
-        if type(value) is Bound:
-            return getattr(self.copy(value.owner), value.name)
-        try:
-            return self._remember(value, copy.deepcopy(value, self.memo))
-        except NotRestorable:
-            raise
-        except Exception as error:
-            raise self.refuse(f"a {_name(value)} whose __deepcopy__ fails ({error})") from error
-
-    def _plain(self, value: Any) -> Any:
-        cls = type(value)
-        new = self._remember(value, object.__new__(cls))
-        if (own := getattr(value, "__dict__", None)) is not None:
-            new.__dict__.update(self.attributes(own))
-        for name in all_slots(cls):
-            if (held := getattr(value, name, self)) is not self:
-                object.__setattr__(new, name, self.child("attribute", name, held))
-        return new
-
-    def _reduced(self, value: Any) -> Any:
-        try:
-            parts = value.__reduce_ex__(4)
-            if isinstance(parts, str):
-                return value
-            self._alive.append(parts)
-            return self._rebuilt(value, *parts)
-        except NotRestorable:
-            raise
+            return copy.deepcopy(value, memo)
         except Exception as error:
             raise self.refuse(
-                f"a {_name(value)}, which cannot be copied ({error}); give the class that holds "
-                "it a __deepcopy__ that copies its state, or keep it out of the environment"
+                place,
+                f"a {type(value).__module__}.{type(value).__qualname__}, which cannot be copied "
+                f"({error}); give the class that holds it a __deepcopy__ that copies its state, or "
+                "keep it out of the environment",
             ) from error
 
-    def _rebuilt(
-        self,
-        value: Any,
-        make: Callable[..., Any],
-        args: tuple[Any, ...],
-        state: Any = None,
-        items: Any = None,
-        pairs: Any = None,
-        setter: Callable[[Any, Any], Any] | None = None,
-    ) -> Any:
-        """What `__reduce_ex__` describes, as the copy module would make it."""
-        new = self._remember(value, make(*(self.child("reduced", None, arg) for arg in args)))
-        if state is not None:
-            state = self.child("reduced", None, state)
-            if setter is not None:
-                setter(new, state)
-            elif hasattr(new, "__setstate__"):
-                new.__setstate__(state)
-            else:
-                own, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, {})
-                new.__dict__.update(own or {})
-                for name, held in (slots or {}).items():
-                    setattr(new, name, held)
-        for item in items or ():
-            new.append(self.child("reduced", None, item))
-        for key, item in pairs or ():
-            new[self.copy(key)] = self.child("reduced", None, item)
-        return new
+    def kept(self, value: Any) -> frozenset[str]:
+        """The attributes of an environment that are left as they are."""
+        if not isinstance(value, Env):
+            return NONE
+        return kinds.held_names(type(value)) | self.constant
 
-    def _refused(self, value: Any) -> Any:
-        raise self.refuse(f"{refusal(type(value))}")
+    def restore(self, root: Any, states: Graph | None = None) -> None:
+        """Be in `root` what was saved; states: where the random states are from.
 
+        Without them, and where that has other generators, each goes on from where it is.
+        Raises NotRestorable naming the place of what cannot be put back; `root` is torn then.
+        """
+        targets, place = _Targets(self, root), 0
+        try:
+            # what is hashed before what hashes it, and models before the contacts that they make
+            late = [place for place, (kind, _) in enumerate(self.held) if kind == "data"]
+            for place in [*(n for n in range(len(self.nodes) - 1, -1, -1) if n not in late), *late]:
+                kind, data = self.held[place]
+                if kind in CHANGING:
+                    value = targets.of(self.nodes[place][0])
+                    if not (targets.plain and _unchanged(kind, value, data)):
+                        kinds.write(kind, value, targets.resolved(data), self.kept(value))
+            if states is not None and len(states.states) == len(self.states):
+                for (place, _), (_, state) in zip(self.states, states.states, strict=True):
+                    kinds.put_random_state(targets.of(self.nodes[place][0]), state)
+        except NotRestorable as error:
+            raise error if error.field else self.refuse(place, str(error)) from None
 
-class Bound:
-    """A built-in method of something that stays with its row (`self.draw = rng.random`)."""
+    @property
+    def random(self) -> list[Any]:
+        """The random states of all generators, in order."""
+        return [state for _, state in self.states]
 
-    def __init__(self, name: str, owner: Anchor) -> None:
-        self.name, self.owner = name, owner
+    def name(self, place: int) -> str:
+        """The way from the root to an object, as one would write it in Python."""
+        _, parent, key = self.nodes[place]
+        return "" if parent < 0 else self.name(parent) + _word(self.held[parent][0], key)
 
-    def __deepcopy__(self, memo: dict[Any, Any]) -> Any:
-        return self
+    def refuse(self, place: int, why: str) -> NotRestorable:
+        """The error for what lies at that place."""
+        return NotRestorable(f"env{self.name(place)} is {why}", f"env{self.name(place)}")
 
-
-def is_display(value: Any, depth: int = 3) -> bool:
-    """Whether a value is only for showing: a window or surface, or a collection of them."""
-    kind = kind_of(type(value))
-    if kind is Kind.DICT:
-        return _all_display(value.values(), depth - 1)
-    if kind is Kind.LIST or kind is Kind.TUPLE:
-        return _all_display(value, depth - 1)
-    return kind is Kind.DISPLAY
-
-
-def readable(path: Path) -> str:
-    """A path as one would write it in Python."""
-    words = ["env"]
-    for step, key in path:
-        if step == "attribute":
-            words.append(f".{key}")
-        elif step == "item":
-            words.append(f"[{key!r}]")
-        elif step == "cell":
-            words.append(f".__closure__[{key}]")
-    return "".join(words)
+    def flat(self) -> dict[str, Any]:
+        """All that is held, by the way to it, but random states and what is only copied."""
+        names, found = [""], dict[str, Any]()
+        for _, parent, key in self.nodes[1:]:
+            names.append(names[parent] + _word(self.held[parent][0], key))
+        for place, (kind, data) in enumerate(self.held):
+            name, cls = names[place], type(self.nodes[place][0])
+            known = kind in ("stream", "pointer", "shown", "copied", "dict") or type(data) is dict
+            found[name] = cls if known else (cls, len(data)) if type(data) is list else data
+            for key, part in _parts(data):
+                child = None if type(part) in ATOMIC else self.places[id(part)]
+                if child is None:
+                    found[name + _word(kind, key)] = part
+                elif kinds.is_shown(part):
+                    found[names[child]] = SHOWN
+                elif self.nodes[child][1:] != (place, key):
+                    found[name + _word(kind, key)] = f"the object at {names[child] or 'the root'}"
+        return found
 
 
-def _all_display(values: Any, depth: int = 2) -> bool:
-    """Whether there are any and all are displays; collections are looked into `depth` deep."""
-    found = False
-    for value in values:
-        if depth < 0 or type(value) in _PLAIN_ATOMS or not is_display(value, depth):
+class _Targets:
+    """What stands in a restored row for each object of a graph."""
+
+    def __init__(self, graph: Graph, root: Any) -> None:
+        self.graph, self.own = graph, root is graph.root
+        self.plain = self.own and not graph.copied
+        self.known, self.memo = dict[int, Any](), dict[int, Any]()
+        self.present: dict[int, Any] = {0: root}
+        if not self.own:
+            self._look()
+
+    def _look(self) -> None:
+        """Find what is at the same places now, each once, of the same type."""
+        claimed, inside = {id(self.present[0])}, dict[int, dict[Any, Any]]()
+        for place, (value, parent, key) in enumerate(self.graph.nodes):
+            if parent in self.present:
+                if parent not in inside:
+                    data = kinds.read(self.graph.held[parent][0], self.present[parent])
+                    inside[parent] = dict(_parts(data))
+                now = inside[parent].get(key, MISSING)
+                alike = type(now) is type(value) and id(now) not in claimed
+                if alike and isinstance(value, np.ndarray):
+                    alike = (now.dtype, now.shape) == (value.dtype, value.shape)
+                if alike:
+                    self.present[place] = now
+                    claimed.add(id(now))
+
+    def resolved(self, data: Any) -> Any:
+        if self.plain:
+            return data
+        if type(data) is dict:
+            return {k: p if type(p) in ATOMIC else self.of(p) for k, p in data.items()}
+        if type(data) is list:
+            return [part if type(part) in ATOMIC else self.of(part) for part in data]
+        return data
+
+    def of(self, value: Any) -> Any:
+        place = self.graph.places.get(id(value))
+        if place is None:
+            return value
+        if place not in self.known:
+            self.known[place] = self._of(place, value)
+        return self.known[place]
+
+    def _of(self, place: int, value: Any) -> Any:
+        kind, data = self.graph.held[place]
+        if kind == "copied":
+            if not self.memo:
+                every = zip(self.graph.nodes, self.graph.held, strict=True)
+                parts = [each for (each, _, _), (other, _) in every if other not in _LATE]
+                self.memo = {id(each): self.of(each) for each in parts}
+            return copy.deepcopy(data, self.memo)
+        if kind not in CHANGING and type(data) in (dict, list):  # it is its parts
+            parts = self.resolved(data)
+            now, then = (part for _, part in _parts(parts)), (part for _, part in _parts(data))
+            return value if all(map(is_, now, then)) else kinds.new(kind, value, parts)
+        if self.own or place in self.present:
+            return value if self.own else self.present[place]
+        try:
+            parts = self.resolved(data) if kind in ("cache", "data") else data
+            return kinds.new(kind, value, parts)
+        except NotRestorable as error:
+            raise self.graph.refuse(place, str(error)) from None
+
+
+_LATE = ("copied", "tuple", "frozenset")
+"""kinds that may be made of what is copied"""
+
+
+def difference(first: Any, second: Any, name: str = "", grown: bool = False) -> str | None:
+    """Where two values, or the graphs of two, differ, in words; None when they are the same.
+
+    Types, shapes, order and every bit must agree, and one object be one object in both (NaN
+    equals NaN, 0.0 does not equal -0.0). grown: a dict that only has more items is the same
+    """
+    return next((name + where for where in differences(first, second, grown)), None)
+
+
+def differences(first: Any, second: Any, grown: bool = False) -> Iterator[str]:
+    """All places where `difference` is."""
+    graphs = [e if isinstance(e, Graph) else Graph(e, lenient=True) for e in (first, second)]
+    one, two = (graph.flat() for graph in graphs)
+    for at, was in one.items():
+        if not _same(was, now := two.get(at, MISSING)):
+            if isinstance(was, np.ndarray) and getattr(now, "shape", None) == was.shape:
+                place = next(p for p in np.ndindex(was.shape) if not _same(was[p], now[p]))
+                at, was, now = f"{at}{list(place) if place else ''}", was[place], now[place]
+            yield f"{at} was {_short(was)}, is {_short(now)}"
+    if not grown:
+        yield from (f"{at} is new" for at, now in two.items() if at not in one and now is not SHOWN)
+        if [at for at in one if at in two] != [at for at in two if at in one]:
+            yield " differs in the order"
+
+
+def _unchanged(kind: str, value: Any, data: Any) -> bool:
+    """Whether an object holds the very same as it did, quickly told."""
+    if kind == "object":
+        value = getattr(value, "__dict__", {})
+    if type(data) is dict and type(value) is dict:
+        same = len(value) == len(data) and all(map(is_, value.values(), data.values()))
+        return same and list(value) == list(data)
+    return kind == "list" and len(value) == len(data) and all(map(is_, value, data))
+
+
+def _parts(data: Any) -> Iterable[tuple[Any, Any]]:
+    """(key, part) of each part of what was read."""
+    if type(data) is dict:
+        return data.items()
+    return enumerate(data) if type(data) is list else ()
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values that cannot change are equal to the bit."""
+    if one is other or one is SHOWN or other is SHOWN:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, float | complex | np.inexact | np.ndarray):
+        a, b = np.asarray(one), np.asarray(other)
+        if a.dtype != b.dtype or a.shape != b.shape or a.dtype.hasobject:
             return False
-        found = True
-    return found
+        if a.dtype.kind in "fc":
+            a, b = (np.where(np.isnan(each), each.dtype.type(np.nan), each) for each in (a, b))
+        return a.tobytes() == b.tobytes()
+    try:
+        return bool(one == other)
+    except Exception:
+        return False
 
 
-def _name(value: Any) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+def _word(kind: str, key: Any) -> str:
+    """How one would write the way to a part."""
+    return f"[{key!r}]" if kind == "dict" or not isinstance(key, str) else f".{key}"
+
+
+def _short(value: Any) -> str:
+    text = str(value) if isinstance(value, np.ndarray | np.generic) else repr(value)
+    kind = "missing" if value is MISSING else f"{type(value).__name__} {text}"
+    return kind if len(kind) < 90 else kind[:87] + "..."

@@ -1,184 +1,185 @@
-"""MuJoCo: the integration state, what the last step derived from it, and a model that changes.
+"""MuJoCo: the integration state, what the last step left behind, and a model that changes.
 
 The integration state alone decides where the physics goes, but environments also read what the
-last step left behind (positions of bodies, contact forces), which lags one substep behind the
-state and which `mj_forward` would therefore compute differently. So that is saved too, bit for
-bit: MuJoCo keeps it in one block of memory. Contacts and constraints (its arena) are not: every
-step makes them anew before it reads them.
+last step derived (positions of bodies, contacts), which lags one substep behind the state and
+which `mj_forward` would therefore compute differently. So the whole buffer of an MjData is saved,
+bit for bit; contacts are found again from the positions in it. Forces of constraints are not: it
+has none until it steps. (A whole MjData for each moment, to be read by `mj_copyData`, would take
+two milliseconds and half a megabyte.)
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
-from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from operator import attrgetter
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import mujoco
 import numpy as np
 
-from delegate.backtrack.state import RandomStateMode
-from delegate.envs.adapted.engine import Engine
-from delegate.envs.adapted.refusal import NotRestorable
+from delegate.envs.adapted.kinds import NotRestorable, address
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-_BLOWN_UP = [
-    int(mujoco.mjtWarning.mjWARN_BADQPOS),
-    int(mujoco.mjtWarning.mjWARN_BADQVEL),
-    int(mujoco.mjtWarning.mjWARN_BADQACC),
-    int(mujoco.mjtWarning.mjWARN_BADCTRL),
-]
-_ASSETS = ("bvh_", "flex", "hfield_", "mesh_", "names", "oct_", "paths", "skin_", "tex", "text_")
-"""parts of a model that describe shapes and pictures: large, and not changed while it runs"""
+LARGE = 1 << 16
+"""bytes from which on an array of a model (a texture, a mesh) is too slow to read in every save"""
+_BAD = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{n}")) for n in ("QPOS", "QVEL", "QACC", "CTRL")]
+_known: dict[type, tuple[list[str], list[str], Any]] = {}
+_buffers: WeakKeyDictionary[Any, list[np.ndarray]] = WeakKeyDictionary()
 
 
-class DataEngine(Engine):
-    """One MjData. physics: float64 [nstate] · derived: uint8 [n] · warned: int [k]"""
-
-    codec = "mujoco"
-
-    def __init__(self, data: mujoco.MjData) -> None:
-        self.data, self.model = data, data.model
-        self.also = (data.model,)
-        if self.model.nplugin:
-            raise NotRestorable(
-                "the MuJoCo model has plugins, which keep memory of their own that cannot be read; "
-                "use a model without them"
-            )
-        self._physics = np.zeros(mujoco.mj_stateSize(self.model, STATE))
-        self._derived = _block(data, data.qpos, data.nbuffer)
-        self._energy, self._warned = data.energy, data.warning.number
-
-    def save(self) -> dict[str, Any]:
-        mujoco.mj_getState(self.model, self.data, self._physics, STATE)
-        return {
-            "physics": self._physics.copy(),
-            "derived": self._derived.copy(),
-            "energy": self._energy.copy(),
-            "warned": self._warned.copy(),
-        }
-
-    def load(self, values: Mapping[str, Any], rng: RandomStateMode) -> None:
-        self._derived[:] = values["derived"]
-        self._energy[:] = values["energy"]
-        self._warned[:] = values["warned"]
-        mujoco.mj_setState(self.model, self.data, values["physics"], STATE)
-
-    def warnings(self) -> int:
-        return int(self._warned[_BLOWN_UP].sum())
-
-    @property
-    def world(self) -> str:
-        return f"mujoco {mujoco.__version__} {len(self._physics)} {len(self._derived)}"
+def read_data(data: Any) -> dict[str, Any]:
+    """All that can change in an MjData. Raises NotRestorable for plugins and bodies that sleep."""
+    if data.model.opt.enableflags & mujoco.mjtEnableBit.mjENBL_SLEEP or data.model.nplugin:
+        raise NotRestorable(
+            "of a MuJoCo model with plugins, or with bodies that sleep: what those keep, and which "
+            "bodies do, cannot be put back; use a model without, and the flag `sleep` off"
+        )
+    physics = np.zeros(mujoco.mj_stateSize(data.model, STATE))
+    mujoco.mj_getState(data.model, data, physics, STATE)
+    return {
+        "model": data.model,
+        "physics": physics.tobytes(),
+        "derived": _memory(data, data.qpos)[0].tobytes(),
+        "energy": data.energy.tobytes(),
+        "warnings": data.warning.number.tobytes(),
+    }
 
 
-class ModelEngine(Engine):
-    """One MjModel, which environments change to draw new goals, masses or colours.
+def write_data(data: Any, saved: dict[str, Any]) -> None:
+    """Put it back."""
+    derived = _memory(data, data.qpos)[0]
+    if len(derived) != len(saved["derived"]):
+        raise NotRestorable("of another model than this row's; reset the row before restoring it")
+    derived[:] = np.frombuffer(saved["derived"], np.uint8)
+    data.energy[:] = np.frombuffer(saved["energy"])
+    data.warning.number[:] = np.frombuffer(saved["warnings"], data.warning.number.dtype)
+    mujoco.mj_setState(data.model, data, np.frombuffer(saved["physics"]), STATE)
+    mujoco.mj_collision(data.model, data)
 
-    model: bytes, all numbers but those of `_ASSETS` · options: float64 [n], `opt` and `stat`
+
+def blown_up(data: Any) -> int:
+    """How often the simulation has blown up so far."""
+    return int(data.warning.number[_BAD].sum())
+
+
+class Model:
+    """What was last read of an MjModel, which environments change to draw goals or terrains.
+
+    Its large arrays and looks are read after a reset (`begun`), while `thorough`, and in every
+    save where a proof saw them change between resets.
     """
 
-    codec = "mujoco"
+    moving: ClassVar[set[bytes]] = set()
+    """names of the models whose large arrays change between resets"""
 
-    def __init__(self, model: mujoco.MjModel) -> None:
-        self.model = model
-        arrays = _arrays(model)
-        own = [(name, array) for name, array in arrays if not name.startswith(_ASSETS)]
-        assets = [array for name, array in arrays if name.startswith(_ASSETS)]
-        self._blocks = [_memory(*block) for block in _merged(own, assets)]
-        self._last = b""
-        self._vectors: list[np.ndarray] = []
-        self._numbers: list[tuple[Any, tuple[str, ...]]] = []
-        for part in (model.opt, model.stat):
-            fields = {name: getattr(part, name) for name in dir(part) if not name.startswith("_")}
-            self._vectors += [value for value in fields.values() if isinstance(value, np.ndarray)]
-            numbers = [name for name, value in fields.items() if isinstance(value, int | float)]
-            self._numbers.append((part, tuple(numbers)))
+    def __init__(self) -> None:
+        self.begun, self.thorough = True, False
+        self.small, self.large = b"", list[bytes]()
 
-    def save(self) -> dict[str, Any]:
-        if (now := self._bytes()) != self._last:
-            self._last = now  # snapshots of an unchanged model share one copy
-        return {"model": self._last, "options": self._options()}
+    def read(self, model: Any) -> dict[str, Any]:
+        """small: all arrays that are not large · numbers: `opt`, `stat` · large: `vis`, others"""
+        blocks = _memory(model, model.qpos0)
+        if (small := b"".join(block.tobytes() for block in blocks[::2])) != self.small:
+            self.small = small  # snapshots of an unchanged model share one copy
+        if self.begun or self.thorough or model.names in self.moving:
+            now = [_numbers(*_looks(model)), *(block.tobytes() for block in blocks[1::2])]
+            if now != self.large and self.thorough and not self.begun:
+                self.moving.add(model.names)
+            self.large, self.begun = self.large if now == self.large else now, False
+        numbers = _numbers(model.opt, model.stat)
+        large = {f"large {number}": part for number, part in enumerate(self.large)}
+        return {"small": self.small, "numbers": numbers, **large}
 
-    def load(self, values: Mapping[str, Any], rng: RandomStateMode) -> None:
-        if values["model"] != self._bytes():
-            start = 0
-            for block in self._blocks:
-                block[:] = np.frombuffer(values["model"], np.uint8, len(block), start)
-                start += len(block)
-        if not np.array_equal(values["options"], self._options()):
-            self._set_options(values["options"])
-
-    def _options(self) -> np.ndarray:
-        numbers = [number for part, names in self._numbers for number in attrgetter(*names)(part)]
-        return np.concatenate([np.array(numbers, np.float64), *self._vectors])
-
-    def _set_options(self, options: np.ndarray) -> None:
-        start = 0
-        for part, names in self._numbers:
-            for name in names:
-                setattr(part, name, type(getattr(part, name))(options[start]))
-                start += 1
-        for vector in self._vectors:
-            vector[:] = options[start : start + len(vector)]
-            start += len(vector)
-
-    def _bytes(self) -> bytes:
-        return b"".join(block.tobytes() for block in self._blocks)
-
-    @property
-    def world(self) -> str:
-        sizes = {name: getattr(self.model, name) for name in dir(self.model) if name[0] == "n"}
-        text = repr(sorted((name, n) for name, n in sizes.items() if isinstance(n, int)))
-        digest = hashlib.sha256(text.encode() + bytes(self.model.names)).hexdigest()
-        return f"model {digest[:12]}"
+    def write(self, model: Any, saved: dict[str, Any]) -> None:
+        """Put back what was read."""
+        now, blocks = self.read(model), _memory(model, model.qpos0)
+        if now["small"] != saved["small"]:
+            memory = np.frombuffer(saved["small"], np.uint8)
+            ends = np.cumsum([len(block) for block in blocks[::2]])
+            for block, part in zip(blocks[::2], np.split(memory, ends[:-1]), strict=True):
+                block[:] = part
+        if now["numbers"] != saved["numbers"]:
+            _put_numbers(saved["numbers"], model.opt, model.stat)
+        if (large := [part for name, part in saved.items() if name[:5] == "large"]) != self.large:
+            looks, *arrays = self.large = large
+            _put_numbers(looks, *_looks(model))
+            for block, held in zip(blocks[1::2], arrays, strict=True):
+                block[:] = np.frombuffer(held, np.uint8)
 
 
-def _arrays(struct: Any) -> list[tuple[str, np.ndarray]]:
-    """The arrays of a MuJoCo struct that look into its own memory, by name."""
-    named = [(name, getattr(struct, name)) for name in dir(struct) if not name.startswith("_")]
-    return [
-        (name, array)
-        for name, array in named
-        if isinstance(array, np.ndarray) and array.size and array.base is not None
-    ]
+_models: WeakKeyDictionary[Any, Model] = WeakKeyDictionary()
 
 
-def _span(array: np.ndarray) -> tuple[int, int]:
-    start = array.__array_interface__["data"][0]
-    return start, start + array.nbytes
+def model_of(model: Any) -> Model:
+    """What was last read of that model."""
+    return _models.setdefault(model, Model())
 
 
-def _merged(
-    arrays: Iterable[tuple[str, np.ndarray]], apart: Iterable[np.ndarray] = (), gap: int = 64
-) -> list[tuple[int, int]]:
-    """The stretches of memory those arrays fill, small gaps included. (start, end) each"""
-    stops = sorted(_span(array)[0] for array in apart)
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(_span(array) for _, array in arrays):
-        last = merged[-1][1] if merged else None
-        between = last is not None and any(last <= stop <= start for stop in stops)
-        if last is not None and start - last <= gap and not between:
-            merged[-1] = (merged[-1][0], max(last, end))
-        else:
-            merged.append((start, end))
-    return merged
+def world_of(model: Any) -> str:
+    """What a snapshot must share with it."""
+    sizes = {name: getattr(model, name) for name in dir(model) if name[0] == "n"}
+    text = repr(sorted((name, n) for name, n in sizes.items() if isinstance(n, int)))
+    digest = hashlib.sha256(text.encode() + bytes(model.names)).hexdigest()
+    return f"mujoco {mujoco.__version__} model {digest[:12]}"
 
 
-def _memory(start: int, end: int) -> np.ndarray:
-    """That memory as bytes, live, valid as long as what it belongs to. uint8 [n]"""
-    return np.ctypeslib.as_array((ctypes.c_uint8 * (end - start)).from_address(start))
+def _looks(model: Any) -> list[Any]:
+    return [getattr(model.vis, name) for name in dir(model.vis) if name[0].islower()]
 
 
-def _block(data: mujoco.MjData, inside: np.ndarray, size: int) -> np.ndarray:
-    """The block of memory around one array of `data`, at most `size` bytes. uint8 [n], live"""
-    at = _span(inside)[0]
-    near = [(n, array) for n, array in _arrays(data) if abs(_span(array)[0] - at) <= size]
-    for start, end in _merged(near):
-        if start <= at < end and end - start <= size:
-            return _memory(start, end)
-    raise NotRestorable(
-        f"MuJoCo {mujoco.__version__} lays its data out in a way that is not known here; "
-        "use mujoco 4.0"
-    )
+def _names(struct: Any) -> tuple[list[str], list[str], Any]:
+    """The names of a struct's numbers and of its arrays, and what gets the numbers."""
+    if type(struct) not in _known:
+        own = {name: getattr(struct, name) for name in dir(struct) if not name.startswith("_")}
+        numbers = [name for name, value in own.items() if isinstance(value, int | float)]
+        arrays = [name for name, value in own.items() if isinstance(value, np.ndarray)]
+        _known[type(struct)] = numbers, arrays, attrgetter(*numbers) if numbers else list
+    return _known[type(struct)]
+
+
+def _numbers(*structs: Any) -> bytes:
+    """Numbers and small arrays of structs."""
+    parts = []
+    for struct in structs:
+        numbers, arrays, get = _names(struct)
+        parts.append(np.array(get(struct) if numbers else (), np.float64).tobytes())
+        parts += [getattr(struct, name).tobytes() for name in arrays]
+    return b"".join(parts)
+
+
+def _put_numbers(saved: bytes, *structs: Any) -> None:
+    for struct in structs:
+        numbers, arrays, _ = _names(struct)
+        for name, number in zip(numbers, np.frombuffer(saved, count=len(numbers)), strict=True):
+            setattr(struct, name, type(getattr(struct, name))(number))
+        saved = saved[8 * len(numbers) :]
+        for name in arrays:
+            now = getattr(struct, name)
+            now[...] = np.frombuffer(saved, now.dtype, now.size).reshape(now.shape)
+            saved = saved[now.nbytes :]
+
+
+def _memory(struct: Any, first: np.ndarray) -> list[np.ndarray]:
+    """A struct's buffer: what comes before its first large array, that, what follows, and so on.
+
+    first: with which array it begins · returns uint8 [n] each, live
+    """
+    if struct not in _buffers:
+        low = address(first)
+        every = [getattr(struct, name) for name in dir(struct) if not name.startswith("_")]
+        arrays = [(address(a) - low, a.nbytes) for a in every if isinstance(a, np.ndarray)]
+        inside = sorted((start, n) for start, n in arrays if n and 0 <= start < struct.nbuffer)
+        end = sum(inside[-1])
+        if not 0 <= struct.nbuffer - end < 64:  # but for what aligns it
+            raise NotRestorable(
+                f"laid out in a way that is not known here (MuJoCo {mujoco.__version__}); "
+                "use mujoco 4.0"
+            )
+        large = inside if isinstance(struct, mujoco.MjModel) else []
+        cuts = [cut for start, n in large if n > LARGE for cut in (start, start + n)]
+        memory = np.ctypeslib.as_array((ctypes.c_uint8 * end).from_address(low))
+        _buffers[struct] = [memory[start:stop] for start, stop in pairwise([0, *cuts, end])]
+    return _buffers[struct]

@@ -3,160 +3,286 @@
 from __future__ import annotations
 
 import copy
+import gc
+import random
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator
+from itertools import zip_longest
+from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
-import gymnasium
 import numpy as np
+from gymnasium import Env
 
-from delegate.backtrack.spaces import empty
-from delegate.envs.adapted import outside
-from delegate.envs.adapted.batch import write
-from delegate.envs.adapted.equality import difference
-from delegate.envs.adapted.refusal import NotRestorable
-from delegate.envs.adapted.row import OBJECTS, Row, Saved, name_of
+from delegate.backtrack.spaces import copied, empty
+from delegate.envs.adapted.graph import Graph, difference, differences
+from delegate.envs.adapted.kinds import CHANGING, NotRestorable
+from delegate.envs.adapted.row import Row
+from delegate.envs.adapted.values import write
 
-SAVE_AFTER = (0, 3, 8)
-"""steps from one saved moment to the next: just reset, and further on"""
-LENGTH = 10
-"""steps replayed from each"""
-RESET_AFTER = 6
-"""replayed steps before a reset in the middle, which draws from the random generators"""
-SEED = 20260
-
-Moment = dict[str, Any]
-"""what one reset or step gave"""
+STEPS, LEAST, SECONDS = 300, 60, 0.5
+"""steps that a proof plays; the fewest, where more take longer than that; all is played thrice"""
+SHORT = 6
+"""steps replayed from most saved moments; from two, all that follow"""
+RESETS, WARM_UP = 6, 10
+"""resets and steps before anything is compared: what happens only once has happened then"""
+_LIBRARIES = {"numpy", "mujoco", "pygame", "torch", "jax", "scipy", "ale_py"}
+_CLOCKS = {"time", "time_ns", "monotonic", "perf_counter", "urandom", "now", "today"}
 
 
-def prove(row: Row, other: Row | None = None) -> None:
-    """Play `row`, restore it, and play it again; raise NotRestorable unless all comes again.
+class Proof:
+    """Plays an environment, restores it, and plays it again, also in another, made as it was.
 
-    other: another environment made like it, which must do the same from the same saved moments
-    Observations, rewards, endings and infos are compared to the bit, through endings and resets.
+    Some moments are replayed to the end with both playing by turns, each from another moment.
     Both are left anywhere: an environment still wanted is saved before and restored after.
+
+    both: one or two, each a Row or what has its face · seconds: how long the first play may take
+    played, resets: how many steps were compared, through how many resets
     """
-    name = name_of(row.env)
-    try:
-        _prove(row, other, name)
-    except NotRestorable:
-        raise
-    except Exception as error:
-        raise NotRestorable(
-            f"{name} cannot be proved: it raised {type(error).__name__} ({error}) while it was "
-            "played with random actions of its action_space; mend it, or narrow that space"
-        ) from error
 
+    def __init__(
+        self, both: list[Any], steps: int = STEPS, seed: int = 0, seconds: float = SECONDS
+    ) -> None:
+        self.first, self.both = both[0], both
+        self.steps, self.seed, self.seconds = steps, seed, seconds
+        self.played = self.resets = 0
+        self._due: dict[int, Any] = {}
+        self._saved: dict[int, Any] = {}
 
-def _prove(row: Row, other: Row | None, name: str) -> None:
-    actions = _actions(row)
-    observation, _ = row.reset(SEED)
-    try:
-        write(empty(row.env.observation_space, 1), 0, observation)
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise NotRestorable(
-            f"{name} cannot be batched: what reset returns is not in its observation space "
-            f"({error}); correct the space"
-        ) from error
-    _play(row, actions[:LENGTH])  # what happens only once, on the first use, has happened
-    if other is not None:
-        other.reset(SEED + 1)
-        _play(other, actions[:LENGTH])
-    before = outside.read(row.classes)
-    row.reset(SEED)
-    start = 0
-    for steps in SAVE_AFTER:
-        _play(row, actions[start : start + steps])
-        start += steps
-        saved = row.save()
-        replayed = actions[start : start + LENGTH]
-        first = _play(row, replayed, RESET_AFTER)
-        for again in (row, row) if other is None else (row, other, row):
-            again.load(saved)
-            _check_same(again, saved, name)
-            if (where := difference(first, _play(again, replayed, RESET_AFTER))) is not None:
-                raise NotRestorable(f"{name} cannot be restored: {_why(row, actions, where)}")
-        row.load(saved)
-    if touched := outside.changed(before, outside.read(row.classes)):
-        raise NotRestorable(f"{name} cannot be restored: {_shared(touched)}")
+    def run(self) -> None:
+        """Raises NotRestorable unless everything comes again, to the bit."""
+        try:
+            self._run()
+        except NotRestorable as error:
+            if str(error).startswith(self.first.name):
+                raise
+            raise self._refused(str(error), error.field or "") from error
+        except Exception as error:
+            raise NotRestorable(
+                f"{self.first.name} cannot be proved: it raised {type(error).__name__} ({error}) "
+                "while it was played with random actions of its action_space; mend it, or narrow "
+                "that space"
+            ) from error
 
+    def _run(self) -> None:
+        space = copy.deepcopy(self.first.env.action_space)  # its own must not be drawn from
+        space.seed(self.seed)
+        self._actions = [space.sample() for _ in range(self.steps)]
+        for each in self.both:
+            each.look_closely()
+            for number in range(RESETS):
+                self._play(each, self.seed + number, 2 if number else WARM_UP)
+        self._places = places(self.first.graph())
+        self._before, self._graphs = outside(self._places), [each.graph() for each in self.both]
+        _, *self._given = self._play(self.first, self.seed, self.steps, record=True)
+        self._last, starts = self.first.save(), sorted(self._saved)
+        self._check_shared()
+        for start in reversed(starts):
+            for each in self.both:
+                for _ in self._replay(each, start, min(start + SHORT, self.played)):
+                    pass
+        to_the_end = zip(self.both[::-1], starts[:: len(starts) // 2], strict=False)
+        for _ in zip_longest(*(self._replay(*each, self.played) for each in to_the_end)):
+            pass
+        self._check_shared()
 
-def _actions(row: Row) -> list[Any]:
-    """Random actions, without drawing from the environment's own spaces."""
-    space: gymnasium.Space[Any] = copy.deepcopy(row.env.action_space)
-    space.seed(SEED)
-    return [space.sample() for _ in range(sum(SAVE_AFTER) + LENGTH)]
+    def _play(self, each: Any, seed: int, steps: int, record: bool = False) -> list[Any]:
+        """What a reset and steps gave. record: remember moments, and when resets were due"""
+        resets = {steps // 15, steps // 6, steps // 3} if record else {}
+        saves = {0, 3, steps // 15 - 1, steps // 6 + 5, steps // 3 + 20, 2 * steps // 3}
+        due: Any = None
+        played = [self._taken(each, each.reset(seed=seed))]
+        until = time.perf_counter() + self.seconds
+        for step in range(steps):
+            due = {} if step in resets else due
+            if record:
+                self.played, self.resets = step + 1, self.resets + (due is not None)
+                self._due[step] = due
+                if step in saves or (due is not None and len(self._saved) < 8):
+                    self._saved[step] = each.save()
+            played.append(self._step(each, step, due))
+            due = each.due(played[-1])
+            if record and step + 1 >= LEAST and time.perf_counter() > until:
+                break
+        return played
 
+    def _step(self, each: Any, step: int, due: Any) -> SimpleNamespace:
+        """What a step gave, and a reset before it where one was due."""
+        begun = None if due is None else self._taken(each, each.reset(options=copied(due) or None))
+        return self._taken(each, each.step(copied(self._actions[step])), begun=begun)
 
-def _play(row: Row, actions: list[Any], reset_after: int | None = None) -> list[Moment]:
-    """Step with those actions, reset where an episode ends and after `reset_after` steps."""
-    moments, ended = list[Moment](), False
-    for step, action in enumerate(actions):
-        if ended or step == reset_after:
-            observation, info = row.reset()
-            moments.append(_kept({"reset": observation, "info": info}))
-        observation, reward, terminated, truncated, info = row.step(copy.deepcopy(action))
-        ended = terminated or truncated
-        moment = {"observation": observation, "reward": reward, "info": info}
-        moments.append(_kept({**moment, "terminated": terminated, "truncated": truncated}))
-    if ended:
-        row.reset()
-    return moments
+    def _taken(self, each: Any, given: Any, **more: Any) -> SimpleNamespace:
+        """A copy of what a reset or step gave."""
+        if isinstance(each, Row):
+            try:
+                write(empty(each.env.observation_space, 1), 0, given[0], each.name)
+            except (IndexError, KeyError, TypeError, ValueError) as error:
+                raise NotRestorable(
+                    f"{each.name} cannot be batched: what it shows is not in its observation "
+                    f"space ({error}); correct the space",
+                    "observation",
+                ) from error
+        observation, *outcome, info = copied(given)
+        named = dict(zip(("reward", "terminated", "truncated"), outcome, strict=False))
+        return SimpleNamespace(observation=observation, **named, info=info, **more)
 
+    def _replay(self, each: Any, start: int, stop: int) -> Iterator[None]:
+        """Play on from a saved moment, comparing each step with what it gave first."""
+        each.load(self._saved[start])
+        if (where := each.differs(self._saved[start])) is not None:
+            raise self._refused(
+                f"its {where.lstrip('.')} right after a restore; a property or a copy hook "
+                "changes it",
+                where,
+            )
+        for step in range(start, stop):
+            given = self._step(each, step, self._due[step])
+            if (where := difference(self._given[step], given)) is not None:
+                raise self._differing(each, start, step, where)
+            yield
+        if stop == self.played and (where := each.differs(self._last)) is not None:
+            raise self._differing(each, start, stop - 1, where)
 
-def _kept(value: Any) -> Any:
-    """A copy that later steps do not change; objects other than arrays are left out of it."""
-    if isinstance(value, dict):
-        return {key: _kept(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_kept(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return value.copy()
-    plain = isinstance(value, bool | int | float | complex | str | bytes | type(None) | np.generic)
-    return value if plain else type(value).__qualname__
+    def _differing(self, each: Any, start: int, step: int, where: str) -> NotRestorable:
+        """The reason why a replay came out differently, as far as it can be found."""
 
+        def play() -> list[Any]:
+            return self._play(each, self.seed, WARM_UP)
 
-def _check_same(row: Row, saved: Saved, name: str) -> None:
-    """Just restored, the row must hold what was saved."""
-    now = row.save()
-    if (where := saved[OBJECTS].difference(now[OBJECTS])) is not None:
-        raise NotRestorable(
-            f"{name} cannot be restored: its attribute {where.lstrip('.')} right after a restore; "
-            "a property or a copy hook changes it"
+        anew = difference(play(), play()) is not None
+        also = f", nor does it repeat itself from reset(seed={self.seed})" if anew else ""
+        if clocks := clock_calls(play) if anew else []:
+            return self._refused(
+                f"it depends on the clock or the operating system ({', '.join(clocks[:3])}); "
+                "draw from self.np_random and count steps instead",
+                where,
+                step - start,
+            )
+        each.load(self._saved[start])
+        lost = each.lost(self._saved[start])
+        name = f"{_name(lost)} is lost: " if lost else ""
+        return self._refused(
+            f"{name}played again from a saved moment, {where.lstrip('.')} (step {step - start})"
+            f"{also}; it keeps state where no snapshot reaches (a library's own memory, another "
+            "process, a copy hook that loses some); keep it in attributes, or give the object "
+            "that holds it a __deepcopy__",
+            lost or where,
+            step - start,
         )
 
+    def _check_shared(self) -> None:
+        """Refuse what changes what others share."""
+        one, *others = self._graphs
+        if others and (name := shared(one, others[0], self.first.graph())):
+            raise self._refused(
+                f"{name} changes and is one object in all environments that the factory makes; "
+                "make one for each",
+                name,
+            )
+        if touched := changed(self._before, outside(self._places)):
+            raise self._refused(
+                f"it changes {', '.join(touched[:3])}, which all environments of this process "
+                "share; draw from self.np_random and keep state in attributes of the environment",
+                touched[0],
+            )
 
-def _why(row: Row, actions: list[Any], where: str) -> str:
-    """The reason why a replay came out differently, as far as it can be found."""
-    before = outside.read(row.classes)
+    def _refused(self, why: str, field: str, step: int | None = None) -> NotRestorable:
+        message = f"{self.first.name} cannot be restored: {why}"
+        return NotRestorable(message, _name(field) or None, step)
 
-    def play() -> list[Moment]:
-        row.reset(SEED)
-        return _play(row, actions[:LENGTH], RESET_AFTER)
 
-    first, again = play(), play()
-    if touched := outside.changed(before, outside.read(row.classes)):
-        return _shared(touched)
-    anew = difference(first, again) is not None
-    if anew and (clocks := outside.clock_calls(play)):
-        return (
-            f"it depends on the clock or the operating system ({', '.join(clocks[:3])}); "
-            "draw from self.np_random and count steps instead"
-        )
-    also = f", nor does it repeat itself from reset(seed={SEED})" if anew else ""
-    return (
-        f"played again from a saved moment, {_step(where)}{also}; it keeps state where no snapshot "
-        "reaches (a library's own memory, another process, a copy hook that loses some); keep it "
-        "in attributes, or give the object that holds it a __deepcopy__"
+def _name(where: str) -> str:
+    return where.lstrip(".").partition(" was ")[0]
+
+
+def places(graph: Graph) -> set[Any]:
+    """The classes and modules that the objects of a graph are of, but not those of libraries."""
+    found: set[Any] = set()
+    for value, _, _ in graph.nodes:
+        cls = value if isinstance(value, type) else type(value)
+        name = value.__module__ if isinstance(value, FunctionType) else cls.__module__
+        found |= {*cls.__mro__, value if isinstance(value, ModuleType) else sys.modules.get(name)}
+    known = _LIBRARIES | sys.stdlib_module_names
+    own = {each for each in found - {None} if _package(each) not in known}
+    return {e for e in own if isinstance(e, type) or _package(e) != "gymnasium"}
+
+
+def _package(place: Any) -> str:
+    name: str = place.__module__ if isinstance(place, type) else place.__name__
+    return name.partition(".")[0]
+
+
+def outside(shared: Collection[Any]) -> dict[str, Graph]:
+    """What environments of those classes and modules might share with others, by name.
+
+    Also the closures and defaults of methods, and the random generators that everybody shares.
+    """
+    seen: dict[str, Any] = {
+        "numpy's global random generator": np.random.mtrand._rand,
+        "Python's global random generator": random._inst,
+    }
+    if (torch := sys.modules.get("torch")) is not None:
+        seen["torch's global random generator"] = torch.default_generator
+    for place in shared:
+        home = place.__name__
+        if isinstance(place, type):
+            home = f"{place.__module__}.{place.__qualname__}"
+        for key, value in list(vars(place).items()):
+            value = getattr(value, "fget", None) or getattr(value, "__func__", value)
+            if isinstance(value, FunctionType):
+                cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+                seen |= {f"{name} of {home}.{key}": cell for name, cell in cells}
+                seen[f"a default of {home}.{key}"] = [value.__defaults__, vars(value)]
+            elif not isinstance(value, type | ModuleType) and not key.endswith("__"):
+                seen[f"{home}.{key}"] = value
+    return {name: Graph(value, lenient=True, apart=Env) for name, value in seen.items()}
+
+
+def changed(before: dict[str, Graph], after: dict[str, Graph]) -> list[str]:
+    """The names of what is not as it was; dicts that only grew are caches, and do not count."""
+    pairs = ((name, one, after[name]) for name, one in before.items() if name in after)
+    return sorted(
+        name
+        for name, one, two in pairs
+        if difference(one, two, grown=True) or difference(one.random, two.random)
     )
 
 
-def _shared(touched: list[str]) -> str:
-    return (
-        f"it changes {', '.join(touched[:3])}, which all environments of this process share; "
-        "draw from self.np_random and keep state in attributes of the environment"
-    )
+def shared(one: Graph, other: Graph, later: Graph) -> str | None:
+    """The first object that two environments both lead to and that has changed `later`.
+
+    one, later: the same environment's
+    """
+    now = {id(later.nodes[n][0]): state for n, state in later.states}
+    moved = {n for n, state in one.states if difference(state, now.get(id(one.nodes[n][0]), state))}
+    where = list(differences(one, later))
+    for place, (value, _, _) in enumerate(one.nodes):
+        name, holds = one.name(place), one.held[place][0] in CHANGING
+        if id(value) in other.places and (
+            place in moved or (holds and any(each.startswith(name) for each in where))
+        ):
+            return f"env{name}"
+    return None
 
 
-def _step(where: str) -> str:
-    """ ".3.observation[2] was ..." as words."""
-    number, _, rest = where.lstrip(".").partition(".")
-    return f"{rest or where} (moment {number})"
+def clock_calls(play: Callable[[], Any]) -> list[str]:
+    """Where a play asks for the time or the operating system's random numbers."""
+    found: dict[str, None] = {}
+
+    def watch(frame: Any, event: str, called: Any) -> None:
+        asked = str(frame.f_globals.get("__name__"))
+        clock = event == "c_call" and getattr(called, "__name__", None) in _CLOCKS
+        if clock and not asked.startswith("delegate.envs.adapted"):
+            found.setdefault(f"{called.__name__}() in {asked}:{frame.f_lineno}")
+
+    before, collecting = sys.getprofile(), gc.isenabled()
+    gc.disable()  # others may look at the clock whenever garbage is collected
+    sys.setprofile(watch)
+    try:
+        play()
+    finally:
+        sys.setprofile(before)
+        if collecting:
+            gc.enable()
+    return list(found)

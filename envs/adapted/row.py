@@ -1,30 +1,50 @@
-"""One environment whose moments can be saved and restored: its codecs, chosen and joined."""
+"""One environment whose moments can be saved and restored."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
+from gymnasium.wrappers import MaxAndSkipObservation, RecordEpisodeStatistics, TimeLimit
 
-from delegate.backtrack.state import RandomStateMode
-from delegate.envs.adapted.codecs import engine_of
-from delegate.envs.adapted.engine import Engine
-from delegate.envs.adapted.graph import Path
-from delegate.envs.adapted.objects import Restorer, SavedObjects, SavedStreams, Saver, find
-from delegate.envs.adapted.refusal import NotRestorable
+from delegate.envs.adapted.graph import Graph, difference
+from delegate.envs.adapted.kinds import NotRestorable
 
-Saved = dict[str, Any]
-"""a moment of one row: name -> array, or an object that nothing changes afterwards"""
-
-OBJECTS, STREAMS = "objects", "random"
-"""names under which the Python side is saved: all attributes, all random generators"""
 MADE_WITH = ("_saved_kwargs", "_ezpickle_args", "_ezpickle_kwargs")
 """attributes in which wrappers and EzPickle environments keep what their constructor was given"""
+
+
+class Objects:
+    """What the objects of an environment held, in a snapshot; equal to another of the same."""
+
+    def __init__(self, graph: Graph, streams: bool = False) -> None:
+        self.graph, self.streams = graph, streams
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Objects):
+            return False
+        if self.streams:
+            return difference(self.graph.random, other.graph.random) is None
+        return difference(self.graph, other.graph) is None
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes, roughly."""
+        return sum(int(getattr(data, "nbytes", 200)) for _, data in self.graph.held)
+
+    def __deepcopy__(self, memo: Any) -> Objects:
+        return self  # nothing changes it
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("snapshots of adapted environments hold Python objects and live in memory")
 
 
 class Row:
@@ -32,58 +52,81 @@ class Row:
 
     env: the environment, used in place · constant: attributes vouched never to change
     codec: "mujoco", "ale", "rows" or "copy", of what was found
-    Raises NotRestorable for what no codec can read.
+    world: what a snapshot must share with it: environment, wrappers, models, versions
+    Raises NotRestorable for what cannot be read.
     """
 
+    rows = 1
+
     def __init__(self, env: gymnasium.Env[Any, Any], constant: Collection[str] = ()) -> None:
-        self.env, self.constant = env, frozenset(constant)
-        self.engines: list[Engine] = []
-        self._simulators: list[Any] = []
-        self._names: list[dict[str, str]] = []
-        self._looking = True
-        self._spaces: list[gymnasium.Space[Any]] = []
-        self.classes: set[type] = set()
+        self.env, self.constant, self.name = env, constant, name_of(env)
         try:
-            self.template = self.save()
+            self._watch_games()
+            graph = self.graph()
         except NotRestorable as error:
-            raise NotRestorable(f"{name_of(env)} cannot be restored: {error}") from error.__cause__
-        self._looking = False
-        self._timed = any(isinstance(part, RecordEpisodeStatistics) for part in self.chain())
+            message = f"{self.name} cannot be restored: {error}"
+            raise NotRestorable(message, error.field) from error.__cause__
+        found: dict[str, list[Any]] = {}
+        for (value, _, _), (kind, _) in zip(graph.nodes, graph.held, strict=True):
+            found.setdefault(kind, []).append(value)
+        self._spaces = [v for v in found.get("object", ()) if isinstance(v, gymnasium.Space)]
+        classes = {base for value, _, _ in graph.nodes for base in type(value).__mro__}
+        own = (each for base in classes for each in vars(base).values())
+        self._caches = [each for each in own if isinstance(each, functools._lru_cache_wrapper)]
+        self._timed = [p._stats_key for p in self.chain() if isinstance(p, RecordEpisodeStatistics)]
+        self._datas, self._models, simulators = found.get("data", []), [], list[str]()
+        if "model" in found:
+            from delegate.envs.adapted import mujoco_state
 
-    @property
-    def codec(self) -> str:
-        return self.engines[0].codec if self.engines else "copy"
+            self._models = [mujoco_state.model_of(model) for model in found["model"]]
+            self._blown_up = mujoco_state.blown_up
+            simulators += map(mujoco_state.world_of, found["model"])
+        simulators += [game.world() for game in found.get("game", ())]
+        simulators += [rows.world for rows in found.get("rows", ())]
+        codecs = {"model": "mujoco", "game": "ale", "rows": "rows"}
+        self.codec = next((codec for kind, codec in codecs.items() if kind in found), "copy")
+        self.world = self._world(simulators)
 
-    @property
-    def random(self) -> frozenset[str]:
-        """The names of what is saved that is random state."""
-        own = (
-            names[name]
-            for engine, names in zip(self.engines, self._names, strict=True)
-            for name in engine.random
-        )
-        return frozenset({STREAMS, *own})
+    def _watch_games(self) -> None:
+        """Put what follows their actions in the place of Atari's machines."""
+        if (ale := sys.modules.get("ale_py")) is not None:
+            from delegate.envs.adapted.ale_state import WatchedALE
 
-    def save(self) -> Saved:
+            for value, parent, key in (graph := Graph(self.env, lenient=True)).nodes:
+                if isinstance(value, ale.ALEInterface):
+                    watched = WatchedALE(value, self.env.render_mode is not None)
+                    setattr(graph.nodes[parent][0], key, watched)
+
+    def graph(self) -> Graph:
         """All that can change."""
-        saver = Saver(self._index, self.constant)
-        objects, states = saver.save(self.env)
-        if self._looking:
-            self._spaces = list(saver.spaces)
-        self.classes |= saver.classes
-        saved: Saved = {OBJECTS: objects, STREAMS: states}
-        for engine, names in zip(self.engines, self._names, strict=True):
-            for name, value in engine.save().items():
-                saved[names[name]] = value
-        return saved
+        return Graph(self.env, self.constant)
 
-    def load(self, saved: Mapping[str, Any], rng: RandomStateMode = "rewind") -> None:
-        """Be as when that was saved; "fresh" leaves the random generators as they are."""
-        states: SavedStreams = saved[STREAMS]
-        objects: SavedObjects = saved[OBJECTS]
-        Restorer(self.env, self._simulators, states, rng, self.constant).restore(objects)
-        for engine, names in zip(self.engines, self._names, strict=True):
-            engine.load({name: saved[full] for name, full in names.items()}, rng)
+    def save(self) -> dict[str, Any]:
+        graph = self.graph()
+        return {"objects": Objects(graph), "random": Objects(graph, streams=True)}
+
+    def load(self, saved: Mapping[str, Any], fresh: bool = False) -> None:
+        """Be as when that was saved; fresh: but random generators go on from where they are."""
+        saved["objects"].graph.restore(self.env, None if fresh else saved["random"].graph)
+        for cache in self._caches:  # of methods: what they hold is of another moment
+            cache.cache_clear()
+
+    def differs(self, saved: Mapping[str, Any]) -> str | None:
+        """Where it is not as it was saved, in words."""
+        return difference(saved["objects"].graph, self.graph())
+
+    def lost(self, saved: Mapping[str, Any]) -> str | None:
+        """Where it forgets something: nowhere that it knows of."""
+        return None
+
+    def due(self, given: Any) -> Any:
+        """The options of the reset that is due after a step, None if none is."""
+        return {} if given.terminated or given.truncated else None
+
+    def look_closely(self) -> None:
+        """Look for changes also where they are unlikely, however slow that is."""
+        for model in self._models:
+            model.thorough = True
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
@@ -94,29 +137,26 @@ class Row:
                 if getattr(space, "_np_random", None) is not None:
                     # before the environment, which may seed them otherwise
                     space._np_random = np.random.default_rng([seed, number])
+        for model in self._models:
+            model.begun = True
         return self.env.reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One step. Raises FloatingPointError when the simulation blew up in it."""
-        before = [engine.warnings() for engine in self.engines]
+        before = [self._blown_up(data) for data in self._datas]
         observation, reward, terminated, truncated, info = self.env.step(action)
-        if [engine.warnings() for engine in self.engines] != before:
+        if [self._blown_up(data) for data in self._datas] != before:
             raise FloatingPointError(
                 "MuJoCo's numbers blew up (see MUJOCO_LOG.TXT) and it reset itself; "
                 "give smaller actions or a smaller timestep"
             )
-        if self._timed and "t" in info.get("episode", ()):
-            # seconds on the wall clock, which no restore can repeat
-            episode = {name: value for name, value in info["episode"].items() if name != "t"}
-            info = {**info, "episode": episode}
+        if np.ndim(given := np.asarray(reward)):
+            raise TypeError(f"the reward has shape {given.shape}; give one number")
+        for key in self._timed:
+            if isinstance(told := info.get(key), dict):
+                # but its seconds on the wall clock, which no restore can repeat
+                info = {**info, key: {n: v for n, v in told.items() if n != "t"}}
         return observation, float(reward), bool(terminated), bool(truncated), info
-
-    def render(self) -> Any:
-        """The frame of the environment's `render_mode`, also of a moment just restored."""
-        for engine in self.engines:
-            if (frame := engine.frame()) is not None:
-                return frame
-        return self.env.render()
 
     def chain(self) -> Iterator[gymnasium.Env[Any, Any]]:
         """The wrappers from the outermost, then the environment."""
@@ -128,15 +168,17 @@ class Row:
 
     @property
     def max_steps(self) -> int | None:
-        """The time limit in steps, None without one."""
-        for part in self.chain():
+        """The nearest time limit in steps, None without one."""
+        limit: int | None = None
+        for part in reversed(list(self.chain())):
             if isinstance(part, TimeLimit):
-                return int(part._max_episode_steps)
-        return None
+                own = int(part._max_episode_steps)
+                limit = own if limit is None else min(limit, own)
+            elif isinstance(part, MaxAndSkipObservation) and limit is not None:
+                limit = -(-limit // part._skip)
+        return limit
 
-    @property
-    def world(self) -> str:
-        """What a snapshot must share with this row: environment, wrappers, models, versions."""
+    def _world(self, simulators: list[str]) -> str:
         parts = [
             f"{type(part).__module__}.{type(part).__qualname__} "
             f"{[vars(part).get(name) for name in MADE_WITH]}"
@@ -147,29 +189,8 @@ class Row:
         spaces = f"{self.env.observation_space} {self.env.action_space}"
         text = re.sub(r" at 0x[0-9a-fA-F]+", "", "\n".join([*parts, settings, spaces]))
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        versions = [f"gymnasium {gymnasium.__version__}", *(e.world for e in self.engines)]
-        return f"adapted {name_of(self.env)} {digest} ({self.codec}; {', '.join(versions)})"
-
-    def _index(self, simulator: Any, path: Path) -> int:
-        """The number of a simulator, known by identity; new ones only while looking."""
-        for number, known in enumerate(self._simulators):
-            if known is simulator:
-                return number
-        if not self._looking:
-            raise KeyError(simulator)
-        engine = engine_of(simulator)
-        engine.keep_frames = self.env.render_mode is not None
-        if engine.stand_in is not None:
-            owner, (_, name) = find(self.env, path[:-1]), path[-1]
-            vars(owner)[name] = simulator = engine.stand_in
-        number = len(self.engines)
-        self._simulators.append(simulator)
-        self.engines.append(engine)
-        taken = {full for names in self._names for full in names.values()}
-        self._names.append({n: f"{n}/{number}" if n in taken else n for n in engine.save()})
-        for other in engine.also:
-            self._index(other, ())
-        return number
+        versions = ", ".join([f"gymnasium {gymnasium.__version__}", *simulators])
+        return f"adapted {self.name} {digest} ({self.codec}; {versions})"
 
 
 def name_of(env: gymnasium.Env[Any, Any]) -> str:

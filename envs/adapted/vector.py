@@ -12,7 +12,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from delegate.backtrack.autoreset import final
+from delegate.backtrack.autoreset import final, reset_rows, row_seeds
 from delegate.backtrack.spaces import copied, empty, leaves, take
 from delegate.backtrack.state import (
     RandomStateMode,
@@ -21,47 +21,69 @@ from delegate.backtrack.state import (
     SnapshotMismatch,
     StatefulVectorEnv,
 )
-from delegate.envs.adapted.batch import merge_infos, split_actions, write
-from delegate.envs.adapted.refusal import NotRestorable, RowFailed
-from delegate.envs.adapted.row import Row, Saved
+from delegate.envs.adapted.kinds import NotRestorable
+from delegate.envs.adapted.row import Row
+from delegate.envs.adapted.values import merge_infos, objects, splitter, write
 
 FLAGS = ("terminated", "truncated", "ready")
+INSIDE = ("objects", "random")
+"""what a snapshot holds of the environments: all that can change, states of random generators"""
+Step = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
+Infos = list[dict[str, Any] | None]
+
+
+class RowFailed(RuntimeError):
+    """One row's environment raised or blew up; the other rows took their step.
+
+    row: which · the row must be reset or restored before it can step again
+    """
+
+    def __init__(self, row: int, message: str) -> None:
+        super().__init__(f"row {row}: {message}")
+        self.row = row
 
 
 class AdaptedVectorEnv(StatefulVectorEnv):
     """B rows, each a Gymnasium environment of its own; `envs.adapt` makes them.
 
     Observations are arrays [B, ...] in dicts and tuples like the space, object arrays [B] for
-    what is no array. Infos are merged with `_key` masks; "episode" loses its "t", the seconds on
-    the wall clock. `reset(seed=n)` gives row i the seed n + i.
+    what is no array. Infos are merged with `_key` masks; those of RecordEpisodeStatistics lose
+    their "t", the seconds on the wall clock. `reset(seed=n)` gives row i the seed n + i.
 
     autoreset_mode: NEXT_STEP resets an ended row at its next step, whose action is ignored;
     SAME_STEP at once, with final_obs and final_info; DISABLED lets it hold still, reward 0,
     until reset with options["reset_mask"] (bool [B]).
 
-    Snapshots hold numbers as arrays and Python state as objects: they live in memory, and
-    `Snapshot.save` refuses them. codec: how rows are saved · max_steps: of TimeLimit, or None
+    Snapshots hold Python state as objects: they live in memory, and `Snapshot.save` refuses them.
+    certificate: what was proved · codec: how rows are saved · max_steps: of TimeLimit, or None
     """
 
+    random_state = frozenset({"random"})
+
     def __init__(
-        self, rows: Sequence[Row], autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP
+        self,
+        rows: Sequence[Row],
+        autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
+        certificate: Any = None,
     ) -> None:
-        self.rows = list(rows)
-        first = self.rows[0]
-        self.num_envs = len(self.rows)
+        self.rows, self.certificate = list(rows), certificate
+        first, self.num_envs = self.rows[0], len(self.rows)
+        for number, row in enumerate(self.rows):
+            if row.world != first.world:
+                raise ValueError(
+                    f"row {number}: {row.world} is not what row 0 is, {first.world}; "
+                    "the factory must make the same environment every time"
+                )
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**first.env.metadata, "autoreset_mode": self.autoreset_mode}
-        self.render_mode = first.env.render_mode
-        self.spec = first.env.spec
-        self.codec, self.random_state = first.codec, first.random
-        self.max_steps = first.max_steps
+        self.render_mode, self.spec = first.env.render_mode, first.env.spec
+        self.codec, self.max_steps = first.codec, first.max_steps
         # copies: sampling from them must not draw from a row's own random generators
         self.single_observation_space = copy.deepcopy(first.env.observation_space)
         self.single_action_space = copy.deepcopy(first.env.action_space)
-        self._check_alike()
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-
+        self._split = splitter(self.single_action_space, self.num_envs, first.name)
         self._shown = empty(self.single_observation_space, self.num_envs)
         self._flags = {name: np.zeros(self.num_envs, bool) for name in FLAGS}
         self._terminated, self._truncated, self._ready = (self._flags[name] for name in FLAGS)
@@ -70,6 +92,15 @@ class AdaptedVectorEnv(StatefulVectorEnv):
     def envs(self) -> tuple[Any, ...]:
         """The environment of each row, live."""
         return tuple(row.env for row in self.rows)
+
+    @property
+    def action_masks(self) -> Callable[[], np.ndarray]:
+        """`action_masks()` gives what each environment's own does, bool [B, n].
+
+        Raises AttributeError for environments without one: there is no such method then.
+        """
+        own = [row.env.get_wrapper_attr("action_masks") for row in self.rows]
+        return lambda: np.array([masks() for masks in own], bool)
 
     def reset(
         self,
@@ -82,84 +113,69 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         seed: n gives row i n + i; or one for each row. Other options go to each environment.
         Raises ValueError for a mask or seeds that do not fit, RowFailed as `step` does.
         """
-        others = dict(options or {})
-        rows = self._reset_rows(others.pop("reset_mask", None))
-        seeds = self._seeds(seed)
-        infos: list[dict[str, Any] | None] = [None] * self.num_envs
-        failures = {}
-        for row in rows:
-            try:
-                infos[row] = self._begin(row, seeds[row], others or None)
-            except Exception as error:
-                failures[row] = error
+        rows, seeds = reset_rows(options, self.num_envs), row_seeds(seed, self.num_envs)
+        others = {name: value for name, value in (options or {}).items() if name != "reset_mask"}
+        infos: Infos = [None] * self.num_envs
+        failures: dict[int, Exception] = {}
+        self._begin(np.flatnonzero(rows), infos, failures, seeds, others or None)
         self._raise(failures)
         return copied(self._shown), merge_infos(infos, self.num_envs)
 
-    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: Any) -> Step:
         """One step of every row.
 
         Raises ValueError naming the row of a bad action (no row has moved then), ResetNeeded for
         a row that never began or failed, and RowFailed for a row whose environment raised or
         whose simulation blew up: the others took their step, see `observe`.
         """
-        self._check_ready(np.ones(self.num_envs, bool))
-        each = split_actions(self.single_action_space, self.action_space, actions, self.num_envs)
-        return self._step(each, np.ones(self.num_envs, bool))
+        return self.step_rows(actions, np.ones(self.num_envs, bool))
 
-    def step_rows(
-        self, actions: Any, rows: np.ndarray
-    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step_rows(self, actions: Any, rows: np.ndarray) -> Step:
         """Step those rows alone, see StatefulVectorEnv; raises as `step` does. rows: bool [B]"""
-        self._check_ready(rows)
-        each = split_actions(self.single_action_space, self.action_space, actions, self.num_envs)
-        observation, reward, terminated, truncated, info = self._step(each, rows)
-        return observation, reward, terminated & rows, truncated & rows, info
-
-    def _check_ready(self, rows: np.ndarray) -> None:
         if (unready := np.flatnonzero(rows & ~self._ready)).size:
             raise ResetNeeded(
                 f"row {int(unready[0])}: step before its reset; call reset, for some rows with "
                 "options={'reset_mask': ...}"
             )
-
-    def _step(
-        self, each: list[Any], rows: np.ndarray
-    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        ended = self._terminated | self._truncated
-        reward = np.zeros(self.num_envs)
-        infos: list[dict[str, Any] | None] = [None] * self.num_envs
-        failures = {}
-        for row in np.flatnonzero(rows).tolist():
+        each, ended = self._split(actions), self._terminated | self._truncated
+        reward, infos = np.zeros(self.num_envs), [None] * self.num_envs  # type: tuple[Any, Infos]
+        failures: dict[int, Exception] = {}
+        for row in np.flatnonzero(rows & ~ended).tolist():
             try:
-                if not ended[row]:
-                    reward[row], infos[row] = self._move(row, each[row])
-                elif self.autoreset_mode == AutoresetMode.NEXT_STEP:
-                    infos[row] = self._begin(row, None, None)
+                observation, reward[row], *over, infos[row] = self.rows[row].step(each[row])
+                write(self._shown, row, observation, self.rows[row].name)
+                self._terminated[row], self._truncated[row] = over
             except Exception as error:
                 failures[row] = error
-        terminated, truncated = self._terminated.copy(), self._truncated.copy()
-        over = terminated | truncated
-        last: dict[str, Any] = {}
+        if self.autoreset_mode == AutoresetMode.NEXT_STEP:
+            self._begin(np.flatnonzero(rows & ended), infos, failures)
+        terminated, truncated = self._terminated & rows, self._truncated & rows
+        over, last = terminated | truncated, dict[str, Any]()
         if self.autoreset_mode == AutoresetMode.SAME_STEP and over.any():
-            info = merge_infos(infos, self.num_envs)
-            last = final(self._shown, info, over)
-            for row in np.flatnonzero(over).tolist():
-                try:
-                    infos[row] = self._begin(row, None, None)
-                except Exception as error:
-                    failures[row] = error
+            last = final(self._shown, merge_infos(infos, self.num_envs), over)
+            self._begin(np.flatnonzero(over), infos, failures)
         self._raise(failures)
         merged = merge_infos(infos, self.num_envs) | last
         return copied(self._shown), reward, terminated, truncated, merged
 
-    @property
-    def action_masks(self) -> Callable[[], np.ndarray]:
-        """`action_masks()` gives what each environment's own does, bool [B, n].
-
-        Raises AttributeError for environments without one: there is no such method then.
-        """
-        own = [row.env.get_wrapper_attr("action_masks") for row in self.rows]
-        return lambda: np.array([masks() for masks in own], bool)
+    def _begin(
+        self,
+        rows: np.ndarray,
+        infos: Infos,
+        failures: dict[int, Exception],
+        seeds: Sequence[int | None] = (),
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        """Begin episodes in those rows; their infos and failures are added to those there are."""
+        for row in rows.tolist():
+            try:
+                seed = seeds[row] if seeds else None
+                observation, infos[row] = self.rows[row].reset(seed, copied(options))
+                write(self._shown, row, observation, self.rows[row].name)
+                self._terminated[row] = self._truncated[row] = False
+                self._ready[row] = True
+            except Exception as error:
+                failures[row] = error
 
     def observe(self, rows: Rows = None) -> Any:
         return take(self._shown, self.row_index(rows))
@@ -169,8 +185,8 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         if self.render_mode is None:
             return None
         if row is None:
-            return tuple(each.render() for each in self.rows)
-        return self.rows[row].render()
+            return tuple(copied(each.env.render()) for each in self.rows)
+        return copied(self.rows[row].env.render())
 
     def close_extras(self, **kwargs: Any) -> None:
         for row in self.rows:
@@ -200,16 +216,12 @@ class AdaptedVectorEnv(StatefulVectorEnv):
 
         Raises RowFailed naming the row for one that cannot be restored into.
         """
-        index = self.row_index(rows)
+        index, failures = self.row_index(rows), dict[int, Exception]()
         self.check_fits(snapshot, len(index))
-        failures: dict[int, Exception] = {}
+        fresh = rng == "fresh" or "random" in keep
         for place, row in enumerate(index):
-            saved = {name: snapshot.arrays[name][place] for name in self.rows[row].template}
-            if kept := set(keep) & set(saved):
-                now = self.rows[row].save()
-                saved |= {name: now[name] for name in kept}
             try:
-                self.rows[row].load(saved, rng)
+                self.rows[row].load({n: snapshot.arrays[n][place] for n in INSIDE}, fresh)
             except NotRestorable as error:
                 failures[int(row)] = error
         for name, array in self._outer().items():
@@ -219,7 +231,7 @@ class AdaptedVectorEnv(StatefulVectorEnv):
 
     def check_fits(self, snapshot: Snapshot, count: int) -> None:
         self.check_world(snapshot)
-        self.check_names(set(snapshot.arrays), set(self._outer()) | set(self.rows[0].template))
+        self.check_names(set(snapshot.arrays), {*self._outer(), *INSIDE})
         if snapshot.rows != count:
             raise SnapshotMismatch(
                 f"snapshot holds {snapshot.rows} rows and {count} were named; "
@@ -233,23 +245,8 @@ class AdaptedVectorEnv(StatefulVectorEnv):
     def _inner(self, rows: Iterable[int]) -> dict[str, np.ndarray]:
         """What the environments of those rows hold."""
         saved = [self.rows[row].save() for row in rows]
-        return {
-            name: _stacked(value, [each[name] for each in saved])
-            for name, value in self.rows[0].template.items()
-        }
-
-    def _move(self, row: int, action: Any) -> tuple[float, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self.rows[row].step(action)
-        write(self._shown, row, observation)
-        self._terminated[row], self._truncated[row] = terminated, truncated
-        return reward, info
-
-    def _begin(self, row: int, seed: int | None, options: dict[str, Any] | None) -> dict[str, Any]:
-        observation, info = self.rows[row].reset(seed, options)
-        write(self._shown, row, observation)
-        self._terminated[row] = self._truncated[row] = False
-        self._ready[row] = True
-        return info
+        every = np.ones(len(saved), bool)
+        return {name: objects((each[name] for each in saved), every) for name in INSIDE}
 
     def _raise(self, failures: Mapping[int, Exception]) -> None:
         """Report the first row that failed; none of those steps again before a reset."""
@@ -259,41 +256,3 @@ class AdaptedVectorEnv(StatefulVectorEnv):
             others = sorted(set(failures) - {row})
             also = f" (rows {others} failed too)" if others else ""
             raise RowFailed(row, f"{type(error).__name__}: {error}{also}") from error
-
-    def _reset_rows(self, mask: Any) -> list[int]:
-        if mask is None:
-            return list(range(self.num_envs))
-        mask = np.asarray(mask)
-        if mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():
-            raise ValueError(
-                f"reset_mask is {mask.dtype} {mask.shape}; give bool ({self.num_envs},) with a "
-                "True in it"
-            )
-        return [int(row) for row in np.flatnonzero(mask)]
-
-    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
-        if seed is None:
-            return [None] * self.num_envs
-        if isinstance(seed, int | np.integer):
-            return [int(seed) + row for row in range(self.num_envs)]
-        if len(seed) != self.num_envs:
-            raise ValueError(f"{len(seed)} seeds for {self.num_envs} rows; give one for each")
-        return list(seed)
-
-    def _check_alike(self) -> None:
-        for number, row in enumerate(self.rows):
-            if row.world != self.rows[0].world or list(row.template) != list(self.rows[0].template):
-                raise ValueError(
-                    f"row {number}: {row.world} is not what row 0 is, {self.rows[0].world}; "
-                    "the factory must make the same environment every time"
-                )
-
-
-def _stacked(example: Any, values: list[Saved]) -> np.ndarray:
-    """One saved thing of several rows as an array [rows, ...]."""
-    if isinstance(example, np.ndarray):
-        return np.array(values, example.dtype).reshape(len(values), *example.shape)
-    column = np.full(len(values), None)
-    for row, value in enumerate(values):
-        column[row] = value
-    return column
