@@ -220,13 +220,11 @@ def _proved(faces: list[Any], proof: Proof | None = None, strict: bool = True) -
         if before is not None:
             faces[0].load(before)
     counted = proof.played, proof.resets, sum(face.rows for face in faces)
-    return _certificate(
-        faces[0].name,
-        faces[0].codec,
-        *counted,
-        [value for value, _, _ in faces[0].graph().nodes],
-        refused,
-    )
+    try:
+        computes = [value for value, _, _ in faces[0].graph().nodes]
+    except NotRestorable:  # it has come to hold what stands in the way
+        computes = [faces[0].env]
+    return _certificate(faces[0].name, faces[0].codec, *counted, computes, refused)
 
 
 def _certificate(

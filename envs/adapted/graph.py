@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from gymnasium import Env
 
-from delegate.envs.adapted import kinds
+import delegate.envs.adapted.kinds as kinds
 from delegate.envs.adapted.kinds import ATOMIC, CHANGING, RANDOM, NotRestorable, kind_of
 
 MISSING, SHOWN, NONE = object(), object(), frozenset[str]()

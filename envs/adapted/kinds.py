@@ -28,18 +28,8 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec, WrapperSpec
 
 from delegate.backtrack.state import Snapshot, StatefulVectorEnv
-
-
-class NotRestorable(TypeError):
-    """The environment cannot be restored exactly; the message names the reason and the remedy.
-
-    field: the best known name of what a restore loses · step: the first replayed step that
-    differs, counted from the saved moment, None if it was refused before a replay
-    """
-
-    def __init__(self, message: str, field: str | None = None, step: int | None = None) -> None:
-        super().__init__(message)
-        self.field, self.step = field, step
+from delegate.envs.adapted.values import NotRestorable as NotRestorable
+from delegate.envs.adapted.values import address
 
 
 class Table:
@@ -428,11 +418,6 @@ def owner_of(view: Any) -> Any:
             break
         view = view.base
     return view
-
-
-def address(array: np.ndarray) -> int:
-    """Where its memory begins."""
-    return int(array.__array_interface__["data"][0])
 
 
 def is_shown(value: Any) -> bool:

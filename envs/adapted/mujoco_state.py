@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 import mujoco
 import numpy as np
 
-from delegate.envs.adapted.kinds import NotRestorable, address
+from delegate.envs.adapted.values import NotRestorable, address
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 LARGE = 1 << 16

@@ -13,7 +13,7 @@ from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
-from gymnasium import Env
+from gymnasium import Env, Space
 
 from delegate.backtrack.spaces import copied, empty
 from delegate.envs.adapted.graph import Graph, difference, differences
@@ -235,7 +235,8 @@ def outside(shared: Collection[Any]) -> dict[str, Graph]:
                 seen |= {f"{name} of {home}.{key}": cell for name, cell in cells}
                 seen[f"a default of {home}.{key}"] = [value.__defaults__, vars(value)]
             elif not isinstance(value, type | ModuleType) and not key.endswith("__"):
-                seen[f"{home}.{key}"] = value
+                # sampling from a space is no change of it
+                seen[f"{home}.{key}"] = repr(value) if isinstance(value, Space) else value
     return {name: Graph(value, lenient=True, apart=Env) for name, value in seen.items()}
 
 
