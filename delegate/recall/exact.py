@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -62,14 +61,11 @@ class ExactBacktrackingModel(FiniteBacktrackingModel):
     def __init__(self, table: TransitionTable, backward: Backward = "uniform") -> None:
         joint = backward_weights(table, backward)[..., None] * table.probability
         self.table = table
-        self.num_levels = table.num_levels
-        self.num_states = table.num_states
-        self.num_actions = table.num_actions
-        level = np.arange(table.num_levels, dtype=np.intp)[:, None, None, None]
-        target = level * table.num_states + table.next_state
-        evidence = np.bincount(
-            target.ravel(), weights=joint.ravel(), minlength=table.num_levels * table.num_states
-        )
+        self.num_levels, self.num_states, self.num_actions = joint.shape[:3]
+        level = np.arange(self.num_levels, dtype=np.intp)[:, None, None, None]
+        target = level * self.num_states + table.next_state
+        states = self.num_levels * self.num_states
+        evidence = np.bincount(target.ravel(), weights=joint.ravel(), minlength=states)
         # Where nothing leads to s', every joint weight is 0 too, so any divisor will do.
         self._posterior = joint / np.where(evidence > 0, evidence, 1.0)[target]
 
@@ -81,8 +77,8 @@ class ExactBacktrackingModel(FiniteBacktrackingModel):
         check_index("action", action, self.num_actions)
         check_index("next_state", next_state, self.num_states)
         leads = self.table.next_state[level, state, action] == np.asarray(next_state)[..., None]
-        probability = (self._posterior[level, state, action] * leads).sum(-1)
-        return _log(probability)
+        with np.errstate(divide="ignore"):
+            return np.log((self._posterior[level, state, action] * leads).sum(-1))
 
     def sample_traces(
         self, end_state: Array, length: int, count: int, level: Array | None = None, rng: Rng = None
@@ -132,15 +128,19 @@ class ExactBacktrackingModel(FiniteBacktrackingModel):
         goal, level = self._goals(goal, length, level)
         log_b = np.empty((len(goal), self.num_states))
         discounted = self._posterior * discount
-        for chunk in self._chunks(len(goal)):
+        at_once = max(1, _EDGES_AT_ONCE // discounted[0].size)
+        for first in range(0, len(goal), at_once):
+            chunk = slice(first, first + at_once)
             backwards = self._backwards(level[chunk], discounted)
             recalled = (np.arange(self.num_states) == goal[chunk, None]).ravel().astype(np.float64)
             total = recalled.copy()
             for _ in range(length):
                 recalled = backwards @ recalled
                 total += recalled
-            log_b[chunk] = _log(total).reshape(-1, self.num_states)
-        if length * (self._log_smallest + np.log(discount)) < _LOG_SAFE:
+            with np.errstate(divide="ignore"):
+                log_b[chunk] = np.log(total).reshape(-1, self.num_states)
+        smallest = self._posterior.min(where=self._posterior > 0, initial=1.0)
+        if length * (np.log(smallest) + np.log(discount)) < _LOG_SAFE:
             self._redo_underflowed(log_b, goal, length, discount, level)
         return log_b
 
@@ -173,11 +173,6 @@ class ExactBacktrackingModel(FiniteBacktrackingModel):
                 total = np.logaddexp(total, recalled)
             log_b[g] = total
 
-    @cached_property
-    def _log_smallest(self) -> float:
-        possible = self._posterior[self._posterior > 0]
-        return float(np.log(possible.min())) if possible.size else 0.0
-
     def _backwards(self, level: Array, edge: Array) -> csr_array:
         """One block a goal; (block @ v)[s] = sum over (a, k) of edge[l, s, a, k] v[s'].
 
@@ -189,11 +184,6 @@ class ExactBacktrackingModel(FiniteBacktrackingModel):
         indices = (self.table.next_state[level] + offset).ravel()
         first = np.arange(size + 1, dtype=np.int32) * width
         return csr_array((edge[level].ravel(), indices, first), shape=(size, size))
-
-    def _chunks(self, count: int) -> Iterator[slice]:
-        edges = self.num_states * self.num_actions * self.table.num_outcomes
-        step = max(1, _EDGES_AT_ONCE // edges)
-        return (slice(i, i + step) for i in range(0, count, step))
 
     def _goals(self, goal: Array, length: int, level: Array | None) -> tuple[Array, Array]:
         check_not_negative(length=length)
@@ -227,9 +217,3 @@ def backward_weights(table: TransitionTable, backward: Backward) -> Array:
     if not (np.isfinite(weights) & (weights >= 0)).all():
         raise ValueError("backward holds a negative or non-finite weight; give 0 or more")
     return np.broadcast_to(weights, wanted)
-
-
-def _log(probability: Array) -> Array:
-    with np.errstate(divide="ignore"):
-        log = np.log(probability)
-    return np.asarray(log)

@@ -67,8 +67,8 @@ class GoalGan(Saveable):
     ) -> None:
         self.low, self.high = _checked_bounds(low, high)
         self.size = len(self.low)
-        given = {} if config is None else config.model_dump()
-        self.config = config = checked("GoalGan", GoalGanConfig, {**given, **settings})
+        settings = {**({} if config is None else config.model_dump()), **settings}
+        self.config = config = checked("GoalGan", GoalGanConfig, settings)
         self.device = torch.device(device)
         self._rng = np.random.default_rng([seed, 23])
         self._replay = np.zeros((config.capacity, self.size))
@@ -91,7 +91,7 @@ class GoalGan(Saveable):
     def sample(self, count: int, rng: np.random.Generator | None = None) -> Array:
         """Goals to try next: replayed, uniform and generated ones, mixed. float64 [count, d]
 
-        All are uniform until a goal has been labelled good. rng: the own stream if left out
+        All are uniform until a goal was good. rng: the own stream if left out
         Raises ValueError for a negative count.
         """
         check_not_negative(count=count)

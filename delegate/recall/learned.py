@@ -116,10 +116,9 @@ class TransitionModel(Saveable):
     ) -> Array:
         """Train on batches drawn with replacement, for each member its own.
 
-        Observes the transitions first where nothing was observed yet. rng: the model's own
-        stream where left out.
-        returns float64 [steps], what `update` returns; raises what it raises, before the first
-        step where transitions cannot be learned from
+        Observes the transitions first where nothing was observed yet. rng: the model's own stream
+        where left out. returns float64 [steps], what `update` returns; raises what that raises,
+        before the first step where transitions cannot be learned from
         """
         check_not_negative(steps=steps)
         if batch_size < 1:
@@ -296,9 +295,9 @@ class RandomBacktrackingModel(LearnedBacktrackingModel):
 
     def _possible(self, seen: Transitions) -> Array:
         possible, space = super()._possible(seen), self.action_space
-        if isinstance(space, Discrete):
-            return possible
-        return possible & ((seen.action >= space.low) & (seen.action <= space.high)).all(1)
+        if isinstance(space, Box):
+            possible &= ((seen.action >= space.low) & (seen.action <= space.high)).all(1)
+        return possible
 
     def _act(self, context: Tensor, member: Array, rng: Any) -> tuple[Array, Tensor | float]:
         space, rows = self.action_space, len(member)
@@ -310,10 +309,7 @@ class RandomBacktrackingModel(LearnedBacktrackingModel):
 
 
 class ForwardModel(TransitionModel):
-    """p(s' - s | s, a), by maximum likelihood: the backtracking model turned round.
-
-    Source: Recall Traces, the comparison with Dyna.
-    """
+    """p(s' - s | s, a): the backtracking model turned round, Dyna's in the paper's comparison."""
 
     _learns_actions: ClassVar[bool] = False
 

@@ -14,8 +14,6 @@ Array = np.ndarray
 Space = gymnasium.spaces.Box | gymnasium.spaces.Discrete
 Rng = np.random.Generator | int | None
 Step = Callable[[Array, Array], tuple[Array, ...]]
-"""step(state [R, ...], row [R]) -> kept bool [R], and of those kept action, state and log_prob"""
-
 _LARGEST = 1e15
 """beyond this a coordinate is taken for an error; single precision squares it without overflow"""
 
@@ -70,9 +68,10 @@ class Traces:
 
     @classmethod
     def unrolled(cls, start: Array, length: int, action_space: Space, step: Step) -> Traces:
-        """Up to `length` steps from each start, all rows at once; a row ends where it is not kept.
+        """Up to `length` steps from each start, int [N] or float [N, d], all rows at once.
 
-        start: int [N] or float [N, d]
+        step: of states [R, ...] and rows [R] gives bool [R], which of them go on, and of those
+        action, state and log_prob
         """
         discrete = isinstance(action_space, gymnasium.spaces.Discrete)
         states = _blank((len(start), length + 1, *start.shape[1:]), start.dtype.kind in "iu")

@@ -143,24 +143,18 @@ class Vector(Variable):
     """A vector, seen normalised; its normalised change from the anchor is a mixture of Gaussians.
 
     Outputs are the means [components * size], then the logits of the mixture [components]; the
-    deviations of each component and dimension are learned, or 1. A change that never varied, as of
-    a goal that stays through an episode, is drawn exactly. low, high: what is drawn is clipped
+    deviations of each component and dimension are `learned`, or 1. A change that never varied, as
+    of a goal that stays through an episode, is drawn exactly. low, high: what is drawn is clipped
+    support: furthest from the mean that there were data (standard deviations), None for anywhere
     """
 
     def __init__(
-        self,
-        size: int,
-        low: Any = -np.inf,
-        high: Any = np.inf,
-        *,
-        components: int = 1,
-        learn_variance: bool = True,
-        support: float | None = None,
+        self, low: Any, high: Any, size: int, components: int, learned: bool, support: float | None
     ) -> None:
         super().__init__()
         self.width, self.outputs = size, components * (size + 1)
-        self._shape, self._learn_variance = (components, size), learn_variance
-        self._bounds, self._support = (low, high), np.inf if support is None else support
+        self._bounds, self._shape, self._learned = (low, high), (components, size), learned
+        self._support = np.inf if support is None else support
         self.seen, self.change = Normaliser(size), Normaliser(size)
 
     def build(self, members: int, *how: Any) -> None:
@@ -170,7 +164,7 @@ class Vector(Variable):
         for member in self.members:  # means that begin together would long stay so
             *_, bias = member.parameters()
             bias.data[: len(apart)] += apart
-        self.log_std = nn.Parameter(torch.zeros(members, 1, *self._shape), self._learn_variance)
+        self.log_std = nn.Parameter(torch.zeros(members, 1, *self._shape), self._learned)
 
     def log_prob(self, outputs: Tensor, anchor: Any, value: Array) -> Tensor:
         means, logits = self._split(outputs)
@@ -273,7 +267,8 @@ def state_variable(space: Space, config: RecallModelConfig) -> Variable:
     if config.grid is None:
         if isinstance(space, Discrete):
             return Index(int(space.n))
-        return Vector(space.shape[0], components=config.components, support=config.support)
+        of_all = space.shape[0], config.components, True, config.support
+        return Vector(-np.inf, np.inf, *of_all)
     height, width = config.grid
     cells = height * width
     if not isinstance(space, Discrete) or space.n != cells:
@@ -294,7 +289,7 @@ def action_variable(space: Space, config: RecallModelConfig) -> Variable:
     if isinstance(space, Discrete):
         return Index(int(space.n))
     learned = config.learn_action_variance
-    return Vector(space.shape[0], space.low, space.high, learn_variance=learned)
+    return Vector(space.low, space.high, space.shape[0], 1, learned, None)
 
 
 def _rows(values: Array, outputs: Tensor) -> Tensor:
