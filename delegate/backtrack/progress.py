@@ -56,7 +56,7 @@ class Progress:
     loop_ticks:  int64 [B]  decisions spent in do-undo loops, never reset
     held:        bool  [B]  the world has ended and this decision confirms it or takes it back
     terminated:  bool  [B]  ended by the world, for good
-    truncated:   bool  [B]  ended by a clock
+    truncated:   bool  [B]  ended by a clock, or never begun
     depth:       int64 [B]  which depth was just undone, counted from 1; 0 for none
     action:      the first action undone: int64 [B] counted from 1, 0 for none, or float [B, d]
     origin:      batch      the observation come back from, or None when it is not shown
@@ -77,7 +77,8 @@ class Progress:
         rows = len(next(iter(columns.values())))
         self.clock = np.full(rows, -1, np.int64)
         self.budget_left, self.turned, self.loop_ticks, self.depth = np.zeros((4, rows), np.int64)
-        self.held, self.terminated, self.truncated = np.zeros((3, rows), bool)
+        self.held, self.terminated = np.zeros((2, rows), bool)
+        self.truncated = np.ones(rows, bool)
         self.action = np.repeat(action[None], rows, axis=0)
         self.origin: Any = None if origin is None else empty(origin, rows)
         paid = {"reward": np.zeros(rows), "tick": self.clock}
@@ -208,10 +209,11 @@ class Progress:
         self, tick: Tick, terminated: np.ndarray, truncated: np.ndarray, limit: int | None
     ) -> None:
         """Hold, confirm or take back endings. terminated, truncated: bool [B], by the world"""
-        self.truncated |= truncated
         if limit is not None:
-            self.truncated |= tick.live & (self.clock >= limit)
-        self.terminated |= tick.confirm
+            truncated = truncated | (tick.live & (self.clock >= limit))
+        self.truncated |= truncated
+        if not tick.everyone:
+            self.terminated |= tick.confirm
         self.held[:] = False
         if np.count_nonzero(terminated):
             self.held |= terminated & self.can_backtrack().any(axis=1)

@@ -151,9 +151,9 @@ class IntegerObservation:
     def encode(self, parts: Parts) -> np.ndarray:
         weight, code = 1, np.zeros(len(parts["observation"]), np.int64)
         for name, (radix, start) in self._digits.items():
-            digit = np.asarray(parts[name], np.int64) - start
-            if np.count_nonzero(digit):
-                code += weight * digit
+            digit = np.asarray(parts[name], np.int64)
+            if np.count_nonzero(digit) or start:
+                code += weight * (digit - start if start else digit)
             weight *= radix
         return code
 

@@ -55,16 +55,6 @@ class Snapshot:
         """Memory held, in bytes, with that of the Python objects in the arrays."""
         return nbytes_of(self.arrays.values())
 
-    def effects(self, names: Collection[str]) -> dict[str, np.ndarray]:
-        """How often each of those effects has happened. name -> int64 [rows]
-
-        names: of count arrays [rows, ...], as in StatefulVectorEnv.irreversible
-        """
-        return {
-            name: self.arrays[name].astype(np.int64).reshape(self.rows, -1).sum(axis=1)
-            for name in sorted(names)
-        }
-
     def take(self, rows: np.ndarray) -> Snapshot:
         """The snapshot of those rows alone; rows: int [n] or bool [rows]."""
         return Snapshot(self.world, {name: array[rows] for name, array in self.arrays.items()})
@@ -131,12 +121,6 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
     @abstractmethod
     def state_arrays(self) -> dict[str, np.ndarray]:
         """The live arrays, batch first, that together are all that can change."""
-
-    def effects(self) -> dict[str, np.ndarray]:
-        """How often each irreversible effect has happened in every row. name -> int64 [B]"""
-        if not self.irreversible:
-            return {}
-        return Snapshot(self.world, self.state_arrays()).effects(self.irreversible)
 
     @abstractmethod
     def observe(self, rows: Rows = None) -> Any:
@@ -268,6 +252,19 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
                 f"row {row} does not exist; this world has rows 0 to {self.num_envs - 1}"
             )
         return index
+
+
+def effects_between(
+    before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], names: Collection[str]
+) -> dict[str, np.ndarray]:
+    """How often each irreversible effect happened in between. name -> int64 [rows]
+
+    before, after: state of the same rows · names: as in StatefulVectorEnv.irreversible
+    """
+    counts = {name: after[name].astype(np.int64) - before[name] for name in sorted(names)}
+    return {
+        name: np.add.reduce(count.reshape(len(count), -1), axis=1) for name, count in counts.items()
+    }
 
 
 def nbytes_of(arrays: Iterable[np.ndarray]) -> int:

@@ -23,6 +23,7 @@ from delegate.backtrack.state import (
     Snapshot,
     StatefulVectorEnv,
     blank,
+    effects_between,
     masked,
     scatter,
 )
@@ -134,11 +135,11 @@ class VectorBacktrack(StatefulVectorEnv):
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One decision in every row. actions: [B] or [B, d + 1]"""
         progress = self.progress
-        if np.count_nonzero(unready := progress.clock < 0):
-            row = int(unready.argmax())
-            raise ResetNeeded(f"row {row}: step before its first reset; call reset")
         world_actions, choice = self._actions.split(actions, self.num_envs)
         tick = progress.decide(choice)
+        if not tick.everyone and (unready := progress.clock < 0).any():
+            row = int(unready.argmax())
+            raise ResetNeeded(f"row {row}: step before its first reset; call reset")
         refund, undone_reward = progress.refund(tick)  # may overflow, so before anything moves
         base, reward, terminated, truncated, world_info = self._move(world_actions, tick)
         effects = progress.effects_kept(tick)
@@ -188,7 +189,7 @@ class VectorBacktrack(StatefulVectorEnv):
         When the world raises, it is put back to where it was, in all rows.
         """
         self.env.save_into(self._before)
-        effects, step = self.env.effects(), tick.step
+        step = tick.step
         if not tick.everyone:
             actions[~step] = self._actions.idle
         try:
@@ -203,8 +204,9 @@ class VectorBacktrack(StatefulVectorEnv):
             raise
         base, world_reward, terminated, truncated, info = moved
         reward = world_reward.astype(np.float64)
-        done = {name: count - effects[name] for name, count in self.env.effects().items()}
-        self.progress.record(step, reward, actions, done)
+        now = self.env.state_arrays() if self.irreversible else {}
+        effects = effects_between(self._before, now, self.irreversible)
+        self.progress.record(step, reward, actions, effects)
         return base, reward, terminated, truncated, masked(info, step)
 
     def _go_back(self, tick: Tick, base: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from delegate.agents import NO_CODE, Intent, Member, Memory, Outcome, Ruling
 from delegate.backtrack.ledger import Ledger
-from delegate.backtrack.state import Snapshot, StatefulVectorEnv
+from delegate.backtrack.state import Snapshot, StatefulVectorEnv, effects_between
 from delegate.delegation import events
 from delegate.delegation.events import Event, EventLog
 from delegate.delegation.memories import Memories
@@ -296,9 +296,9 @@ class Episodes:
             ]
         )
         then = save.world.take(place)
-        before = then.effects(self.env.irreversible)
-        for name, now in self.env.effects().items():
-            left = now[rows] - before[name]
+        now = self.env.snapshot(rows)
+        lasting = effects_between(then.arrays, now.arrays, self.env.irreversible)
+        for name, left in lasting.items():
             for row, node, count in zip(rows.tolist(), number.tolist(), left, strict=True):
                 self._count_effect(row, node, name, int(count))
         self.env.restore(then, rows, rng="fresh", keep=self.env.irreversible)
