@@ -1,0 +1,189 @@
+"""A bank is what a trial plays: levels, the goals in them, and the truth about them.
+
+Worlds make banks; runtime, monitors and metrics ask them, and know no world.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from delegate.backtrack.state import StatefulVectorEnv
+from delegate.recall.landmarks import Landmarks
+from delegate.recall.table import TransitionTable
+
+NOMINAL, SHIFTED = 0, 1
+"""distributions of levels: the training one and the deployment one"""
+
+
+@dataclass(frozen=True)
+class GoalTable:
+    """Goals as numbers; each stands for a weighted set of example states that satisfy it.
+
+    Goal g's examples are the rows first[g] to first[g + 1] of `state`. In a finite world of S
+    states the goals 0 to S - 1 are the states themselves, so that a place is its own number.
+
+    first: int64 [G + 1] · state: int32 [M], or float32 [M, d] · weight: float64 [M], summing to
+    one for each goal · scale: float32 [d] for float states: a state is at a goal where, for one
+    of its examples, |(state - example) / scale| is at most 1; inf for what does not count
+    Raises ValueError where shapes differ or a goal has no example.
+    """
+
+    first: np.ndarray
+    state: np.ndarray
+    weight: np.ndarray
+    scale: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.state) != len(self.weight) or self.first[-1] != len(self.state):
+            raise ValueError(
+                f"goals: {len(self.state)} states, {len(self.weight)} weights and a last place of "
+                f"{int(self.first[-1])}; give one weight a state, and every state a goal"
+            )
+        if (np.diff(self.first) < 1).any():
+            empty = int((np.diff(self.first) < 1).argmax())
+            raise ValueError(f"goals: goal {empty} has no example state; give one or more")
+        if (self.state.ndim == 2) != (self.scale is not None):
+            raise ValueError("goals: scale belongs to float states [M, d], and to them alone")
+
+    @classmethod
+    def of_states(cls, state: np.ndarray, scale: np.ndarray | None = None) -> GoalTable:
+        """Goals of one state each. state: int [G], or float [G, d] with a scale [d]"""
+        count = len(state)
+        kind = np.int32 if scale is None else np.float32
+        return cls(np.arange(count + 1), np.asarray(state, kind), np.ones(count), scale)
+
+    @property
+    def count(self) -> int:
+        """How many goals there are."""
+        return len(self.first) - 1
+
+    def examples(self, goal: int) -> tuple[np.ndarray, np.ndarray]:
+        """The example states of one goal and their weights: [m, ...], float64 [m]."""
+        part = slice(int(self.first[goal]), int(self.first[goal + 1]))
+        return self.state[part], self.weight[part]
+
+    def reached(self, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """Whether each state satisfies its goal: bool [n]. goal: int [n] · state: [n, ...]"""
+        there = np.zeros(len(goal), bool)
+        for number in np.unique(goal[goal >= 0]).tolist():
+            of, (example, _) = goal == number, self.examples(number)
+            if self.scale is None:
+                there[of] = np.isin(state[of], example)
+            else:
+                away = (state[of][:, None] - example) / self.scale
+                there[of] = (np.linalg.norm(away, axis=-1) <= 1).any(1)
+        return there
+
+
+@dataclass(frozen=True)
+class Returns:
+    """What agents of known skill gain in each level, by the true reward. float64 [L] each.
+
+    reference: by the best way known to the assigned goal · proxy: of the proxy reward, by the
+    best way known to the proxy goal · random: by uniformly random actions
+    error: standard errors of the three, float64 [3, L]; 0 where they are exact
+    """
+
+    reference: np.ndarray
+    proxy: np.ndarray
+    random: np.ndarray
+    error: np.ndarray
+
+
+class Solution(ABC):
+    """The truth about a bank's levels, for evaluation alone: no monitor and no parent sees it.
+
+    kind: how it is known: by tables, by shortest ways, or by playing reference controllers from
+    restored snapshots; only what is exact may be called optimal
+    distinguishing: bool [L] the proxy's best way does not satisfy the assigned goal
+    """
+
+    kind: Literal["exact", "graph", "sampled"]
+    distinguishing: np.ndarray
+
+    @abstractmethod
+    def returns(self) -> Returns:
+        """Reference returns of every level."""
+
+    @abstractmethod
+    def diverged(self, level: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """Where no near-optimal action of one goal is near-optimal for the other: bool [n].
+
+        level: int [n] · state: [n, ...] as `markov_state` gives it
+        """
+
+
+class Planner(ABC):
+    """What knows the ways of a world: for the monitors that ours are compared with, and for
+    scripted children."""
+
+    @abstractmethod
+    def distance(
+        self, level: np.ndarray, goals: np.ndarray | None, state: np.ndarray
+    ) -> np.ndarray:
+        """How far each goal is: steps in a finite world (int32), else metres (float64). [N, K]
+
+        -1 where no way leads there. level: int [N] · goals: int [N, K], None for every place of
+        the level in order · state: [N, ...]
+        """
+
+
+class Bank(ABC):
+    """What a trial plays. Row i of `env` plays level i.
+
+    env: autoreset disabled. Its step info holds `proxy_reward` (float64), `intended_reached` and
+        `proxy_reached` (bool), one a row
+    split: int8 [L] NOMINAL or SHIFTED · seed: int64 [L] each level is made of one
+    goals: the numbers that goals have in events and logs
+    assigned: int32 [L] the goal meant · proxy: int32 [L] the one that looked the same, -1 for none
+    landmarks: what a child could be after, by name
+    solution: the truth, for evaluation · planner: who knows the ways; None if nobody does
+    """
+
+    env: StatefulVectorEnv
+    split: np.ndarray
+    seed: np.ndarray
+    goals: GoalTable
+    assigned: np.ndarray
+    proxy: np.ndarray
+    landmarks: Landmarks
+    solution: Solution
+    planner: Planner | None
+
+    @property
+    def count(self) -> int:
+        """How many levels there are."""
+        return len(self.seed)
+
+    def table(self) -> TransitionTable | None:
+        """The transitions of every level, endings left out; None where states are not finite."""
+        return None
+
+    def layout(self, level: np.ndarray) -> np.ndarray | None:
+        """What a learned model may see of each level: float32 [n, ...]; None for nothing."""
+        return None
+
+    @abstractmethod
+    def features(self, level: np.ndarray, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """What monitors of features see of a state, given level and goal: float32 [n, F]."""
+
+    @abstractmethod
+    def columns(self) -> dict[str, np.ndarray]:
+        """What the table of levels says beside seed, split and goals: name -> [L, ...]."""
+
+    @abstractmethod
+    def drawing(self, level: int) -> Mapping[str, Any]:
+        """How to draw one level, as JSON holds it.
+
+        size: [width, height] in units · shapes: what stands still, each {shape: "rect" |
+        "circle", at: [x, y], size, role: "wall" | "goal" | "proxy" | "trap" | "start"}
+        """
+
+    @abstractmethod
+    def places(self, state: np.ndarray) -> np.ndarray:
+        """Where states are in the drawing: float32 [n, 2]. state: [n, ...]"""
