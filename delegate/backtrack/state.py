@@ -114,6 +114,11 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
     """names of count arrays [B, ...] whose effects a backtrack or rollback may not undo"""
 
     @property
+    def name(self) -> str:
+        """Its id, or its class: what messages call it."""
+        return str(getattr(self.spec, "id", None) or type(self).__name__)
+
+    @property
     def world(self) -> str:
         """What a snapshot must share with this world: task, settings, versions."""
         return type(self).__name__
