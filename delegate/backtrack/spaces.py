@@ -366,7 +366,7 @@ def copied(batch: Any) -> Any:
 
 def take(batch: Any, rows: np.ndarray | np.integer | int) -> Any:
     """Those rows of a batch, copied. rows: int [n], or one int for a single observation"""
-    return _each(lambda array: _copied(array[rows]), batch)
+    return _each(lambda array: _taken(array, rows), batch)
 
 
 def put(batch: Any, rows: np.ndarray, values: Any) -> None:
@@ -394,6 +394,12 @@ def _each(function: Callable[..., Any], batch: Any, *others: Any) -> Any:
     if isinstance(batch, tuple):
         return tuple(_each(function, *parts) for parts in zip(batch, *others, strict=True))
     return function(batch, *others)
+
+
+def _taken(array: np.ndarray, rows: Any) -> Any:
+    if array.dtype.hasobject or np.ndim(rows) == 0:
+        return _copied(array[rows])
+    return array[rows]  # which is a copy already
 
 
 def _copied(value: Any) -> Any:

@@ -17,6 +17,7 @@ from zipfile import BadZipFile
 import gymnasium
 import numpy as np
 
+from delegate.backtrack.spaces import copied, take
 from delegate.files import write_whole
 
 RandomStateMode = Literal["rewind", "fresh"]
@@ -141,9 +142,9 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
         """A copy of all that can change in those rows."""
         live = self.state_arrays()
         if rows is None:
-            return Snapshot(self.world, {name: array.copy() for name, array in live.items()})
+            return Snapshot(self.world, {name: copied(array) for name, array in live.items()})
         index = self.row_index(rows)
-        return Snapshot(self.world, {name: array[index] for name, array in live.items()})
+        return Snapshot(self.world, {name: take(array, index) for name, array in live.items()})
 
     def save_into(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write what `snapshot` of all rows would hold into arrays that are there already."""
@@ -178,7 +179,8 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
             into = slice(int(index[0]), int(index[0]) + 1)
         for name, array in self.state_arrays().items():
             if name not in kept:
-                array[into] = snapshot.arrays[name]
+                saved = snapshot.arrays[name]
+                array[into] = copied(saved) if saved.dtype.hasobject else saved
         self.refresh(index)
 
     def step_rows(
