@@ -323,7 +323,7 @@ def test_a_run_in_which_no_episode_ends_is_named(
 
 
 def test_a_part_of_the_mujoco_study_writes_beside_its_runs(tmp_path: Path) -> None:
-    arms = ["none", "recall", "random", "length 2", "length 50"]
+    arms = ["none", "recall", "paper", "random", "length 2", "length 50"]
     wanted = ["trpo_shipped", "--tasks", "Hopper-v5", "--seeds", "1", "--steps", "6144"]
     mujoco.STUDY.main([*wanted, "--arms", *arms, "--out", str(tmp_path)])
     name = "recall_mujoco_trpo_shipped"

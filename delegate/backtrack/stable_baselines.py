@@ -13,8 +13,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode
 
-from delegate.backtrack.action_checks import clip_rounding
-from delegate.backtrack.spaces import take
+from delegate.backtrack.spaces import clip_rounding, take
 from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv, one_row
 from delegate.backtrack.vector import VectorBacktrack
 

@@ -17,6 +17,7 @@ from zipfile import BadZipFile
 import gymnasium
 import numpy as np
 
+from delegate.backtrack.spaces import copied, take
 from delegate.files import write_whole
 
 RandomStateMode = Literal["rewind", "fresh"]
@@ -114,6 +115,11 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
     """names of count arrays [B, ...] whose effects a backtrack or rollback may not undo"""
 
     @property
+    def name(self) -> str:
+        """Its id, or its class: what messages call it."""
+        return str(getattr(self.spec, "id", None) or type(self).__name__)
+
+    @property
     def world(self) -> str:
         """What a snapshot must share with this world: task, settings, versions."""
         return type(self).__name__
@@ -136,9 +142,9 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
         """A copy of all that can change in those rows."""
         live = self.state_arrays()
         if rows is None:
-            return Snapshot(self.world, {name: array.copy() for name, array in live.items()})
+            return Snapshot(self.world, {name: copied(array) for name, array in live.items()})
         index = self.row_index(rows)
-        return Snapshot(self.world, {name: array[index] for name, array in live.items()})
+        return Snapshot(self.world, {name: take(array, index) for name, array in live.items()})
 
     def save_into(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write what `snapshot` of all rows would hold into arrays that are there already."""
@@ -173,7 +179,8 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
             into = slice(int(index[0]), int(index[0]) + 1)
         for name, array in self.state_arrays().items():
             if name not in kept:
-                array[into] = snapshot.arrays[name]
+                saved = snapshot.arrays[name]
+                array[into] = copied(saved) if saved.dtype.hasobject else saved
         self.refresh(index)
 
     def step_rows(

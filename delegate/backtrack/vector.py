@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from numbers import Real
 from typing import Any
@@ -93,7 +93,8 @@ class VectorBacktrack(StatefulVectorEnv):
 
         self.depths = np.array(self.config.depths, np.int64)
         action_space = env.single_action_space
-        self._actions = widen(action_space, len(self.depths), self.config.threshold)
+        threshold, depths = self.config.threshold, len(self.depths)
+        self._actions = widen(action_space, depths, threshold, self.num_envs, env.name)
         self.encoding = observation_of(
             env.single_observation_space,
             action_space,
@@ -123,10 +124,15 @@ class VectorBacktrack(StatefulVectorEnv):
         )
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin new episodes, in the rows of options["reset_mask"] (bool [B]) or in all."""
-        super().reset(seed=seed)
+        """Begin new episodes, in the rows of options["reset_mask"] (bool [B]) or in all.
+
+        seed: as the world takes it, one or one a row
+        """
         begun = reset_rows(options, self.num_envs)
         info: dict[str, Any] = {}
         base = self._begin(begun, info, seed=seed, options=dict(options) if options else None)
@@ -135,7 +141,7 @@ class VectorBacktrack(StatefulVectorEnv):
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One decision in every row. actions: [B] or [B, d + 1]"""
         progress = self.progress
-        world_actions, choice = self._actions.split(actions, self.num_envs)
+        world_actions, choice = self._actions.split(actions)
         tick = progress.decide(choice)
         if not tick.everyone and (unready := progress.clock < 0).any():
             row = int(unready.argmax())

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector.utils import batch_space, iterate
 
-from delegate.backtrack.action_checks import ActionCheck
+from delegate.backtrack.spaces import ActionCheck
 
 
 class NotRestorable(TypeError):

@@ -11,9 +11,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from delegate.backtrack.action_checks import ActionCheck
 from delegate.backtrack.autoreset import fresh_seed, mode_of, reset_rows, row_seeds
 from delegate.backtrack.random_key import below, draw, row_keys
+from delegate.backtrack.spaces import ActionCheck
 from delegate.backtrack.state import Rows, StatefulVectorEnv
 from delegate.envs.grid.facts import LevelFacts, level_facts
 from delegate.envs.grid.level import ACTIONS, Level
@@ -91,7 +91,7 @@ class GridVectorEnv(StatefulVectorEnv):
             self.single_observation_space = gymnasium.spaces.Box(0, 1, shape, np.bool_)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self._check = ActionCheck(self.single_action_space, self.num_envs, self.rules.id)
+        self._check = ActionCheck(self.single_action_space, self.num_envs, self.name)
 
     def reset(
         self,
@@ -234,6 +234,10 @@ class GridVectorEnv(StatefulVectorEnv):
             return tuple(self.render(index) for index in range(self.num_envs))
         paint = draw_rgb if self.render_mode == "rgb_array" else draw_ansi
         return paint(self.levels, int(self.state.level[row]), int(self.state.cell[row]))
+
+    @property
+    def name(self) -> str:
+        return self.rules.id
 
     @cached_property
     def world(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,8 +12,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from delegate.backtrack.action_checks import ActionCheck
 from delegate.backtrack.autoreset import fresh_seed, mode_of, reset_rows, row_seeds
+from delegate.backtrack.spaces import ActionCheck
 from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv
 from delegate.envs.mujoco.physics import Failures
 from delegate.envs.mujoco.random_rows import RandomRows
@@ -88,7 +88,7 @@ class MujocoVectorEnv(StatefulVectorEnv):
         self.single_observation_space = self.task.observation_space()
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self._check = ActionCheck(self.single_action_space, num_envs, self.task.id)
+        self._check = ActionCheck(self.single_action_space, num_envs, self.name)
 
         self._random = RandomRows(num_envs)
         self._clock = np.zeros(num_envs, np.int32)
@@ -109,6 +109,10 @@ class MujocoVectorEnv(StatefulVectorEnv):
     def model(self) -> mujoco.MjModel:
         """The compiled model, one for all rows."""
         return self.task.model
+
+    @property
+    def name(self) -> str:
+        return self.task.id
 
     @cached_property
     def world(self) -> str:
@@ -135,12 +139,6 @@ class MujocoVectorEnv(StatefulVectorEnv):
         chosen, _ = self._chosen(rows)
         copies = {name: array[chosen].copy() for name, array in self._arrays.items()}
         return Snapshot(self.world, copies)
-
-    def save_into(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """See StatefulVectorEnv."""
-        self._random.save()
-        for name, array in self._arrays.items():
-            arrays[name][...] = array
 
     def restore(
         self,
