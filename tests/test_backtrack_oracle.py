@@ -155,7 +155,7 @@ def test_the_lockstep_comparison_can_fail() -> None:
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_a_step_reads_through_four_files(mode: AutoresetMode) -> None:
+def test_a_step_reads_through_five_files(mode: AutoresetMode) -> None:
     """The class, where rows are in their episodes, the spaces, and the face of every world."""
     env = VectorBacktrack(ChainWorld(ROWS, size=6), depths=(1, 3), cost=1.0, autoreset_mode=mode)
     env.reset(seed=0)
@@ -175,4 +175,4 @@ def test_a_step_reads_through_four_files(mode: AutoresetMode) -> None:
         sys.setprofile(before)
     assert env.ledger.restores.sum() > 5
     autoreset = {"autoreset.py"} if mode == AutoresetMode.SAME_STEP else set()
-    assert files == {"vector.py", "progress.py", "spaces.py", "state.py"} | autoreset
+    assert files == {"vector.py", "progress.py", "spaces.py", "state.py", "infos.py"} | autoreset

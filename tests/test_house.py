@@ -33,6 +33,7 @@ FLOORS = {
     "delegate.monitors": 2,
     "delegate.envs": 2,
     "delegate.policies": 2,
+    "delegate.bank": 1,
     "delegate.backtrack": 1,
     "delegate.recall": 1,
     "delegate.scenario": 1,
@@ -46,6 +47,8 @@ SIDEWAYS = {
     ("delegate.cli", "delegate.terminal"),
     ("delegate", "delegate.backtrack"),
     ("delegate", "delegate.recall"),
+    ("delegate.bank", "delegate.backtrack"),
+    ("delegate.bank", "delegate.recall"),
     (
         "delegate.recall",
         "delegate.backtrack",

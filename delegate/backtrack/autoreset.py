@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from delegate.backtrack.infos import scatter
 from delegate.backtrack.spaces import take
-from delegate.backtrack.state import scatter
 
 
 def mode_of(mode: AutoresetMode | str) -> AutoresetMode:

@@ -10,9 +10,10 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
 
 from delegate.backtrack.config import BacktrackConfig
+from delegate.backtrack.infos import one_row
 from delegate.backtrack.ledger import Ledger
 from delegate.backtrack.spaces import take
-from delegate.backtrack.state import RandomStateMode, Snapshot, StatefulVectorEnv, one_row
+from delegate.backtrack.state import RandomStateMode, Snapshot, StatefulVectorEnv
 from delegate.backtrack.vector import VectorBacktrack
 
 

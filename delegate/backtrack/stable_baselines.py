@@ -14,8 +14,9 @@ from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode
 
 from delegate.backtrack.action_checks import clip_rounding
+from delegate.backtrack.infos import one_row
 from delegate.backtrack.spaces import take
-from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv, one_row
+from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv
 from delegate.backtrack.vector import VectorBacktrack
 
 try:

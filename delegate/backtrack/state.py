@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import io
 import sys
@@ -16,7 +15,10 @@ from zipfile import BadZipFile
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import AutoresetMode
 
+from delegate.backtrack.infos import of_rows
+from delegate.backtrack.spaces import take
 from delegate.files import write_whole
 
 RandomStateMode = Literal["rewind", "fresh"]
@@ -177,28 +179,67 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
         self.refresh(index)
 
     def step_rows(
-        self, actions: Any, rows: np.ndarray
+        self, rows: np.ndarray, actions: Any
     ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Step those rows alone; all others end up exactly as they were. rows: bool [B]
+        """Step those rows alone; all others are exactly as they were. For AutoresetMode.DISABLED.
 
-        actions: of every row; those that do not step need valid ones all the same
-        Returns what `step` does: the observation of every row as it now is, all else zero, False
-        or masked in the rows that did not step. For AutoresetMode.DISABLED.
-        A world whose steps are dear overrides this, so that rows which stay cost nothing.
+        rows: int [n], each once · actions: [n, ...], theirs, in that order
+        Returns what `step` does, of those rows: observation, reward, terminated, truncated, and
+        info, each [n, ...]. A row that has ended holds still, as in `step`.
+        Raises as `step` does, and IndexError and ValueError for rows that make no sense.
+        This one steps all and puts the others back; shipped worlds step no row but those.
         """
-        still = np.flatnonzero(~rows)
+        index = self.step_index(rows)
+        still = np.delete(np.arange(self.num_envs), index)
         unmoved = self.snapshot(still)
-        _, reward, terminated, truncated, world_info = self.step(actions)
-        self.restore(unmoved, still)
-        info: dict[str, Any] = {}
-        scatter(info, world_info, rows)
-        return (
-            self.observe(),
-            np.where(rows, reward, 0.0),
-            terminated & rows,
-            truncated & rows,
-            info,
+        if index.size:
+            place = np.zeros(self.num_envs, np.intp)  # those that stay need some valid action
+            place[index] = np.arange(index.size)
+            every = take(actions, place)
+            try:
+                observation, reward, terminated, truncated, info = self.step(every)
+            finally:
+                self.restore(unmoved, still)
+            return (
+                take(observation, index),
+                reward[index],
+                terminated[index],
+                truncated[index],
+                of_rows(info, index, self.num_envs),
+            )
+        nothing = np.zeros(0, bool)
+        return self.observe(index), np.zeros(0), nothing, nothing.copy(), {}
+
+    def step_index(self, rows: np.ndarray) -> np.ndarray:
+        """Rows that `step_rows` may step, int [n]; raises IndexError or ValueError for others."""
+        if self.metadata.get("autoreset_mode", AutoresetMode.DISABLED) != AutoresetMode.DISABLED:
+            raise ValueError(
+                f"{self.world}: rows step alone only where none resets itself; make it with "
+                "autoreset_mode=AutoresetMode.DISABLED"
+            )
+        index = self.row_index(rows)
+        if index.size > 1 and (np.diff(index) <= 0).any():
+            found, count = np.unique(index, return_counts=True)
+            if (count > 1).any():
+                raise ValueError(f"row {found[count.argmax()]} is named twice; name each once")
+        return index
+
+    @property
+    def state_space(self) -> gymnasium.Space[Any]:
+        """The Markov states of one row: Discrete where they can be enumerated, else a float32 Box.
+
+        What models and monitors see of a world. It holds what the next state depends on beside
+        the action; clocks, endings, random streams and goals are left out.
+        Raises NotImplementedError for a world that does not say.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say what its Markov states are; give it a "
+            "state_space and markov_state(rows)"
         )
+
+    def markov_state(self, rows: Rows = None) -> np.ndarray:
+        """Where those rows are in `state_space`: int32 [n], or float32 [n, d], a copy."""
+        raise NotImplementedError(f"{type(self).__name__} has no markov_state; see state_space")
 
     def check_fits(self, snapshot: Snapshot, count: int) -> None:
         """Raise SnapshotMismatch unless `snapshot` can be restored into `count` rows here."""
@@ -285,72 +326,3 @@ def nbytes_of(arrays: Iterable[np.ndarray]) -> int:
         elif not isinstance(size, int):
             todo += gc.get_referents(found)
     return total
-
-
-def masked(info: Mapping[str, Any], rows: np.ndarray) -> dict[str, Any]:
-    """A batch's info with Gymnasium's `_key` masks: those rows have it. rows: bool [B]"""
-    result = dict(info)
-    for key, value in info.items():
-        if isinstance(value, dict):
-            result[key] = masked(value, rows)
-        if (mask := f"_{key}") not in info and not (key[:1] == "_" and key[1:] in info):
-            result[mask] = rows.copy()
-    return result
-
-
-def scatter(into: dict[str, Any], info: Mapping[str, Any], rows: np.ndarray) -> None:
-    """Copy those rows of a batch's info into another, with Gymnasium's `_key` masks.
-
-    rows: bool [B]; the other rows of `into` keep what they had, or zeros (None for objects)
-    """
-    for key, value in info.items():
-        if key[:1] == "_" and key[1:] in info:
-            continue
-        mask = f"_{key}"
-        present = rows & info[mask] if mask in info else rows
-        array = np.asarray(value)
-        if isinstance(value, dict):
-            scatter(into.setdefault(key, {}), value, present)
-        elif array.shape[:1] != rows.shape:
-            into[key] = value
-            continue
-        else:
-            if key not in into:
-                objects = array.dtype.hasobject
-                into[key] = np.full(array.shape, None) if objects else np.zeros_like(array)
-            elif into[key].dtype != array.dtype:
-                # a common type would let other rows decide what this row is given
-                into[key], array = into[key].astype(object), array.astype(object)
-            elif not into[key].flags.writeable:
-                into[key] = into[key].copy()
-            into[key][present] = array[present]
-        into[mask] = present | into[mask] if mask in into else present.copy()
-
-
-def blank(info: Mapping[str, Any], rows: np.ndarray) -> dict[str, Any]:
-    """A copy of a batch's info with those rows zero, false or empty. rows: bool [B]"""
-    result: dict[str, Any] = {}
-    for key, value in info.items():
-        if isinstance(value, dict):
-            result[key] = blank(value, rows)
-        else:
-            result[key] = value.copy()
-            result[key][rows] = np.zeros((), value.dtype)
-    return result
-
-
-def one_row(info: Mapping[str, Any], row: int) -> dict[str, Any]:
-    """The info of one row alone, copied, as a single environment gives it."""
-    single: dict[str, Any] = {}
-    for key, value in info.items():
-        if key[:1] == "_" and key[1:] in info:
-            continue
-        present = info.get(f"_{key}")
-        if present is not None and not np.all(present[row]):
-            continue
-        if isinstance(value, dict):
-            single[key] = one_row(value, row)
-        else:
-            rows = isinstance(value, np.ndarray) and value.ndim
-            single[key] = copy.deepcopy(value[row] if rows else value)
-    return single

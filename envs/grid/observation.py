@@ -46,6 +46,12 @@ class BooleanObservation:
         self._drawn = self._first + state.cell * np.int64(self._channels)
         self._flat[self._drawn] = True
 
+    def move_rows(self, rows: np.ndarray, state: GridState) -> None:
+        """Follow the agents of those rows. rows: int [n] · state: of those n"""
+        self._flat[self._drawn[rows]] = False
+        self._drawn[rows] = self._first[rows] + state.cell * np.int64(self._channels)
+        self._flat[self._drawn[rows]] = True
+
     def rebuild(self, state: GridState, rows: np.ndarray) -> None:
         """Draw those rows from the state alone. rows: int [n]"""
         self.array[rows] = self._scenes[state.level[rows]]

@@ -72,6 +72,15 @@ class GridState:
         """The live arrays by name."""
         return {name: getattr(self, name) for name in NAMES}
 
+    def take(self, rows: np.ndarray) -> GridState:
+        """The state of those rows alone, copied. rows: int [n]"""
+        return GridState(*(getattr(self, name)[rows] for name in NAMES))
+
+    def put(self, rows: np.ndarray, other: GridState) -> None:
+        """Write that state into those rows. rows: int [n] · other: of n rows"""
+        for name in NAMES:
+            getattr(self, name)[rows] = getattr(other, name)
+
     def assign(self, other: GridState) -> None:
         """Copy every array of `other` into this state's own arrays."""
         for name in NAMES:
