@@ -42,22 +42,25 @@ class ActionCheck:
             raise TypeError(f"{name}: actions {space} are not numbers; check them one by one")
         assert space.shape is not None
         assert space.dtype is not None
-        self.name, self.shape = name, (rows, *space.shape)
+        self.name, self.rows, self.one = name, np.arange(rows), space.shape
         self._floats = space.dtype.kind == "f"
         self._kinds = "fiu" if self._floats else "iub" if isinstance(space, MultiBinary) else "iu"
         self._low, self._high = _bounds(space)
         self._bounded = bool(np.isfinite(self._low).all() and np.isfinite(self._high).all())
 
-    def __call__(self, actions: Any) -> np.ndarray:
+    def __call__(self, actions: Any, rows: np.ndarray | None = None) -> np.ndarray:
+        """rows: int [n] whose actions these are, for messages; all of them where left out"""
+        rows = self.rows if rows is None else rows
+        shape = (len(rows), *self.one)
         try:
             given = np.asarray(actions)
         except ValueError:  # ragged
             raise ValueError(
-                f"{self.name}: actions differ in length; give {self.shape}, one a row"
+                f"{self.name}: actions differ in length; give {shape}, one a row"
             ) from None
-        if given.shape != self.shape:
+        if given.shape != shape:
             raise ValueError(
-                f"{self.name}: actions have shape {given.shape}; give {self.shape}, one a row"
+                f"{self.name}: actions have shape {given.shape}; give {shape}, one a row"
             )
         if given.dtype.kind not in self._kinds:
             wanted = "floats" if self._floats else "integers"
@@ -72,15 +75,15 @@ class ActionCheck:
                 given = clip_rounding(given, self._low, self._high)
                 inside = self._inside(given)
             if not inside.all():
-                self._refuse(given, inside)
+                self._refuse(given, inside, rows)
         return given
 
     def _inside(self, given: np.ndarray) -> np.ndarray:
         inside = (given >= self._low) & (given <= self._high)
         return inside if self._bounded else inside & np.isfinite(given)
 
-    def _refuse(self, given: np.ndarray, inside: np.ndarray) -> NoReturn:
-        """Name the first number that is outside. inside: bool [rows, ...]"""
+    def _refuse(self, given: np.ndarray, inside: np.ndarray, rows: np.ndarray) -> NoReturn:
+        """Name the first number that is outside. inside: bool [n, ...] · rows: int [n]"""
         row, *place = (int(index) for index in np.argwhere(~inside)[0])
         low, high = (
             np.broadcast_to(bound, given.shape)[(row, *place)] for bound in (self._low, self._high)
@@ -88,7 +91,7 @@ class ActionCheck:
         value, at = given[(row, *place)], f"[{', '.join(map(str, place))}]" if place else ""
         remedy = "" if np.isfinite(value) else "; look for NaN in the policy"
         raise ValueError(
-            f"{self.name}: row {row}: action{at} is {value}; give {low} to {high}{remedy}"
+            f"{self.name}: row {rows[row]}: action{at} is {value}; give {low} to {high}{remedy}"
         )
 
     def _range(self) -> str:

@@ -13,8 +13,9 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode
 
+from delegate.backtrack.single import one_row
 from delegate.backtrack.spaces import clip_rounding, take
-from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv, one_row
+from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv
 from delegate.backtrack.vector import VectorBacktrack
 
 try:

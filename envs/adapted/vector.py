@@ -7,8 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
@@ -20,6 +22,7 @@ from delegate.backtrack.state import (
     Snapshot,
     SnapshotMismatch,
     StatefulVectorEnv,
+    of_rows,
 )
 from delegate.envs.adapted.kinds import NotRestorable
 from delegate.envs.adapted.row import Row
@@ -128,16 +131,28 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         a row that never began or failed, and RowFailed for a row whose environment raised or
         whose simulation blew up: the others took their step, see `observe`.
         """
-        return self.step_rows(actions, np.ones(self.num_envs, bool))
+        return self._step(np.ones(self.num_envs, bool), self._split(actions))
 
-    def step_rows(self, actions: Any, rows: np.ndarray) -> Step:
-        """Step those rows alone, see StatefulVectorEnv; raises as `step` does. rows: bool [B]"""
+    def step_rows(self, rows: np.ndarray, actions: Any) -> Step:
+        """See StatefulVectorEnv; raises as `step` does."""
+        index, chosen = self.step_index(rows), np.zeros(self.num_envs, bool)
+        chosen[index] = True
+        own = splitter(self.single_action_space, len(index), self.rows[0].name)(actions)
+        each: list[Any] = [None] * self.num_envs
+        for row, action in zip(index.tolist(), own, strict=True):
+            each[row] = action
+        seen, *result, info = self._step(chosen, each)
+        part = [values[index] for values in result]
+        return take(seen, index), *part, of_rows(info, index, self.num_envs)
+
+    def _step(self, rows: np.ndarray, each: list[Any]) -> Step:
+        """Step those rows, each by its action. rows: bool [B]"""
         if (unready := np.flatnonzero(rows & ~self._ready)).size:
             raise ResetNeeded(
                 f"row {int(unready[0])}: step before its reset; call reset, for some rows with "
                 "options={'reset_mask': ...}"
             )
-        each, ended = self._split(actions), self._terminated | self._truncated
+        ended = self._terminated | self._truncated
         reward, infos = np.zeros(self.num_envs), [None] * self.num_envs  # type: tuple[Any, Infos]
         failures: dict[int, Exception] = {}
         for row in np.flatnonzero(rows & ~ended).tolist():
@@ -179,6 +194,30 @@ class AdaptedVectorEnv(StatefulVectorEnv):
 
     def observe(self, rows: Rows = None) -> Any:
         return take(self._shown, self.row_index(rows))
+
+    @property
+    def state_space(self) -> gymnasium.Space[Any]:
+        """The observation, flat: what it hides of an environment, models do not see.
+
+        Raises NotImplementedError where it is neither Box nor Discrete.
+        """
+        space = self.single_observation_space
+        if isinstance(space, Discrete):
+            return Discrete(int(space.n))
+        if isinstance(space, Box):
+            return Box(-np.inf, np.inf, (int(np.prod(space.shape)),), np.float32)
+        raise NotImplementedError(
+            f"{self.rows[0].name} observes {space}; wrap it so that it observes a Box or Discrete "
+            "(gymnasium.wrappers.FlattenObservation)"
+        )
+
+    def markov_state(self, rows: Rows = None) -> np.ndarray:
+        space, seen = self.state_space, self._shown
+        if isinstance(space, Discrete):
+            first = self.single_observation_space.start  # type: ignore[attr-defined]
+            return (seen[self.row_index(rows)] - first).astype(np.int32)
+        index = self.row_index(rows)
+        return seen[index].reshape(len(index), -1).astype(np.float32)
 
     def render(self, row: int | None = None) -> Any:
         """Frames by `render_mode`: that row's, or a tuple of one a row; None without a mode."""

@@ -165,6 +165,27 @@ class GridVectorEnv(StatefulVectorEnv):
                 after.cell[restarting] = self.state.cell[restarting]
         return self._observation(), outcome.reward, terminated, truncated, info
 
+    def step_rows(
+        self, rows: np.ndarray, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """See StatefulVectorEnv; raises as `step` does."""
+        if not self._started:
+            raise gymnasium.error.ResetNeeded("step before reset: call reset(seed=...) first")
+        index = self.step_index(rows)
+        action = self._check(actions, index).astype(np.int64, copy=False)
+        after, outcome = self.rules.step(self.levels, self.state.take(index), action)
+        self.state.put(index, after)
+        if self._picture is not None:
+            self._picture.move_rows(index, after)
+        info = {
+            "proxy_reward": outcome.proxy_reward,
+            "intended_reached": outcome.intended_reached,
+            "proxy_reached": outcome.proxy_reached,
+            "state": after.cell,
+        }
+        seen = self.observe(index)
+        return seen, outcome.reward, after.terminated, after.truncated, info
+
     def _chosen_levels(self, rows: np.ndarray, level: Any) -> np.ndarray | None:
         """The level that each of those rows is to play; None leaves that to `assign`. int64 [n]"""
         if level is None:
@@ -210,6 +231,14 @@ class GridVectorEnv(StatefulVectorEnv):
     def state_index(self) -> np.ndarray:
         """The finite state of each row: the cell it stands on. int32 [B], a copy"""
         return self.state.cell.copy()
+
+    @property
+    def state_space(self) -> gymnasium.spaces.Discrete:
+        """Cells. Left out: the damage done, and whether the proxy was paid, which move nothing."""
+        return gymnasium.spaces.Discrete(self.num_states)
+
+    def markov_state(self, rows: Rows = None) -> np.ndarray:
+        return self.state.cell.copy() if rows is None else self.state.cell[self.row_index(rows)]
 
     @property
     def level_index(self) -> np.ndarray:

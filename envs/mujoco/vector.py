@@ -14,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 
 from delegate.backtrack.autoreset import fresh_seed, mode_of, reset_rows, row_seeds
 from delegate.backtrack.spaces import ActionCheck
-from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv
+from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv, of_rows
 from delegate.envs.mujoco.physics import Failures
 from delegate.envs.mujoco.random_rows import RandomRows
 from delegate.envs.mujoco.rendering import Painter
@@ -176,6 +176,16 @@ class MujocoVectorEnv(StatefulVectorEnv):
         """The current observation of those rows, a copy."""
         return self.task.observe(slice(None) if rows is None else self.row_index(rows))
 
+    @property
+    def state_space(self) -> gymnasium.spaces.Box:
+        """See Task.markov_state."""
+        size = self.task.markov_state(np.zeros(0, np.intp)).shape[1]
+        return gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+    def markov_state(self, rows: Rows = None) -> np.ndarray:
+        """See Task.markov_state."""
+        return self.task.markov_state(slice(None) if rows is None else self.row_index(rows))
+
     def reset(
         self,
         *,
@@ -213,26 +223,33 @@ class MujocoVectorEnv(StatefulVectorEnv):
         the rows that blew up (the others have moved), and gymnasium.error.ResetNeeded before the
         first reset.
         """
-        return self._step(actions, self._terminated | self._truncated)
+        return self._step(self._check(actions), self._terminated | self._truncated)
 
-    def step_rows(self, actions: np.ndarray, rows: np.ndarray) -> StepResult:
-        """One step of those rows alone: the physics of the others is not computed. rows: bool [B]
+    def step_rows(self, rows: np.ndarray, actions: np.ndarray) -> StepResult:
+        """See StatefulVectorEnv: the physics of the other rows is not computed.
 
-        For AutoresetMode.DISABLED; see `step` and StatefulVectorEnv.step_rows.
+        Raises as `step` does; what Diverged holds is of these rows, in their order.
         """
-        still = ~rows
-        *result, info = self._step(actions, self._terminated | self._truncated | still)
-        for flags in result[2:]:
-            flags[still] = False
-        return *result, info
+        index = self.step_index(rows)
+        given = self._check(actions, index)
+        every = np.zeros((self.num_envs, *given.shape[1:]), given.dtype)
+        every[index] = given
+        resting = np.ones(self.num_envs, bool)
+        resting[index] = self._terminated[index] | self._truncated[index]
+        return self._step(every, resting, index)
 
-    def _step(self, actions: np.ndarray, ended: np.ndarray) -> StepResult:
+    def _step(
+        self, action: np.ndarray, resting: np.ndarray, rows: np.ndarray | None = None
+    ) -> StepResult:
+        """Step all but the rows that rest; returns what came of `rows`, or of all.
+
+        resting: bool [B] · rows: int [n]
+        """
         if not self._started:
             raise gymnasium.error.ResetNeeded("step before reset: call reset(seed=...) first")
-        action = self._check(actions)
         task = self.task
         before = task.position()
-        moved, failed = self._advance(~ended, action)
+        moved, failed = self._advance(~resting, action)
         with np.errstate(all="ignore" if failed else None):
             reward, terminated, info = task.outcome(before, action)
         np.add(self._clock, 1, out=self._clock, where=moved)
@@ -240,8 +257,8 @@ class MujocoVectorEnv(StatefulVectorEnv):
         np.greater_equal(self._clock, self.max_episode_steps, out=self._truncated, where=moved)
         task.follow(moved, self._random)
         begun = _NO_ROWS
-        if ended.any() and self.autoreset_mode is AutoresetMode.NEXT_STEP:
-            begun = ended.nonzero()[0]
+        if resting.any() and self.autoreset_mode is AutoresetMode.NEXT_STEP:
+            begun = resting.nonzero()[0]
             self._begin(begun)
         if not moved.all():
             self._clear(reward, info, (~moved).nonzero()[0], begun)
@@ -252,7 +269,10 @@ class MujocoVectorEnv(StatefulVectorEnv):
                 info["final_obs"] = self.observe()
                 info["_final_obs"] = over
                 self._begin(over.nonzero()[0])
-        result = (self.observe(), reward, terminated, truncated, info)
+        result = (self.observe(rows), reward, terminated, truncated, info)
+        if rows is not None:
+            own = (values[rows] for values in result[1:4])
+            result = (result[0], *own, of_rows(info, rows, self.num_envs))
         if failed:
             raise Diverged(task.id, failed, result)
         return result
@@ -310,11 +330,12 @@ class MujocoVectorEnv(StatefulVectorEnv):
         everyone = moving.all()
         if not everyone and not moving.any():
             return moving, {}
-        before = state.copy()
-        failed = self.task.advance(None if everyone else moving.nonzero()[0], action)
+        chosen = np.arange(self.num_envs) if everyone else moving.nonzero()[0]
+        before = state.copy() if everyone else state[chosen]
+        failed = self.task.advance(None if everyone else chosen, action)
         if failed:
             rows = np.array(sorted(failed))
-            state[rows] = before[rows]
+            state[rows] = before[np.searchsorted(chosen, rows)]
             moving[rows] = False
         self.task.keep(slice(None) if moving.all() else moving.nonzero()[0])
         return moving, failed
