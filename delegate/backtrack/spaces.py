@@ -70,7 +70,7 @@ class ActionCheck:
         if self._floats and given.dtype.kind != "f":
             given = given.astype(np.float64)
         inside = self._inside(given)
-        if not inside.all():
+        if np.count_nonzero(inside) < inside.size:
             if self._floats:
                 given = clip_rounding(given, self._low, self._high)
                 inside = self._inside(given)
@@ -79,7 +79,8 @@ class ActionCheck:
         return given
 
     def _inside(self, given: np.ndarray) -> np.ndarray:
-        inside = (given >= self._low) & (given <= self._high)
+        inside = given >= self._low
+        inside &= given <= self._high
         return inside if self._bounded else inside & np.isfinite(given)
 
     def _refuse(self, given: np.ndarray, inside: np.ndarray, rows: np.ndarray) -> NoReturn:

@@ -221,7 +221,7 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
                 "autoreset_mode=AutoresetMode.DISABLED"
             )
         index = self.row_index(rows)
-        if index.size > 1 and (np.diff(index) <= 0).any():
+        if index.size > 1 and np.count_nonzero(index[1:] <= index[:-1]):
             found, count = np.unique(index, return_counts=True)
             if (count > 1).any():
                 raise ValueError(f"row {found[count.argmax()]} is named twice; name each once")
