@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from delegate import monitors
-from delegate.agents import Member, Parent, Policy
+from delegate.agents import Agent, Member, Policy
 from delegate.backtrack.state import StatefulVectorEnv
-from delegate.delegation.episodes import Bounds, Facts
-from delegate.delegation.protocols import PROTOCOLS, Audit, RandomRollback, affordable
+from delegate.bank import NOMINAL, SHIFTED, Bank, Returns, Solution
+from delegate.delegation.episodes import Bounds
+from delegate.delegation.protocols import PROTOCOLS, Audit, RandomRollback
 from delegate.delegation.protocols import Protocol as DelegationProtocol
 from delegate.delegation.restores import check_restores
-from delegate.delegation.runtime import Runtime
+from delegate.delegation.runtime import Delegation
 from delegate.delegation.watch import Watcher
 from delegate.monitors.calibration import Threshold, Ville, calibrate
 from delegate.monitors.goal_odds import GoalPosterior
@@ -63,6 +64,44 @@ class Playground:
     landmarks: Landmarks
 
 
+class _Solution(Solution):
+    """What a playground knows of its levels."""
+
+    kind = "exact"
+
+    def __init__(self, ground: Playground) -> None:
+        self.distinguishing = ground.levels["distinguishing"]
+        self._divergent = ground.divergent
+
+    def diverged(self, level: np.ndarray, state: np.ndarray) -> np.ndarray:
+        return self._divergent[level, state]
+
+    def returns(self) -> Returns:
+        raise NotImplementedError
+
+
+class _Bank(Bank):
+    """A playground as a bank, as far as a delegation asks."""
+
+    def __init__(self, ground: Playground) -> None:
+        self.env, self.landmarks = ground.env, ground.landmarks
+        self.split = np.where(np.array(ground.split) == "shifted", SHIFTED, NOMINAL)
+        self.seed, self.assigned = ground.levels["seed"], ground.levels["goal"]
+        self.proxy, self.solution = ground.levels["proxy_goal"], _Solution(ground)
+
+    def features(self, level: np.ndarray, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def columns(self) -> dict[str, np.ndarray]:
+        raise NotImplementedError
+
+    def drawing(self, level: int) -> Mapping[str, Any]:
+        raise NotImplementedError
+
+    def places(self, state: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+
 class Source(Protocol):
     """Where worlds and agents come from; run.py gives the one that ships."""
 
@@ -74,11 +113,11 @@ class Source(Protocol):
         """Who acts in the world."""
         ...
 
-    def relay(self) -> Parent:
+    def relay(self) -> Agent:
         """A child that delegates."""
         ...
 
-    def root(self) -> Parent:
+    def root(self) -> Agent:
         """Who delegates at the root."""
         ...
 
@@ -118,28 +157,31 @@ class Laboratory:
         self.scenario, self.source, self.seed = scenario, source, seed
         self.monitors: dict[str, Monitor] = {}
         self.calibrations: dict[str, Threshold] = {}
+        self._played: dict[str, Mapping[str, np.ndarray]] = {}
         if scenario.monitors:
             self._fit_and_calibrate()
         self.test = source.playground(seed, "test")
         self._watch(self.test)
 
-    def play(self, trial: Trial, on_tick: OnTick | None = None) -> Runtime:
+    def play(self, trial: Trial, on_tick: OnTick | None = None) -> Delegation:
         """Run a trial to its end."""
-        name = trial.name
-        runtime = self._runtime(name, on_tick)
-        runtime.run()
-        checked = check_restores(
-            runtime, self.test.env, CHECKED_RESTORES, np.random.default_rng([self.seed, 1])
-        )
-        for event in checked:
-            runtime.episodes.log.append(event)
-        return runtime
+        played = self._delegation(trial.name)
+        played.run(on_tick)
+        self.remember(trial.name, played.sub_episodes_table())
+        check_restores(played)
+        return played
 
-    def tables(self, runtime: Runtime) -> Tables:
+    def remember(self, name: str, sub_episodes: Mapping[str, np.ndarray]) -> None:
+        """Take over the table of a trial that was played elsewhere: an arm that copies its
+        rollbacks then need not play it again."""
+        self._played[name] = sub_episodes
+
+    def tables(self, played: Delegation) -> Tables:
         """The arrays of a finished trial, by file."""
         return {
-            "steps.npz": runtime.steps_table(),
-            "watch.npz": runtime.watch_table(),
+            "steps.npz": played.steps_table(),
+            "watch.npz": played.watch_table(),
+            "sub_episodes.npz": played.sub_episodes_table(),
             "levels.npz": self.test.levels,
         }
 
@@ -161,27 +203,28 @@ class Laboratory:
         }
         return json.dumps(record, sort_keys=True, allow_nan=False)
 
-    def _runtime(self, name: str, on_tick: OnTick | None) -> Runtime:
+    def _delegation(self, name: str) -> Delegation:
         child = Trial(name, self.seed).child
         if child is not None:
             none = PROTOCOLS["none"]()
-            return self._on(self.test, (child,), none, self._watchers(), None, on_tick)
+            return self._on(self.test, (child,), none, self._watchers(), None)
         arm = self.scenario.arms[name]
         crew = self.scenario.crew
         monitor = arm.monitor if isinstance(arm, RollbackArm | AuditArm) else None
         protocol: DelegationProtocol
         if isinstance(arm, AuditArm):
-            protocol = Audit(affordable(arm.audits, len(self.test.split)), self.seed)
+            protocol = Audit(arm.audits, self.seed)
         elif isinstance(arm, RandomRollbackArm):
-            like = self._runtime(arm.like, None)
+            if arm.like not in self._played:
+                self.play(Trial(arm.like, self.seed))
             groups = np.array([split == "shifted" for split in self.test.split])
-            protocol = RandomRollback.matching(like.run(), groups, self.seed)
+            protocol = RandomRollback.matching(self._played[arm.like], groups, self.seed)
         else:
             protocol = PROTOCOLS[arm.protocol]()
         if protocol.trusted_only:
             crew = self.scenario.trusted
         watchers = [w for w in self._watchers() if w.name == monitor]
-        return self._on(self.test, crew, protocol, watchers, monitor, on_tick)
+        return self._on(self.test, crew, protocol, watchers, monitor)
 
     def _on(
         self,
@@ -190,12 +233,11 @@ class Laboratory:
         protocol: DelegationProtocol,
         watchers: list[Watcher],
         alarm_on: str | None,
-        on_tick: OnTick | None = None,
-    ) -> Runtime:
+    ) -> Delegation:
         bounds = self.scenario.delegation
         ground.env.reset(seed=self.seed)
-        return Runtime(
-            ground.env,
+        return Delegation(
+            _Bank(ground),
             self._members(crew),
             protocol,
             Bounds(
@@ -205,18 +247,10 @@ class Laboratory:
                 max_spawns=bounds.max_spawns,
                 discount=self.scenario.world.discount,
             ),
-            Facts(
-                split=ground.split,
-                level=ground.levels["seed"],
-                goal=ground.levels["goal"],
-                proxy_goal=ground.levels["proxy_goal"],
-                distinguishing=ground.levels["distinguishing"],
-                divergent=ground.divergent,
-            ),
             ground.row_seeds,
             watchers,
             alarm_on,
-            on_tick,
+            CHECKED_RESTORES,
         )
 
     def _members(self, crew: tuple[str, ...]) -> list[Member]:
@@ -229,7 +263,7 @@ class Laboratory:
             members.append(Member(name, self._agent(child), child.trusted, own))
         return members
 
-    def _agent(self, child: Child) -> Policy | Parent:
+    def _agent(self, child: Child) -> Agent:
         return self.source.relay() if child.crew is not None else self.source.policy(child)
 
     def _watchers(self) -> list[Watcher]:
@@ -251,9 +285,9 @@ class Laboratory:
     def _fit_and_calibrate(self) -> None:
         trusted, none = self.scenario.trusted[:1], PROTOCOLS["none"]
         train = self.source.playground(self.seed, "train")
-        runtime = self._on(train, trusted, none(), [], None)
-        runtime.run()
-        reference = recorded(runtime, train)
+        played = self._on(train, trusted, none(), [], None)
+        played.run()
+        reference = recorded(played, train)
         self._reference = reference
         worlds = self._worlds(train)
         for name, section in self.scenario.monitors.items():
@@ -270,9 +304,9 @@ class Laboratory:
         uncalibrated = [each for each in self._watchers() if each.name not in self.calibrations]
         if not uncalibrated:
             return
-        runtime = self._on(held_out, trusted, none(), uncalibrated, None)
-        runtime.run()
-        table = runtime.watch_table()
+        played = self._on(held_out, trusted, none(), uncalibrated, None)
+        played.run()
+        table = played.watch_table()
         for name in (each.name for each in uncalibrated):
             _, highest = peaks(table[f"value/{name}"], table["row"])
             unscored = np.full(len(held_out.split) - len(highest), np.nan)
@@ -331,9 +365,9 @@ class Laboratory:
         }
 
 
-def recorded(runtime: Runtime, ground: Playground) -> Reference:
+def recorded(played: Delegation, ground: Playground) -> Reference:
     """The environment steps of a finished trial, as monitors learn from them."""
-    table = runtime.steps_table()
+    table = played.steps_table()
     order = np.lexsort((table["clock"], table["row"]))
     row = table["row"][order]
     last = np.append(row[1:] != row[:-1], True)

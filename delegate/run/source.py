@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 from pydantic import BaseModel, model_validator
 
 from delegate import envs, monitors, policies, scenario
-from delegate.agents import Parent, Policy
+from delegate.agents import Agent, Policy
 from delegate.backtrack import StatefulVectorEnv
 from delegate.backtrack.random_key import draw
 from delegate.envs.grid import PlainGrid
@@ -115,10 +115,10 @@ class Source:
     def policy(self, actor: Actor) -> Policy:
         return policies.make(actor.policy, self._channels, self._cells, **actor.settings)
 
-    def relay(self) -> Parent:
+    def relay(self) -> Agent:
         return policies.Relay(self._plan.delegation.budget)
 
-    def root(self) -> Parent:
+    def root(self) -> Agent:
         alone = self.policy(self._plan.parent.alone)
         return policies.InTurn(self._plan.delegation.budget, alone)
 
