@@ -92,7 +92,10 @@ class Episodes:
         self._effects: dict[str, np.ndarray] = {}
 
     def start(self) -> dict[int, str]:
-        """Every episode begins with the parent at its root; returns whose parent failed, and why."""
+        """Every episode begins with the parent at its root.
+
+        Returns the rows whose parent failed as it began, and why.
+        """
         bank, rows = self.bank, np.arange(self.env.num_envs)
         self.event(
             events.EpisodeStarted,
@@ -124,11 +127,9 @@ class Episodes:
             **{f"totals/{name}": a for name, a in nodes.totals(rows, parent).items()},
             **self.watch.save(rows),
         }
-        for number, lanes in enumerate(self.memories):
+        for who, lanes in enumerate(self.memories):
             if lanes.first + lanes.depths > 1:
-                for name, array in lanes.save(rows).items():
-                    if name not in self.members[number].agent.random_state:
-                        saved[f"memory/{number}/{name}"] = array
+                saved |= {f"memory/{who}/{name}": a for name, a in lanes.save(rows).items()}
         clock, path_clock = self.clock[rows], self.path_clock[rows]
         number = nodes.open(rows, member, goal, budget, clock, path_clock)
         nodes.slot[rows, number] = self.saves.keep(saved)
@@ -271,16 +272,13 @@ class Episodes:
         nodes, at = self.nodes, (rows, number)
         depth = nodes.depth[at].astype(np.intp)
         nodes.outcome[at] = outcome
-        nodes.value[at], nodes.peak[at] = (
-            self.watch.values(rows, depth),
-            self.watch.peaks(rows, depth),
-        )
+        nodes.value[at] = self.watch.values(rows, depth)
+        nodes.peak[at] = self.watch.peaks(rows, depth)
         nodes.named[at], nodes.named_probability[at] = self.watch.named(rows, depth)
         runs = nodes.active[rows, depth] == number
         intent = np.where(runs, nodes.running_intent(rows, depth), nodes.intent[at])
-        causes = [
-            nodes.cause.get(place) for place in zip(rows.tolist(), number.tolist(), strict=True)
-        ]
+        places = zip(rows.tolist(), number.tolist(), strict=True)
+        causes = np.array([nodes.cause.get(place, "") for place in places])
         self.event(
             events.Ended,
             rows,
@@ -292,7 +290,7 @@ class Episodes:
             proxy_reached=nodes.proxy[at],
             value=nodes.value[at],
             peak=nodes.peak[at],
-            cause=np.array([cause or "" for cause in causes]),
+            cause=causes,
         )
 
     def _restore(self, rows: np.ndarray, number: np.ndarray, depth: np.ndarray) -> None:
@@ -405,7 +403,7 @@ def _lanes(members: Sequence[Member], number: int, seeds: np.ndarray, at: list[i
         return Lanes(member.name, {}, rows, 0)
     depths = np.arange(at[0], at[-1] + 1)
     memory: Memory = member.agent.memory(lane_seeds(seeds, number, depths))
-    return Lanes(member.name, memory, rows, len(depths), at[0])
+    return Lanes(member.name, memory, rows, len(depths), at[0], member.agent.random_state)
 
 
 def lane_seeds(seeds: np.ndarray, number: int, depths: np.ndarray) -> np.ndarray:

@@ -23,7 +23,8 @@ def unfit(decisions: Decisions, count: int, space: gymnasium.Space[Any]) -> np.n
     Raises ValueError where they have not one entry a row.
     """
     for field in fields(Decisions):
-        found, wanted = np.shape(getattr(decisions, field.name)), (count,)
+        found = np.shape(getattr(decisions, field.name))
+        wanted: tuple[int, ...] = (count,)
         if field.name == "action":
             acts = bool((np.asarray(decisions.kind) == Decision.ACT).any())
             wanted = (count, *(space.shape or ())) if acts else found

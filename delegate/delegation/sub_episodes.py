@@ -100,7 +100,11 @@ class SubEpisodes:
     """int32 [B, N] where what it started from is kept, -1 nowhere"""
 
     def __init__(self, rows: int, max_spawns: int, max_depth: int) -> None:
-        self._held = {**COLUMNS, "gave_up": (False, np.bool_), "audited": (False, np.bool_)}
+        self._held: dict[str, tuple[Any, Any]] = {
+            **COLUMNS,
+            "gave_up": (False, np.bool_),
+            "audited": (False, np.bool_),
+        }
         self._held["slot"] = (-1, np.int32)
         room = min(max_spawns, _ROOM) + 1
         for name, (blank, kind) in self._held.items():
@@ -197,9 +201,8 @@ class SubEpisodes:
         """
         numbers = np.arange(self.parent.shape[1])
         row, number = np.nonzero((numbers > 0) & (numbers < self.count[:, None]))
-        causes = [
-            self.cause.get(place, "") for place in zip(row.tolist(), number.tolist(), strict=True)
-        ]
+        places = zip(row.tolist(), number.tolist(), strict=True)
+        causes = [self.cause.get(place, "") for place in places]
         names = np.array([member.name for member in members], np.str_)
         return {
             "row": row.astype(np.int32),
@@ -212,4 +215,5 @@ class SubEpisodes:
     def _make_room(self) -> None:
         for name, (blank, kind) in self._held.items():
             array = getattr(self, name)
-            setattr(self, name, np.concatenate([array, np.full_like(array, blank, kind)], axis=1))
+            more = np.full(array.shape, blank, np.dtype(kind))
+            setattr(self, name, np.concatenate([array, more], axis=1))
