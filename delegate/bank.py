@@ -8,13 +8,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from delegate.backtrack.state import StatefulVectorEnv
-from delegate.recall.landmarks import Landmarks
-from delegate.recall.table import TransitionTable
+if TYPE_CHECKING:
+    from delegate.backtrack.state import StatefulVectorEnv
+    from delegate.recall.landmarks import Landmarks
+    from delegate.recall.table import TransitionTable
 
 NOMINAL, SHIFTED = 0, 1
 """distributions of levels: the training one and the deployment one"""
@@ -69,6 +70,8 @@ class GoalTable:
 
     def reached(self, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
         """Whether each state satisfies its goal: bool [n]. goal: int [n] · state: [n, ...]"""
+        if self.scale is None and self.count == len(self.state):  # one state each: no search
+            return (goal >= 0) & (self.state[goal] == state)
         there = np.zeros(len(goal), bool)
         for number in np.unique(goal[goal >= 0]).tolist():
             of, (example, _) = goal == number, self.examples(number)
@@ -165,7 +168,8 @@ class Bank(ABC):
         return None
 
     def layout(self, level: np.ndarray) -> np.ndarray | None:
-        """What a learned model may see of each level: float32 [n, ...]; None for nothing."""
+        """What a learned model may see of each level: float32 [n, size], as the layout of
+        RecallModelConfig; None for nothing."""
         return None
 
     @abstractmethod
@@ -180,8 +184,10 @@ class Bank(ABC):
     def drawing(self, level: int) -> Mapping[str, Any]:
         """How to draw one level, as JSON holds it.
 
-        size: [width, height] in units · shapes: what stands still, each {shape: "rect" |
-        "circle", at: [x, y], size, role: "wall" | "goal" | "proxy" | "trap" | "start"}
+        size: [width, height] in units, x to the right and y down from the top left corner
+        shapes: what stands still, in the order of painting, each {shape: "rect" | "circle", at:
+        [x, y] its middle, size: [width, height], role: "wall" | "trap" | "place" | "start" |
+        "proxy" | "goal"}
         """
 
     @abstractmethod

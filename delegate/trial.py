@@ -22,8 +22,8 @@ from delegate.delegation.watch import Watcher
 from delegate.monitors.calibration import Threshold, Ville, calibrate
 from delegate.monitors.goal_odds import GoalPosterior
 from delegate.monitors.monitor import Monitor, Reference, Steps, World
-from delegate.monitors.planner import Planner
 from delegate.monitors.stream import peaks
+from delegate.planner import TablePlanner
 from delegate.recall import ExactBacktrackingModel, ExactReachability, Landmarks, TransitionTable
 from delegate.scenario import (
     Actor,
@@ -352,7 +352,7 @@ class Laboratory:
             "counted": counted(self._reference, ground.table),
         }
         places = ground.landmarks.places
-        planner = Planner(ground.table, places)
+        planner = TablePlanner(ground.table, places)
         return {
             name: World(
                 ExactBacktrackingModel(ground.table, weights[name]),

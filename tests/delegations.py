@@ -27,7 +27,7 @@ def world(
 ) -> Any:
     """A batch of `rows` levels of that world, one a row, ready for a runtime."""
     if levels is None:
-        levels = envs.bank(
+        levels = envs.levels(
             name, kind, seeds=range(FIRST_SEED, FIRST_SEED + rows), settings=settings
         )
     env = envs.make(

@@ -149,11 +149,11 @@ def test_what_cannot_be_made_is_refused(arguments: dict[str, Any], message: str)
 )
 def test_what_cannot_be_a_bank_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        envs.bank(**{"id": "Corner", "seeds": range(5), **arguments})
+        envs.levels(**{"id": "Corner", "seeds": range(5), **arguments})
 
 
 def test_a_bank_of_another_size_is_refused_and_its_own_size_is_taken() -> None:
-    levels = envs.bank("Corner", seeds=range(3), settings={"size": 9})
+    levels = envs.levels("Corner", seeds=range(3), settings={"size": 9})
     assert envs.make("Corner", 2, levels=levels).settings.size == 9
     with pytest.raises(ValueError, match="the bank's levels are 9x9 but size is 13"):
         envs.make("Corner", 2, levels=levels, size=13)

@@ -34,6 +34,7 @@ FLOORS = {
     "delegate.envs": 2,
     "delegate.policies": 2,
     "delegate.bank": 1,
+    "delegate.planner": 1,
     "delegate.backtrack": 1,
     "delegate.recall": 1,
     "delegate.scenario": 1,
@@ -49,6 +50,8 @@ SIDEWAYS = {
     ("delegate", "delegate.recall"),
     ("delegate.bank", "delegate.backtrack"),
     ("delegate.bank", "delegate.recall"),
+    ("delegate.planner", "delegate.bank"),
+    ("delegate.planner", "delegate.recall"),
     (
         "delegate.recall",
         "delegate.backtrack",

@@ -61,7 +61,7 @@ def contents(bank: Level) -> list[tuple[bytes, ...]]:
 
 
 def banks(plan: Scenario, seed: int = 3) -> dict[str, Level]:
-    return run.Source(plan)._banks(seed)
+    return run.Source(plan)._drawn(seed)
 
 
 @pytest.mark.parametrize("where", ["nominal", "shifted"])
@@ -161,7 +161,7 @@ def test_a_small_world_is_shared_out_without_overlap(tmp_path: Path) -> None:
 
 def test_the_same_seeds_would_overlap_were_nothing_left_out() -> None:
     """Negative control: without `seen`, a small world repeats its levels."""
-    bank = envs.bank("FourRooms", seeds=range(200), settings={"size": 13})
+    bank = envs.levels("FourRooms", seeds=range(200), settings={"size": 13})
     assert len(set(contents(bank))) < 104 < bank.count
 
 

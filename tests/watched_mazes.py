@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 from delegate import envs, monitors, policies
 from delegate.agents import HAND_BACK
 from delegate.envs.grid.landmarks import landmarks
-from delegate.monitors import Monitor, Planner, Reference, Steps, Truth, World
+from delegate.monitors import Monitor, Reference, Steps, TablePlanner, Truth, World
 from delegate.recall import ExactBacktrackingModel, ExactReachability
 
 CHILDREN: dict[str, tuple[str, dict[str, Any]]] = {
@@ -31,7 +31,7 @@ CHILDREN: dict[str, tuple[str, dict[str, Any]]] = {
 def mazes(kind: str, count: int, first: int, distinguishing: bool = False, **settings: Any) -> Any:
     """A bank of Corner as an environment, one row a level."""
     tries = range(first, first + (40 * count if distinguishing else count))
-    bank = envs.bank(
+    bank = envs.levels(
         "Corner", kind, seeds=tries, count=count, distinguishing_only=distinguishing,
         settings=settings,
     )  # fmt: skip
@@ -48,7 +48,7 @@ def world_of(env: Any, exact: bool = True) -> World:
         env.features,
         ExactReachability(table, states=named.places),
         named,
-        Planner(table, named.places),
+        TablePlanner(table, named.places),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from delegate.monitors.monitor import Memory, Monitor, MonitorSettings, Reference, Steps, World
-from delegate.monitors.per_goal import PerGoal
+from delegate.recall.per_goal import PerGoal
 
 
 class DestinationSettings(MonitorSettings):

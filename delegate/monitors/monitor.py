@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, cast
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from delegate.monitors.planner import Planner
+from delegate.planner import TablePlanner
 from delegate.recall.landmarks import Landmarks
 from delegate.recall.model import FiniteBacktrackingModel
 from delegate.recall.reachability import Reachability
@@ -89,7 +89,7 @@ class World:
     features: FeatureFunction
     reachability: Reachability | None = None
     landmarks: Landmarks | None = None
-    planner: Planner | None = None
+    planner: TablePlanner | None = None
 
 
 @dataclass(frozen=True)
@@ -182,9 +182,9 @@ class Monitor(ABC):
         return cast(Landmarks, self._part("landmarks"))
 
     @property
-    def planner(self) -> Planner:
+    def planner(self) -> TablePlanner:
         """That of the bound world."""
-        return cast(Planner, self._part("planner"))
+        return cast(TablePlanner, self._part("planner"))
 
     def _part(self, name: str) -> Any:
         part = getattr(self.world, name)

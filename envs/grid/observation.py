@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from delegate.envs.grid.level import NOMINAL, Level, concatenate
+from delegate.bank import NOMINAL
+from delegate.envs.grid.level import Level
 from delegate.envs.grid.rules import GridState
+from delegate.envs.levels import concatenate
 
 TILE = 16
 """pixels along one cell"""
