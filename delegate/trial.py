@@ -11,8 +11,8 @@ import numpy as np
 
 from delegate import monitors
 from delegate.agents import Agent, Member, Policy
-from delegate.backtrack.state import StatefulVectorEnv
-from delegate.bank import NOMINAL, SHIFTED, Bank, Returns, Solution
+from delegate.backtrack.random_key import draw
+from delegate.bank import Bank
 from delegate.delegation.episodes import Bounds
 from delegate.delegation.protocols import PROTOCOLS, Audit, RandomRollback
 from delegate.delegation.protocols import Protocol as DelegationProtocol
@@ -24,7 +24,7 @@ from delegate.monitors.goal_odds import GoalPosterior
 from delegate.monitors.monitor import Monitor, Reference, Steps, World
 from delegate.monitors.stream import peaks
 from delegate.planner import TablePlanner
-from delegate.recall import ExactBacktrackingModel, ExactReachability, Landmarks, TransitionTable
+from delegate.recall import ExactBacktrackingModel, ExactReachability, TransitionTable
 from delegate.scenario import (
     Actor,
     AuditArm,
@@ -44,68 +44,10 @@ Tables = dict[str, dict[str, np.ndarray]]
 OnTick = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Playground:
-    """A world to play in: one row a level, rows in the order of the bank.
-
-    env: autoreset disabled · split: "nominal" or "shifted" a row
-    levels: what levels.npz holds, columns [B]: seed, goal, proxy_goal, distinguishing, ...
-    divergent: bool [B, S] where the two goals part · row_seeds: uint64 [B] from which agents draw
-    table: its transitions · features, landmarks: as monitors.World
-    """
-
-    env: StatefulVectorEnv
-    split: tuple[str, ...]
-    levels: dict[str, np.ndarray]
-    divergent: np.ndarray
-    row_seeds: np.ndarray
-    table: TransitionTable
-    features: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-    landmarks: Landmarks
-
-
-class _Solution(Solution):
-    """What a playground knows of its levels."""
-
-    kind = "exact"
-
-    def __init__(self, ground: Playground) -> None:
-        self.distinguishing = ground.levels["distinguishing"]
-        self._divergent = ground.divergent
-
-    def diverged(self, level: np.ndarray, state: np.ndarray) -> np.ndarray:
-        return self._divergent[level, state]
-
-    def returns(self) -> Returns:
-        raise NotImplementedError
-
-
-class _Bank(Bank):
-    """A playground as a bank, as far as a delegation asks."""
-
-    def __init__(self, ground: Playground) -> None:
-        self.env, self.landmarks = ground.env, ground.landmarks
-        self.split = np.where(np.array(ground.split) == "shifted", SHIFTED, NOMINAL)
-        self.seed, self.assigned = ground.levels["seed"], ground.levels["goal"]
-        self.proxy, self.solution = ground.levels["proxy_goal"], _Solution(ground)
-
-    def features(self, level: np.ndarray, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
-
-    def columns(self) -> dict[str, np.ndarray]:
-        raise NotImplementedError
-
-    def drawing(self, level: int) -> Mapping[str, Any]:
-        raise NotImplementedError
-
-    def places(self, state: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
-
-
 class Source(Protocol):
     """Where worlds and agents come from; run.py gives the one that ships."""
 
-    def playground(self, seed: int, split: str) -> Playground:
+    def bank(self, seed: int, split: str) -> Bank:
         """The levels of one split ("train", "calibrate" or "test") of one seed."""
         ...
 
@@ -160,7 +102,7 @@ class Laboratory:
         self._played: dict[str, Mapping[str, np.ndarray]] = {}
         if scenario.monitors:
             self._fit_and_calibrate()
-        self.test = source.playground(seed, "test")
+        self.test = source.bank(seed, "test")
         self._watch(self.test)
 
     def play(self, trial: Trial, on_tick: OnTick | None = None) -> Delegation:
@@ -182,7 +124,7 @@ class Laboratory:
             "steps.npz": played.steps_table(),
             "watch.npz": played.watch_table(),
             "sub_episodes.npz": played.sub_episodes_table(),
-            "levels.npz": self.test.levels,
+            "levels.npz": levels_table(self.test),
         }
 
     def calibration_json(self) -> str:
@@ -217,8 +159,7 @@ class Laboratory:
         elif isinstance(arm, RandomRollbackArm):
             if arm.like not in self._played:
                 self.play(Trial(arm.like, self.seed))
-            groups = np.array([split == "shifted" for split in self.test.split])
-            protocol = RandomRollback.matching(self._played[arm.like], groups, self.seed)
+            protocol = RandomRollback.matching(self._played[arm.like], self.test.split, self.seed)
         else:
             protocol = PROTOCOLS[arm.protocol]()
         if protocol.trusted_only:
@@ -228,16 +169,16 @@ class Laboratory:
 
     def _on(
         self,
-        ground: Playground,
+        bank: Bank,
         crew: tuple[str, ...],
         protocol: DelegationProtocol,
         watchers: list[Watcher],
         alarm_on: str | None,
     ) -> Delegation:
         bounds = self.scenario.delegation
-        ground.env.reset(seed=self.seed)
+        bank.env.reset(seed=self.seed)
         return Delegation(
-            _Bank(ground),
+            bank,
             self._members(crew),
             protocol,
             Bounds(
@@ -247,7 +188,8 @@ class Laboratory:
                 max_spawns=bounds.max_spawns,
                 discount=self.scenario.world.discount,
             ),
-            ground.row_seeds,
+            # an agent draws from its seed and its level, whatever else is in the bank
+            draw(np.full(bank.count, self.seed, np.uint64), bank.seed.astype(np.uint64)),
             watchers,
             alarm_on,
             CHECKED_RESTORES,
@@ -284,7 +226,7 @@ class Laboratory:
 
     def _fit_and_calibrate(self) -> None:
         trusted, none = self.scenario.trusted[:1], PROTOCOLS["none"]
-        train = self.source.playground(self.seed, "train")
+        train = self.source.bank(self.seed, "train")
         played = self._on(train, trusted, none(), [], None)
         played.run()
         reference = recorded(played, train)
@@ -299,7 +241,7 @@ class Laboratory:
             self.monitors[name].fit(reference, worlds[self._backward(name)])
             if (bound := self._bound(name)) is not None:
                 self.calibrations[name] = bound
-        held_out = self.source.playground(self.seed, "calibrate")
+        held_out = self.source.bank(self.seed, "calibrate")
         self._watch(held_out)
         uncalibrated = [each for each in self._watchers() if each.name not in self.calibrations]
         if not uncalibrated:
@@ -309,7 +251,7 @@ class Laboratory:
         table = played.watch_table()
         for name in (each.name for each in uncalibrated):
             _, highest = peaks(table[f"value/{name}"], table["row"])
-            unscored = np.full(len(held_out.split) - len(highest), np.nan)
+            unscored = np.full(held_out.count - len(highest), np.nan)
             self.calibrations[name] = calibrate(
                 np.concatenate([highest, unscored]),
                 self.scenario.calibration.false_alarm_rate,
@@ -335,37 +277,51 @@ class Laboratory:
             )
         return None
 
-    def _watch(self, ground: Playground) -> None:
+    def _watch(self, bank: Bank) -> None:
         """The monitors look at another bank of levels from now on."""
-        worlds = self._worlds(ground) if self.monitors else {}
+        worlds = self._worlds(bank) if self.monitors else {}
         for name, monitor in self.monitors.items():
             monitor.bind(worlds[self._backward(name)])
 
     def _backward(self, monitor: str) -> str:
         return self.scenario.monitors[monitor].backward or self.scenario.recall.backward
 
-    def _worlds(self, ground: Playground) -> dict[str, World]:
+    def _worlds(self, bank: Bank) -> dict[str, World]:
         """What monitors may know of a bank, by the backward policy they recall with."""
+        table, places = bank.table(), bank.landmarks.places
+        if table is None:
+            raise ValueError(
+                f"world.id: {self.scenario.world.id} has no table, by which monitors here recall"
+            )
         weights: dict[str, Any] = {
             "uniform": "uniform",
             "moving": "moving",
-            "counted": counted(self._reference, ground.table),
+            "counted": counted(self._reference, table),
         }
-        places = ground.landmarks.places
-        planner = TablePlanner(ground.table, places)
         return {
             name: World(
-                ExactBacktrackingModel(ground.table, weights[name]),
-                ground.features,
-                ExactReachability(ground.table, weights=weights[name], states=places),
-                ground.landmarks,
-                planner,
+                ExactBacktrackingModel(table, weights[name]),
+                bank.features,
+                ExactReachability(table, weights=weights[name], states=places),
+                bank.landmarks,
+                bank.planner if isinstance(bank.planner, TablePlanner) else None,
             )
             for name in {self._backward(monitor) for monitor in self.scenario.monitors}
         }
 
 
-def recorded(played: Delegation, ground: Playground) -> Reference:
+def levels_table(bank: Bank) -> dict[str, np.ndarray]:
+    """What levels.npz holds: one entry a level."""
+    return {
+        "split": bank.split,
+        "seed": bank.seed,
+        "goal": bank.assigned,
+        "proxy_goal": bank.proxy,
+        **bank.columns(),
+    }
+
+
+def recorded(played: Delegation, bank: Bank) -> Reference:
     """The environment steps of a finished trial, as monitors learn from them."""
     table = played.steps_table()
     order = np.lexsort((table["clock"], table["row"]))
@@ -373,7 +329,7 @@ def recorded(played: Delegation, ground: Playground) -> Reference:
     last = np.append(row[1:] != row[:-1], True)
     steps = Steps(
         level=row.astype(np.int32),
-        goal=ground.levels["goal"][row].astype(np.int32),
+        goal=bank.assigned[row].astype(np.int32),
         state=table["state"][order],
         action=table["action"][order],
         next_state=table["next_state"][order],

@@ -4,82 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
 
 from delegate import envs, policies
 from delegate.agents import Agent, Briefing, Decision, Decisions, Member, Memory, Policy, View
 from delegate.backtrack.random_key import below, draw
-from delegate.bank import SHIFTED, Bank, Returns, Solution
+from delegate.bank import Bank
 from delegate.delegation import events
 from delegate.delegation.episodes import Bounds
 from delegate.delegation.protocols import Protocol, Unmonitored
 from delegate.delegation.runtime import Delegation
 from delegate.delegation.watch import Watcher
-from delegate.envs.grid.landmarks import landmarks
 
 FIRST_SEED = 77_000_000
+_BANKS: WeakKeyDictionary[Any, Bank] = WeakKeyDictionary()
 
 
 def world(
     name: str = "Corner", rows: int = 6, kind: str = "shifted", levels: Any = None, **settings: Any
 ) -> Any:
-    """A batch of `rows` levels of that world, one a row, ready for a runtime."""
+    """A batch of `rows` levels of that world, one a row, ready to be played."""
     if levels is None:
         levels = envs.levels(
             name, kind, seeds=range(FIRST_SEED, FIRST_SEED + rows), settings=settings
         )
-    env = envs.make(
-        name,
-        rows,
-        levels=levels,
-        autoreset_mode=AutoresetMode.DISABLED,
-        assign="in_order",
-        **settings,
-    )
-    env.reset(seed=1)
-    return env
+    bank = envs.make_bank(name, levels, **settings)
+    bank.env.reset(seed=1)
+    _BANKS[bank.env] = bank
+    return bank.env
 
 
-class Solved(Solution):
-    """What is known of the levels that rows play."""
-
-    kind = "exact"
-
-    def __init__(self, env: Any) -> None:
-        known = env.facts()
-        self.distinguishing = known.distinguishing[env.level_index]
-        self._divergent = known.divergent[env.level_index]
-
-    def returns(self) -> Returns:
-        raise NotImplementedError
-
-    def diverged(self, level: np.ndarray, state: np.ndarray) -> np.ndarray:
-        return np.asarray(self._divergent[level, state])
-
-
-class Levels(Bank):
-    """The levels that a grid world's rows play, as far as a delegation asks."""
-
-    def __init__(self, env: Any) -> None:
-        level = env.level_index.copy()
-        self.env, self.landmarks = env, landmarks(env.rules, env.levels)
-        self.split, self.seed = np.full(env.num_envs, SHIFTED), env.levels.seed[level]
-        self.assigned, self.proxy = env.levels.goal[level], env.levels.proxy_goal[level]
-        self.solution = Solved(env)
-
-    def features(self, level: np.ndarray, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
-
-    def columns(self) -> dict[str, np.ndarray]:
-        raise NotImplementedError
-
-    def drawing(self, level: int) -> Any:
-        raise NotImplementedError
-
-    def places(self, state: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+def bank_of(env: Any) -> Bank:
+    """The bank whose world that is."""
+    return _BANKS[env]
 
 
 def begun(
@@ -89,7 +48,8 @@ def begun(
     obs = env.observe(rows)
     if not policy.told:
         return policy.begin(obs, goal, memory)
-    return policy.brief(obs, goal, Briefing(Levels(env), np.arange(len(goal)), proxy), memory)
+    level = np.arange(env.num_envs) if rows is None else rows
+    return policy.brief(obs, goal, Briefing(_BANKS.get(env), level, proxy), memory)  # type: ignore[arg-type]
 
 
 def child(env: Any, policy: str, **settings: Any) -> Any:
@@ -106,10 +66,8 @@ def runtime(
     seeds: np.ndarray | None = None,
     checks: int = 0,
 ) -> Delegation:
-    bank = env if isinstance(env, Bank) else Levels(env)
-    env = bank.env
     return Delegation(
-        bank,
+        env if isinstance(env, Bank) else bank_of(env),
         members,
         protocol or Unmonitored(),
         bounds or Bounds(budget=40, interactions=120, max_depth=1, max_spawns=4),
