@@ -7,6 +7,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from delegation_worlds import random_actions
 
 from delegate import envs, policies
 from delegate.agents import Agent, Briefing, Decision, Decisions, Member, Memory, Policy, View
@@ -81,8 +82,8 @@ def runtime(
 class Whimsical(Agent):
     """Decides anything at random, bounds or no bounds: what a learner may do on its first day."""
 
-    def __init__(self, stop: float = 0.05) -> None:
-        self.stop = stop
+    def __init__(self, stop: float = 0.05, space: Any = None) -> None:
+        self.stop, self.space = stop, space
 
     def memory(self, seeds: np.ndarray) -> Memory:
         return {"key": np.stack([seeds, np.zeros_like(seeds)], axis=1)}
@@ -99,6 +100,9 @@ class Whimsical(Agent):
         decisions.kind[mostly == 999] = Decision.RETURN
         decisions.gave_up = mostly == 999
         decisions.action = below(bits[2], 4)
+        if self.space is not None:
+            more = draw(bits[2][:, None], np.arange(32, dtype=np.uint64))
+            decisions.action = random_actions(self.space, more)
         decisions.child = below(bits[3], max(len(view.crew), 1))
         decisions.goal = view.goal.astype(np.int64)
         decisions.budget = below(bits[4], 12) + 1
@@ -151,7 +155,7 @@ def surviving(log: Sequence[events.Event], steps: dict[str, np.ndarray], row: in
     return np.array(path, np.int64)
 
 
-def check_log(played: Delegation, start: Callable[[int], int]) -> None:
+def check_log(played: Delegation, start: Callable[[int], Any]) -> None:
     """Everything a finished trial's log must obey, recomputed from the log and steps alone.
 
     start: the state a row began in
@@ -168,11 +172,12 @@ def check_log(played: Delegation, start: Callable[[int], int]) -> None:
         assert len(path) == end.path_clock
         np.testing.assert_array_equal(steps["clock"][own], np.arange(own.sum()))
         np.testing.assert_array_equal(steps["path_clock"][path], np.arange(len(path)))
-        walked = np.append(start(row), steps["next_state"][path])
+        begun = np.asarray(start(row), steps["state"].dtype)[None]
+        walked = np.concatenate([begun, steps["next_state"][path]])
         np.testing.assert_array_equal(steps["state"][path], walked[:-1])
         discount = bounds.discount ** steps["clock"][path]
         np.testing.assert_allclose(
-            end.true_return, (discount * steps["reward"][path]).sum(), rtol=1e-6, atol=1e-6
+            end.true_return, (discount * steps["reward"][path]).sum(), rtol=1e-5, atol=1e-5
         )
         _check_tree(log, row, steps, bounds)
 

@@ -12,8 +12,8 @@ from delegations import runtime, world
 from delegate import monitors
 from delegate.agents import Member, Memory, Policy
 from delegate.delegation.episodes import Bounds
-from delegate.delegation.memories import Saves
 from delegate.delegation.protocols import Unmonitored
+from delegate.delegation.saves import Saves
 from delegate.delegation.watch import Watch, Watcher
 from delegate.monitors.controls import Random
 from delegate.monitors.monitor import Steps, Truth

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from delegate.agents import NO_CODE, Briefing, Intent, Member, Memory, Outcome, Ruling
+from delegate.agents import NO_CODE, Briefing, Intent, Member, Outcome, Ruling
 from delegate.backtrack.ledger import Ledger
-from delegate.backtrack.random_key import draw
 from delegate.backtrack.state import Snapshot, effects_between
 from delegate.bank import SHIFTED, Bank
 from delegate.delegation import events
 from delegate.delegation.events import Event, EventLog
 from delegate.delegation.failures import attempt
-from delegate.delegation.memories import Lanes, Saves
+from delegate.delegation.memories import memories
+from delegate.delegation.saves import Beginnings, Saves
 from delegate.delegation.sub_episodes import SubEpisodes
 from delegate.delegation.watch import Watch
 
@@ -41,17 +41,6 @@ class Bounds:
     max_depth: int = 1
     max_spawns: int = 4
     discount: float = 1.0
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """What a rolled-back sub-episode started from: for a replay that checks the restore."""
-
-    row: int
-    sub_episode: int
-    clock: int
-    restored_clock: int
-    world: Snapshot
 
 
 class Episodes:
@@ -87,8 +76,7 @@ class Episodes:
         self.let_down = np.zeros((rows, depths, len(self.members)), bool)
         self.memories = memories(self.members, np.asarray(seeds, np.uint64), bounds.max_depth)
         self.saves = Saves()
-        self.beginnings: list[Beginning] = []
-        self._checks, self._seeds, self._luck = checks, seeds, np.zeros(0, np.uint64)
+        self.beginnings = Beginnings(np.asarray(seeds, np.uint64), checks)
         self._effects: dict[str, np.ndarray] = {}
 
     def start(self) -> dict[int, str]:
@@ -308,29 +296,10 @@ class Episodes:
         for member, lanes in enumerate(self.memories):
             which = lanes.at >= depth[:, None]
             lanes.restore(rows, which, _part(saved, f"memory/{member}/"))
-        if self._checks:
-            self._keep_some(rows, number, then)
-
-    def _keep_some(self, rows: np.ndarray, number: np.ndarray, worlds: Snapshot) -> None:
-        """A fair share of what was rolled back and had delegated nothing, for a replay."""
-        parents = self.nodes.parent[rows]
-        childless = np.flatnonzero(~(parents == number[:, None]).any(1))
-        luck = draw(self._seeds[rows[childless]], number[childless].astype(np.uint64))
-        undone = self.path_clock[rows] - self.nodes.start_path[rows, number]
-        found = [
-            Beginning(
-                int(rows[i]),
-                int(number[i]),
-                int(self.clock[rows[i]]),
-                int(self.path_clock[rows[i]] - undone[i]),
-                worlds.take(np.array([i])),
-            )
-            for i in childless[np.argsort(luck)[: self._checks]]
-        ]
-        both = np.concatenate([self._luck, np.sort(luck)[: self._checks]])
-        best = np.argsort(both, kind="stable")[: self._checks]
-        self.beginnings = [[*self.beginnings, *found][i] for i in best]
-        self._luck = both[best]
+        childless = ~(self.nodes.parent[rows] == number[:, None]).any(1)
+        at, node = rows[childless], number[childless]
+        path_clock = self.nodes.start_path[at, node]
+        self.beginnings.offer(at, node, self.clock[at], path_clock, then.take(childless))
 
     def _count_effect(
         self, rows: np.ndarray, number: np.ndarray, name: str, left: np.ndarray
@@ -380,36 +349,6 @@ class Episodes:
         slots = self.nodes.slot[rows, number]
         self.saves.drop(slots[slots >= 0])
         self.nodes.slot[rows, number] = -1
-
-
-def memories(members: Sequence[Member], seeds: np.ndarray, max_depth: int) -> list[Lanes]:
-    """What every member remembers: a lane for each row and depth it may act at.
-
-    seeds: uint64 [B], one a row, from which members draw
-    """
-    at = {0: {0}}
-    for depth in range(max_depth):
-        for number in [number for number, depths in at.items() if depth in depths]:
-            for child in members[number].crew:
-                at.setdefault(child, set()).add(depth + 1)
-    return [
-        _lanes(members, number, seeds, sorted(at.get(number, ()))) for number in range(len(members))
-    ]
-
-
-def _lanes(members: Sequence[Member], number: int, seeds: np.ndarray, at: list[int]) -> Lanes:
-    member, rows = members[number], len(seeds)
-    if not at:
-        return Lanes(member.name, {}, rows, 0)
-    depths = np.arange(at[0], at[-1] + 1)
-    memory: Memory = member.agent.memory(lane_seeds(seeds, number, depths))
-    return Lanes(member.name, memory, rows, len(depths), at[0], member.agent.random_state)
-
-
-def lane_seeds(seeds: np.ndarray, number: int, depths: np.ndarray) -> np.ndarray:
-    """What each row's instance of a member draws from, at each depth: uint64 [B * D]."""
-    own = draw(seeds, np.full_like(seeds, number))
-    return draw(own[:, None], depths.astype(np.uint64)).ravel()
 
 
 def _part(saved: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -1,13 +1,14 @@
-"""What agents, monitors and statistics remember, and what sub-episodes started from."""
+"""What agents, monitors and statistics remember: one lane for each row and depth."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from delegate.agents import Memory
+from delegate.agents import Member, Memory
+from delegate.backtrack.random_key import draw
 
 
 class Lanes:
@@ -100,50 +101,31 @@ def copied(array: np.ndarray) -> np.ndarray:
     return fresh
 
 
-class Saves:
-    """Arrays kept for sub-episodes until nothing can go back there, in slots that are used again.
+def memories(members: Sequence[Member], seeds: np.ndarray, max_depth: int) -> list[Lanes]:
+    """What every member remembers: a lane for each row and depth it may act at.
 
-    Memory grows with the most sub-episodes that were kept at one time.
+    seeds: uint64 [B], one a row, from which members draw
     """
+    at = {0: {0}}
+    for depth in range(max_depth):
+        for number in [number for number, depths in at.items() if depth in depths]:
+            for child in members[number].crew:
+                at.setdefault(child, set()).add(depth + 1)
+    return [
+        _lanes(members, number, seeds, sorted(at.get(number, ()))) for number in range(len(members))
+    ]
 
-    def __init__(self) -> None:
-        self._arrays: dict[str, np.ndarray] = {}
-        self._free = np.zeros(0, np.int64)
-        self._size = 0
 
-    def keep(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Keep those rows of arrays [n, ...]; returns the slot of each, int64 [n]."""
-        count = len(next(iter(arrays.values())))
-        if len(self._free) < count:
-            more = max(count - len(self._free), self._size, 16)
-            self._free = np.concatenate([np.arange(self._size, self._size + more), self._free])
-            self._size += more
-        slots, self._free = self._free[-count:][::-1], self._free[:-count]
-        for name, array in arrays.items():
-            held = self._arrays.get(name)
-            if held is None or len(held) < self._size:
-                grown = np.zeros((self._size, *array.shape[1:]), array.dtype)
-                if held is not None:
-                    grown[: len(held)] = held
-                self._arrays[name] = held = grown
-            held[slots] = array
-        return slots
+def _lanes(members: Sequence[Member], number: int, seeds: np.ndarray, at: list[int]) -> Lanes:
+    member, rows = members[number], len(seeds)
+    if not at:
+        return Lanes(member.name, {}, rows, 0)
+    depths = np.arange(at[0], at[-1] + 1)
+    memory: Memory = member.agent.memory(lane_seeds(seeds, number, depths))
+    return Lanes(member.name, memory, rows, len(depths), at[0], member.agent.random_state)
 
-    def of(self, slots: np.ndarray) -> dict[str, np.ndarray]:
-        """What was kept there, a copy, [n, ...] by name."""
-        return {name: copied(array[slots]) for name, array in self._arrays.items()}
 
-    def drop(self, slots: np.ndarray) -> None:
-        """Those slots may be used again. Each must be in use."""
-        self._free = np.concatenate([self._free, slots])
-        for array in self._arrays.values():
-            if array.dtype.hasobject:
-                array[slots] = None
-
-    def __len__(self) -> int:
-        return self._size - len(self._free)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory held (bytes)."""
-        return sum(array.nbytes for array in self._arrays.values())
+def lane_seeds(seeds: np.ndarray, number: int, depths: np.ndarray) -> np.ndarray:
+    """What each row's instance of a member draws from, at each depth: uint64 [B * D]."""
+    own = draw(seeds, np.full_like(seeds, number))
+    return draw(own[:, None], depths.astype(np.uint64)).ravel()

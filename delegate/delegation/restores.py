@@ -6,8 +6,8 @@ import numpy as np
 
 from delegate.backtrack.state import StatefulVectorEnv
 from delegate.delegation import events
-from delegate.delegation.episodes import Beginning
 from delegate.delegation.runtime import Delegation
+from delegate.delegation.saves import Beginning
 
 
 def check_restores(played: Delegation) -> int:
@@ -21,7 +21,7 @@ def check_restores(played: Delegation) -> int:
     steps, env = played.steps_table(), played.bank.env
     order = np.lexsort((steps["clock"], steps["row"]))
     first = np.searchsorted(steps["row"][order], np.arange(env.num_envs + 1))
-    for kept in sorted(played.episodes.beginnings, key=lambda each: (each.row, each.sub_episode)):
+    for kept in played.episodes.beginnings:
         row = np.array([kept.row])
         own = order[first[kept.row] : first[kept.row + 1]]
         mine = {name: column[own] for name, column in steps.items()}
