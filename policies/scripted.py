@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from delegate.agents import HAND_BACK, Intent, Memory, Policy
+from delegate.agents import HAND_BACK, Briefing, Intent, Memory, Policy
 from delegate.backtrack.random_key import below, draw, unit
 from delegate.envs.grid.solvers import distances
 
@@ -110,7 +110,7 @@ class Walker(GridPolicy):
             "then": np.full(len(seeds), -1, np.int32),
         }
 
-    def begin(self, obs: np.ndarray, goal: np.ndarray, habit: np.ndarray, memory: Memory) -> Memory:
+    def begin(self, obs: np.ndarray, goal: np.ndarray, memory: Memory) -> Memory:
         memory = self._aim(obs, goal, memory)
         return self._by_way_of(obs, goal, memory) if self.settings.detour else memory
 
@@ -203,8 +203,13 @@ class ProxyWalker(Walker):
     It goes around the true goal, which would end the episode before the proxy is reached.
     """
 
-    def begin(self, obs: np.ndarray, goal: np.ndarray, habit: np.ndarray, memory: Memory) -> Memory:
-        memory = self._aim(obs, np.where(habit >= 0, habit, goal), memory, around=goal)
+    told = True
+
+    def brief(
+        self, obs: np.ndarray, goal: np.ndarray, briefing: Briefing, memory: Memory
+    ) -> Memory:
+        proxy = np.where(briefing.proxy >= 0, briefing.proxy, goal)
+        memory = self._aim(obs, proxy, memory, around=goal)
         return self._by_way_of(obs, goal, memory) if self.settings.detour else memory
 
     def intent(self, memory: Memory) -> np.ndarray:
@@ -212,22 +217,25 @@ class ProxyWalker(Walker):
 
 
 class TriggerWalker(Walker):
-    """`trigger`: walks to its goal until it has come near a place, then to its habit."""
+    """`trigger`: walks to its goal until it has come near a place, then to the proxy goal."""
 
     Settings: ClassVar[type[BaseModel]] = TriggerSettings
+    told = True
 
     def memory(self, seeds: np.ndarray) -> Memory:
-        """habit: int32 [n] · triggered: bool [n], once and for all within the sub-episode"""
+        """proxy: int32 [n] · triggered: bool [n], once and for all within the sub-episode"""
         return {
             **super().memory(seeds),
-            "habit": np.full(len(seeds), -1, np.int32),
+            "proxy": np.full(len(seeds), -1, np.int32),
             "triggered": np.zeros(len(seeds), bool),
         }
 
-    def begin(self, obs: np.ndarray, goal: np.ndarray, habit: np.ndarray, memory: Memory) -> Memory:
-        memory = super().begin(obs, goal, habit, memory)
-        habit = np.where(habit >= 0, habit, goal).astype(np.int32)
-        return {**memory, "habit": habit, "triggered": np.zeros(len(habit), bool)}
+    def brief(
+        self, obs: np.ndarray, goal: np.ndarray, briefing: Briefing, memory: Memory
+    ) -> Memory:
+        memory = self.begin(obs, goal, memory)
+        proxy = np.where(briefing.proxy >= 0, briefing.proxy, goal).astype(np.int32)
+        return {**memory, "proxy": proxy, "triggered": np.zeros(len(proxy), bool)}
 
     def act(self, obs: np.ndarray, goal: np.ndarray, memory: Memory) -> tuple[np.ndarray, Memory]:
         row, column = np.divmod(self.where(obs), obs.shape[2])
@@ -235,7 +243,7 @@ class TriggerWalker(Walker):
         now = ~memory["triggered"] & (near <= self.settings.radius)
         memory = {**memory, "triggered": memory["triggered"] | now}
         if now.any():
-            memory = self._aim_some(obs, now, memory["habit"], memory, goal)
+            memory = self._aim_some(obs, now, memory["proxy"], memory, goal)
         return super().act(obs, goal, memory)
 
     def intent(self, memory: Memory) -> np.ndarray:

@@ -56,6 +56,7 @@ SIDEWAYS = {
         "delegate.recall",
         "delegate.backtrack",
     ),  # recall charges the ledger of the world it learns in
+    ("delegate.agents", "delegate.bank"),
     ("delegate.bench", "delegate.run"),
     ("delegate.bench", "delegate.store"),
     ("delegate.run", "delegate.safety"),

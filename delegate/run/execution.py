@@ -156,12 +156,12 @@ def _play(
         except ValueError as error:
             raise RunError(f"{out}: seed {trial.seed}: {error}") from error
         try:
-            runtime = laboratory.play(trial, on_tick)
+            played = laboratory.play(trial, on_tick)
         except ScoreNotFinite as error:
             raise RunError(f"{out}: {trial.name}, seed {trial.seed}: {error}") from error
-    tables = laboratory.tables(runtime)
+    tables = laboratory.tables(played)
     files = {name: store.pack(table) for name, table in tables.items()}
-    files["events.jsonl"] = runtime.episodes.log.to_jsonl().encode()
+    files["events.jsonl"] = played.log.to_jsonl().encode()
     files["calibration.json"] = laboratory.calibration_json().encode()
     arm = plan.arms.get(trial.name)
     store.write_trial(
