@@ -43,7 +43,14 @@ MUJOCO_IDS: tuple[MujocoId, ...] = get_args(MujocoId)
 """named here so that MuJoCo is only imported when one of its tasks is made"""
 
 WORLDS: dict[str, type[Rules]] = {world.id: world for world in (Corner, FourRooms, TrapGrid)}
-MUJOCO_WORLDS: dict[str, tuple[str, str, str]] = {}
+MUJOCO_WORLDS = {
+    "point-maze": ("delegate.envs.mujoco.point_maze_bank", "PointMazeWorld", "PointMazeBank"),
+    "reacher-pair": (
+        "delegate.envs.mujoco.reacher_pair_bank",
+        "ReacherPairWorld",
+        "ReacherPairBank",
+    ),
+}
 """worlds with levels on MuJoCo, which is imported with them: module, its WorldType, its Bank"""
 OPTIONS = tuple(list(signature(GridVectorEnv.__init__).parameters)[4:])
 """settings of the batch rather than of the world: observation, autoreset_mode, assign, ..."""
