@@ -30,10 +30,7 @@ class NeverParted(Solution):
 
 
 class AnyBank(Bank):
-    """A bank of any world, autoreset disabled: one goal, which is never reached.
-
-    Where the world says nothing of its Markov states, its observations are taken for them.
-    """
+    """A bank of any world, autoreset disabled: one goal, which is never reached."""
 
     def __init__(self, env: Any) -> None:
         self.env, rows = env, env.num_envs
@@ -46,11 +43,7 @@ class AnyBank(Bank):
             return (*rest, {**info, **nothing})
 
         env.step_rows = scored
-        try:
-            state = env.markov_state(np.arange(rows))
-        except NotImplementedError:
-            env.markov_state = self._observed
-            state = self._observed(np.arange(rows))
+        state = env.markov_state(np.arange(rows))
         if state.ndim == 1:
             self.goals = GoalTable.of_states(np.zeros(1, np.int32))
         else:
@@ -60,17 +53,6 @@ class AnyBank(Bank):
         one = np.zeros((rows, 1), np.int32)
         self.landmarks = Landmarks(("goal",), one, one == 0)
         self.solution, self.planner = NeverParted(rows), None
-
-    def _observed(self, rows: np.ndarray) -> np.ndarray:
-        space = self.env.single_observation_space
-        if not len(rows):
-            return np.zeros((0, gymnasium.spaces.flatdim(space)), np.float32)
-        batch = self.env.observe(rows)
-        each = [
-            {name: part[i] for name, part in batch.items()} if isinstance(batch, dict) else batch[i]
-            for i in range(len(rows))
-        ]
-        return np.array([gymnasium.spaces.flatten(space, one) for one in each], np.float32)
 
     def features(self, level: np.ndarray, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
         raise NotImplementedError
