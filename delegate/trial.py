@@ -107,7 +107,7 @@ class Laboratory:
 
     def play(self, trial: Trial, on_tick: OnTick | None = None) -> Delegation:
         """Run a trial to its end."""
-        played = self._delegation(trial.name)
+        played = self.delegation(trial.name)
         played.run(on_tick)
         self.remember(trial.name, played.sub_episodes_table())
         check_restores(played)
@@ -145,7 +145,8 @@ class Laboratory:
         }
         return json.dumps(record, sort_keys=True, allow_nan=False)
 
-    def _delegation(self, name: str) -> Delegation:
+    def delegation(self, name: str) -> Delegation:
+        """A trial about to be played. name: as Trial has it"""
         child = Trial(name, self.seed).child
         if child is not None:
             none = PROTOCOLS["none"]()

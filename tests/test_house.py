@@ -59,6 +59,7 @@ SIDEWAYS = {
     ("delegate.agents", "delegate.bank"),
     ("delegate.bench", "delegate.run"),
     ("delegate.bench", "delegate.store"),
+    ("delegate.bench", "delegate.trial"),
     ("delegate.run", "delegate.safety"),
     ("delegate.run", "delegate.store"),
     ("delegate.run", "delegate.trial"),

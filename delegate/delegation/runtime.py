@@ -85,6 +85,11 @@ class Delegation:
         return self.episodes.log
 
     @property
+    def steps(self) -> int:
+        """Environment steps paid so far, in all rows."""
+        return len(self._stepping.steps)
+
+    @property
     def live(self) -> np.ndarray:
         """Which episodes have not ended: bool [B]."""
         return self.episodes.live.copy()
