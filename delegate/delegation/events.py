@@ -195,6 +195,8 @@ KINDS: dict[str, type[Event]] = {
 }
 
 
+_ENCODER = json.JSONEncoder(allow_nan=False)
+
 Part = tuple[type[Event], int, dict[str, Any]]
 """events of one kind that were added together: how many, and their fields as arrays or scalars"""
 
@@ -253,7 +255,7 @@ class EventLog:
     @staticmethod
     def _line(record: dict[str, Any]) -> str:
         try:
-            return json.dumps(record, allow_nan=False) + "\n"
+            return _ENCODER.encode(record) + "\n"
         except ValueError:
             raise ValueError(
                 f"event {record['seq']}, {record['kind']} of row {record['row']}: holds a number "
