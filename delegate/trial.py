@@ -19,6 +19,7 @@ from delegate.delegation.protocols import Protocol as DelegationProtocol
 from delegate.delegation.restores import check_restores
 from delegate.delegation.runtime import Delegation
 from delegate.delegation.watch import Watcher
+from delegate.drawing import packed
 from delegate.monitors.calibration import Threshold, Ville, calibrate
 from delegate.monitors.goal_odds import GoalPosterior
 from delegate.monitors.monitor import Monitor, Reference, Steps, World
@@ -120,11 +121,15 @@ class Laboratory:
 
     def tables(self, played: Delegation) -> Tables:
         """The arrays of a finished trial, by file."""
+        steps, bank = played.steps_table(), played.bank
+        for state, place in (("state", "place"), ("next_state", "next_place")):
+            steps[place] = bank.places(steps[state])
         return {
-            "steps.npz": played.steps_table(),
+            "steps.npz": steps,
             "watch.npz": played.watch_table(),
             "sub_episodes.npz": played.sub_episodes_table(),
-            "levels.npz": levels_table(self.test),
+            "levels.npz": levels_table(bank),
+            "drawings.npz": packed([bank.drawing(level) for level in range(bank.count)]),
         }
 
     def calibration_json(self) -> str:

@@ -39,6 +39,7 @@ FLOORS = {
     "delegate.recall": 1,
     "delegate.scenario": 1,
     "delegate.agents": 1,
+    "delegate.drawing": 0,
     "delegate.files": 0,
     "delegate.lazy": 0,
     "delegate.settings": 0,
