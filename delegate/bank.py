@@ -142,14 +142,25 @@ class Planner(ABC):
 
 
 class Steering(Planner):
-    """A planner of a world with continuous actions: who goes to a goal, and by which way."""
+    """A planner of a world with continuous actions: how to go to a goal, and by which way.
+
+    size: d, coordinates of an action, each from -1 to 1
+    """
+
+    size: int
 
     @abstractmethod
-    def act(self, level: np.ndarray, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
-        """What the reference controller does to come to its goal: float32 [n, d], in bounds.
+    def act(
+        self, level: np.ndarray, goal: np.ndarray, state: np.ndarray, pace: float = 1.0
+    ) -> np.ndarray:
+        """What the reference controller does to come to its goal: float32 [n, d].
 
-        level, goal: int [n] · state: float [n, ...]
+        level, goal: int [n] · state: float [n, ...] · pace: share of its usual speed
         """
+
+    @abstractmethod
+    def state_of(self, observation: np.ndarray) -> np.ndarray:
+        """The Markov states that observations show: float32 [n, ...]."""
 
     @abstractmethod
     def heading(self, level: np.ndarray, goal: np.ndarray, state: np.ndarray) -> np.ndarray:

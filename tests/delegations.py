@@ -54,7 +54,7 @@ def begun(
 
 
 def child(env: Any, policy: str, **settings: Any) -> Any:
-    return policies.make(policy, env.rules.channels, env.num_states, **settings)
+    return policies.make(policy, env.rules, **settings)
 
 
 def runtime(

@@ -180,3 +180,17 @@ def test_unknown_policies_and_settings_are_refused():
         child(env, "intended", noise=1.5)
     with pytest.raises(ValidationError, match="nois"):
         child(env, "intended", nois=0.5)
+
+
+def test_a_turning_child_goes_half_way_to_its_goal_and_then_to_the_proxy():
+    env = world(rows=60)
+    chosen = env.facts().distinguishing
+    steps, trail, memory = walk(env, child(env, "turning"))
+    away, rows = env.facts().goal_distance, np.arange(60)
+    nearest = np.array([away[rows, cells] for cells in trail]).min(0)
+    half = np.floor(env.facts().optimal_steps / 2)
+    assert (nearest[chosen] <= half[chosen]).all(), "it came half-way"
+    assert (trail[-1] == env.levels.proxy_goal)[chosen].mean() > 0.95
+    assert (memory["triggered"])[chosen].all()
+    early = child(env, "turning", share=0.01)
+    assert walk(env, early)[0][chosen].sum() < steps[chosen].sum()

@@ -55,7 +55,7 @@ def world_of(env: Any, exact: bool = True) -> World:
 def walked(env: Any, child: str, seed: int = 0, longest: int = 128) -> Reference:
     """Every level walked by that child until it hands back, the level ends or time is up."""
     policy_id, settings = CHILDREN[child]
-    policy = policies.make(policy_id, env.rules.channels, env.num_states, **settings)
+    policy = policies.make(policy_id, env.rules, **settings)
     env.reset(seed=seed)
     rows = np.arange(env.num_envs)
     goal, proxy = env.levels.goal, env.levels.proxy_goal

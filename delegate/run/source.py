@@ -64,9 +64,7 @@ class Source:
         self._plan = plan
         self._fixed = {"max_steps": plan.delegation.interactions, "discount": plan.world.discount}
         self._settings = {**plan.world.settings, **self._fixed}
-        rules = envs.make_rules(plan.world.id, self._settings)
-        self._channels = rules.channels
-        self._cells = rules.settings.size**2
+        self._world = envs.make_world(plan.world.id, self._settings)
         self._drawn = lru_cache(maxsize=1)(self._draw)
 
     def bank(self, seed: int, split: str) -> Bank:
@@ -77,7 +75,7 @@ class Source:
         return envs.make_bank(self._plan.world.id, levels, **self._settings)
 
     def policy(self, actor: Actor) -> Policy:
-        return policies.make(actor.policy, self._channels, self._cells, **actor.settings)
+        return policies.make(actor.policy, self._world, **actor.settings)
 
     def relay(self) -> Agent:
         return policies.Relay(self._plan.delegation.budget)

@@ -39,8 +39,6 @@ class PairSettings(BaseModel):
     """factor per step of returns (ratio)"""
     mix: float = Field(0.0, ge=0, le=1)
     """share of levels in which any place may be meant, whatever looked the same (probability)"""
-    num_levels: int = Field(1000, ge=1, le=1_000_000)
-    """as of every world; levels are drawn by their seeds"""
 
 
 @dataclass(frozen=True)

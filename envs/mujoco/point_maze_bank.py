@@ -86,6 +86,8 @@ class PointPair(PairTask, PointMass):
 class PointSteering(Steering):
     """Ways and controller of the maze; distances in metres by the shortest way around walls."""
 
+    size = 2
+
     def __init__(self) -> None:
         self._ways = Geodesics(MAZE, PLACES, CLEARANCE)
 
@@ -101,10 +103,17 @@ class PointSteering(Steering):
         way = self._ways.waypoint(state[:, :2], goal) - state[:, :2]
         return way / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-9)
 
-    def act(self, level: np.ndarray, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
+    def state_of(self, observation: np.ndarray) -> np.ndarray:
+        """See Steering."""
+        return observation[:, :4].astype(np.float32)
+
+    def act(
+        self, level: np.ndarray, goal: np.ndarray, state: np.ndarray, pace: float = 1.0
+    ) -> np.ndarray:
         """Forces for a speed that falls with the way left. float32 [n, 2]"""
         left = self.distance(level, goal[:, None], state)
-        wanted = self.heading(level, goal, state) * np.minimum(FASTEST, BRAKING * left)
+        speed = pace * np.minimum(FASTEST, BRAKING * left)
+        wanted = self.heading(level, goal, state) * speed
         return np.clip(GRIP * (wanted - state[:, 2:]), -1, 1).astype(np.float32)
 
 

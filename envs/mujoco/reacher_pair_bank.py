@@ -121,6 +121,8 @@ class ReacherPair(PairTask, Reacher):
 class ReacherSteering(Steering):
     """The straight distance of the fingertip, and a PD law on the joints."""
 
+    size = 2
+
     def distance(
         self, level: np.ndarray, goals: np.ndarray | None, state: np.ndarray
     ) -> np.ndarray:
@@ -133,11 +135,18 @@ class ReacherSteering(Steering):
         way = PLACES[goal] - state[:, 6:]
         return way / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-9)
 
-    def act(self, level: np.ndarray, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
+    def state_of(self, observation: np.ndarray) -> np.ndarray:
+        """See Steering."""
+        joints = np.arctan2(observation[:, 2:4], observation[:, :2])
+        return markov(joints, observation[:, 6:8])
+
+    def act(
+        self, level: np.ndarray, goal: np.ndarray, state: np.ndarray, pace: float = 1.0
+    ) -> np.ndarray:
         """Torques towards the nearest posture with the fingertip there. float32 [n, 2]"""
         joints = np.arctan2(state[:, 2:4], state[:, :2]).astype(np.float64)
         turn = nearest_posture(joints, goal) - joints
-        torque = STIFFNESS * turn - DAMPING * state[:, 4:6]
+        torque = pace * STIFFNESS * turn - DAMPING * state[:, 4:6]
         return np.clip(torque, -1, 1).astype(np.float32)
 
 
