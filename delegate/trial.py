@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -121,16 +122,21 @@ class Laboratory:
 
     def tables(self, played: Delegation) -> Tables:
         """The arrays of a finished trial, by file."""
-        steps, bank = played.steps_table(), played.bank
+        steps = played.steps_table()
         for state, place in (("state", "place"), ("next_state", "next_place")):
-            steps[place] = bank.places(steps[state])
+            steps[place] = self.test.places(steps[state])
         return {
             "steps.npz": steps,
             "watch.npz": played.watch_table(),
             "sub_episodes.npz": played.sub_episodes_table(),
-            "levels.npz": levels_table(bank),
-            "drawings.npz": packed([bank.drawing(level) for level in range(bank.count)]),
+            **self._levels,
         }
+
+    @cached_property
+    def _levels(self) -> Tables:
+        """What is the same in every trial of the seed."""
+        drawings = [self.test.drawing(level) for level in range(self.test.count)]
+        return {"levels.npz": levels_table(self.test), "drawings.npz": packed(drawings)}
 
     def calibration_json(self) -> str:
         """What calibration.json holds; the same in every trial of a seed.
