@@ -9,7 +9,7 @@ import pytest
 from delegations import runtime, whimsical_crew, world
 from test_delegation_runtime import DEEP, alarmed
 
-from delegate.agents import Decision, Decisions, Member, Policy
+from delegate.agents import Briefing, Decision, Decisions, Member, Memory, Policy, View
 from delegate.delegation import events
 from delegate.delegation.episodes import Bounds
 from delegate.delegation.protocols import Always, Unmonitored
@@ -109,6 +109,38 @@ def test_an_agent_of_three_lines_works() -> None:
     log = list(played.run())
     assert (played.steps_table()["action"] == 1).all()
     assert [e.outcome for e in log if isinstance(e, events.Ended)] == ["timed_out"] * 4
+
+
+def test_only_children_of_known_kind_are_told_of_the_proxy() -> None:
+    """Nothing that others are handed holds its number."""
+    seen: dict[str, list[Any]] = {"plain": [], "told": []}
+
+    class Spy(Right):
+        def __init__(self, name: str) -> None:
+            self.name, self.told = name, name == "told"
+
+        def begin(self, obs: Any, goal: np.ndarray, memory: Memory) -> Memory:
+            seen[self.name].append((obs, goal, memory))
+            return memory
+
+        def brief(self, obs: Any, goal: np.ndarray, briefing: Briefing, memory: Memory) -> Memory:
+            seen[self.name].append(briefing)
+            return memory
+
+        def decide(self, view: View, memory: Memory) -> Any:
+            assert {"proxy", "habit", "truth", "intent"}.isdisjoint(vars(view))
+            return super().decide(view, memory)
+
+    env = world(rows=4)
+    members = [Member("root", Relay(3), crew=(1,)), Member("a", Relay(3), crew=(2, 3)),
+               Member("b", Spy("told")), Member("c", Spy("plain"))]  # fmt: skip
+    played = runtime(env, members, Always(), Bounds(3, 30, max_depth=2, max_spawns=6))
+    played.run()
+    assert seen["plain"]
+    for briefing in seen["told"]:
+        np.testing.assert_array_equal(briefing.proxy, played.bank.proxy[briefing.level])
+        assert briefing.bank is played.bank
+    assert sum(len(briefing.level) for briefing in seen["told"]) > 0
 
 
 def test_rows_whose_member_is_not_asked_wait_and_the_others_go_on() -> None:

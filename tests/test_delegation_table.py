@@ -44,6 +44,8 @@ def check_table(played: Delegation) -> None:
     table, log = played.sub_episodes_table(), list(played.log)
     steps, watch = played.steps_table(), played.watch_table()
     spawned = [e for e in log if isinstance(e, events.Spawned)]
+    keys = np.stack([watch[name] for name in ("row", "clock", "depth")], axis=1)
+    assert len(np.unique(keys, axis=0)) == len(keys), "one score a row, clock and depth"
     assert set(COLUMNS) <= set(table)
     assert len(spawned) == len(table["row"])
     for i, (row, number) in enumerate(zip(table["row"], table["sub_episode"], strict=True)):
