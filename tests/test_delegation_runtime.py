@@ -356,6 +356,25 @@ def test_a_parent_that_oversteps_its_bounds_is_stopped_and_the_log_says_why():
     assert all(e.spawns == 3 for e in log if isinstance(e, events.EpisodeEnded))
 
 
+@pytest.mark.parametrize("goal", [-1, 0, 10**6])
+def test_a_goal_that_is_no_place_of_the_level_is_refused(goal):
+    """Cell 0 is a wall."""
+
+    class Astray(Relay):
+        def decide(self, view, memory):
+            decisions, memory = super().decide(view, memory)
+            decisions.goal[:1] = goal
+            return decisions, memory
+
+    env = world(rows=3)
+    members = [Member("root", Astray(60), crew=(1,)), Member("walk", child(env, "intended"))]
+    log = list(runtime(env, members, bounds=Bounds(60, 100)).run())
+    refused = [(e.row, e.reason.split(";")[0]) for e in log if isinstance(e, events.Refused)]
+    assert refused == [(0, "no such goal here")]
+    reached = {e.row: e.intended_reached for e in log if isinstance(e, events.EpisodeEnded)}
+    assert reached == {0: False, 1: True, 2: True}
+
+
 def test_the_root_must_have_a_crew():
     env = world(rows=1)
     with pytest.raises(TypeError, match=r"walk: cannot delegate, for it has no crew"):

@@ -24,7 +24,9 @@ class Columns:
             if array is None:
                 array = np.zeros((max(count, 256), *column.shape[1:]), column.dtype)
             if len(array) < self._length:
-                array = np.resize(array, (max(2 * len(array), self._length), *array.shape[1:]))
+                grown = np.zeros((max(2 * len(array), self._length), *array.shape[1:]), array.dtype)
+                grown[:first] = array[:first]
+                array = grown
             self._arrays[name] = array
             array[first : self._length] = column
         return first

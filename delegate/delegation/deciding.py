@@ -72,6 +72,10 @@ def bounded(
         (f"no such child; the crew has {len(member.crew)}", delegates & ~in_crew),
         ("a budget is at least one step", delegates & (decisions.budget < 1)),
         (
+            "no such goal here; give a place of this level that can be reached",
+            delegates & ~_is_place(episodes, rows, decisions.goal),
+        ),
+        (
             "only an own committed sub-episode can be taken back",
             backtracks & ~_is_own_commit(episodes, rows, decisions.target),
         ),
@@ -85,6 +89,12 @@ def bounded(
         episodes.event(events.Refused, rows[now], sub_episode=node, reason=reason)
         kind[refused], gave_up = Decision.RETURN, gave_up | refused
     return kind, gave_up
+
+
+def _is_place(episodes: Episodes, rows: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    places = episodes.bank.landmarks.places
+    exists = (goal >= 0) & (goal < places.shape[1])
+    return exists & places[rows, np.where(exists, goal, 0)]
 
 
 def _is_own_commit(episodes: Episodes, rows: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -9,7 +9,6 @@ import numpy as np
 
 from delegate.backtrack.random_key import draw
 from delegate.backtrack.state import Snapshot
-from delegate.delegation.memories import copied
 
 
 class Saves:
@@ -42,8 +41,8 @@ class Saves:
         return slots
 
     def of(self, slots: np.ndarray) -> dict[str, np.ndarray]:
-        """What was kept there, a copy, [n, ...] by name."""
-        return {name: copied(array[slots]) for name, array in self._arrays.items()}
+        """What was kept there, [n, ...] by name; whoever restores objects copies them."""
+        return {name: array[slots] for name, array in self._arrays.items()}
 
     def drop(self, slots: np.ndarray) -> None:
         """Those slots may be used again. Each must be in use."""
