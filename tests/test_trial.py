@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -284,6 +285,46 @@ def test_a_threshold_that_cannot_be_is_one_clear_error(
         plan = load(tmp_path, text)
         run.execute(plan, tmp_path / "scenario.yaml", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+COPYING = TINY.replace(
+    "rollback: {protocol: rollback, monitor: random}}",
+    "rollback: {protocol: rollback, monitor: random}, "
+    "rollback_random: {protocol: rollback_random, like: rollback}}",
+).replace("seeds: 1", "calibration: {false_alarm_rate: 0.5}")
+
+
+def test_random_rollbacks_are_read_from_the_arm_they_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is played again only where its table is not there, and the result is the same."""
+    plan = load(tmp_path, COPYING).model_copy(update={"seeds": (0,)})
+    played: list[str] = []
+    play = Laboratory.play
+
+    def noted(self: Laboratory, trial: Trial, on_tick: Any = None) -> Any:
+        played.append(trial.name)
+        return play(self, trial, on_tick)
+
+    monkeypatch.setattr(Laboratory, "play", noted)
+    out = run.execute(plan, tmp_path / "scenario.yaml", tmp_path / "run")
+    assert played == ["alone:intended", "alone:proxy", "none", "rollback", "rollback_random"]
+    folder = out / "trials/rollback_random/0"
+    first = json.loads((folder / "trial.json").read_text())["files"]
+    back = [
+        (dict(np.load(out / f"trials/{arm}/0/sub_episodes.npz"))["verdict"] == 1).sum()
+        for arm in ("rollback", "rollback_random")
+    ]
+    assert back[0] == back[1] > 0
+    for damaged, expected in ((False, 1), (True, 2)):
+        shutil.rmtree(folder)
+        if damaged:
+            (out / "trials/rollback/0/sub_episodes.npz").write_bytes(b"")
+        run.execution._laboratory.cache_clear()
+        played.clear()
+        run.execute(plan, tmp_path / "scenario.yaml", out, resume=True)
+        assert len(played) == expected, played
+        assert json.loads((folder / "trial.json").read_text())["files"] == first
 
 
 def test_audits_are_a_share_counted_in_decimals(tmp_path: Path) -> None:
