@@ -58,7 +58,7 @@ class NoAction(Bad):
 
 
 class NotANumber(Bad):
-    cause = "ValueError: decides action of type float64; this world takes integers"
+    cause = "ValueError: the world: actions are float64; give integers, 0 to 3"
 
     def go_wrong(self, wrong: np.ndarray, action: np.ndarray, memory: Memory) -> Any:
         return np.where(wrong, np.nan, action), memory
@@ -254,11 +254,12 @@ def test_what_the_worlds_clock_ended_may_be_taken_back() -> None:
     assert [(e.outcome, e.env_steps, e.undone_steps) for e in ended] == [("truncated", 14, 7)] * 3
 
 
-def test_numbers_that_are_none_end_a_child_of_a_world_of_numbers() -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, 7.0])
+def test_numbers_that_are_none_end_a_child_of_a_world_of_numbers(value: float) -> None:
     class Diverging(Flailing):
         def act(self, obs, goal, memory):  # type: ignore[no-untyped-def]
             action, after = super().act(obs, goal, memory)
-            action[after["key"][:, 1] > 32 * 4] = np.nan
+            action[after["key"][:, 1] > 32 * 4] = value
             return action, after
 
     bank = clocked(50)

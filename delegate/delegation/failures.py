@@ -7,27 +7,27 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any
 
-import gymnasium
 import numpy as np
 
 from delegate.agents import Decision, Decisions
+from delegate.backtrack.action_checks import ActionCheck
 
 _LONGEST = 200
 """of the cause of a failure (characters)"""
 
 
-def unfit(decisions: Decisions, count: int, space: gymnasium.Space[Any]) -> np.ndarray:
+def unfit(decisions: Decisions, count: int, check: ActionCheck) -> np.ndarray:
     """Which of those decisions are none: an action that is not the world's, or no such kind.
 
-    space: of one row's actions · returns bool [n]
-    Raises ValueError where they have not one entry a row.
+    check: of the world's actions · returns bool [n]
+    Raises ValueError where they have not one entry a row, or are of another type.
     """
     for field in fields(Decisions):
         found = np.shape(getattr(decisions, field.name))
         wanted: tuple[int, ...] = (count,)
         if field.name == "action":
             acts = bool((np.asarray(decisions.kind) == Decision.ACT).any())
-            wanted = (count, *(space.shape or ())) if acts else found
+            wanted = (count, *check.one) if acts else found
         if found != wanted:
             raise ValueError(f"decides {field.name} of shape {found}; it must be {wanted}")
     for name in ("kind", "child", "goal", "budget", "target"):
@@ -35,20 +35,9 @@ def unfit(decisions: Decisions, count: int, space: gymnasium.Space[Any]) -> np.n
             raise ValueError(f"decides {name} of type {dtype}; give integers")
     acts = decisions.kind == Decision.ACT
     unknown = (decisions.kind < 0) | (decisions.kind > max(Decision))
-    action = decisions.action
     if not acts.any():
         return unknown
-    if isinstance(space, gymnasium.spaces.Discrete):
-        if action.dtype.kind not in "iu":
-            raise ValueError(f"decides action of type {action.dtype}; this world takes integers")
-        return unknown | acts & ((action < space.start) | (action >= space.start + space.n))
-    if isinstance(space, gymnasium.spaces.Box):
-        if action.dtype.kind not in "iuf":
-            raise ValueError(f"decides action of type {action.dtype}; this world takes numbers")
-        finite = np.isfinite(action).reshape(count, -1).all(1)
-        return unknown | (acts & ~finite)
-    fits = [not act or space.contains(one) for act, one in zip(acts, action, strict=True)]
-    return unknown | ~np.array(fits)
+    return unknown | (acts & ~check.fits(decisions.action))
 
 
 def attempt(

@@ -15,6 +15,7 @@ import gymnasium
 import numpy as np
 
 from delegate.agents import Decision, Decisions, Intent, Member, Memory, Outcome, View
+from delegate.backtrack.action_checks import ActionCheck
 from delegate.bank import Bank
 from delegate.delegation.deciding import bounded, clock_left, view_of
 from delegate.delegation.episodes import Bounds, Episodes
@@ -47,7 +48,7 @@ class Delegation:
     row_seeds: uint64 [B]; a row's course does not depend on the batch it is in
     alarm_on: the watcher whose alarms the protocol acts on
     checks: rolled-back sub-episodes kept for `check_restores` (count)
-    Raises TypeError where the root has no crew.
+    Raises TypeError where the root has no crew, or the world's actions are no arrays of numbers.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Delegation:
         self._nodes = self.episodes.nodes
         self._stepping = Stepping(bank, members, protocol, bounds, self.episodes, self._watch)
         space = bank.env.single_action_space
+        self._check = ActionCheck(space, bank.env.num_envs, "the world")
         kind = np.int64 if isinstance(space, gymnasium.spaces.Discrete) else space.dtype
         self._actions = np.zeros((bank.env.num_envs, *(space.shape or ())), kind)
         self._waiting = np.ones(bank.env.num_envs, bool)
@@ -149,7 +151,7 @@ class Delegation:
         member, depth = self.members[number], self._nodes.top[rows].astype(np.intp)
         self._queue = [(n, r) for n, r in self._queue if n != number]
         try:
-            wrong = unfit(decisions, len(rows), self._env.single_action_space)
+            wrong = unfit(decisions, len(rows), self._check)
             self.episodes.memories[number].put(rows, depth, memory)
             intent = member.agent.intent(memory)
             if isinstance(intent, np.ndarray) and intent.shape != rows.shape:
