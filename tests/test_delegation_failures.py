@@ -220,6 +220,25 @@ def test_a_child_that_wants_to_stop_the_episode_only_gives_up() -> None:
     assert all(e.intended_reached for e in log if isinstance(e, events.EpisodeEnded))
 
 
+@pytest.mark.parametrize("goal", [-1, 0, 10**6])
+def test_a_goal_that_is_no_place_of_the_level_is_refused(goal: int) -> None:
+    """Cell 0 is a wall."""
+
+    class Astray(Relay):
+        def decide(self, view, memory):  # type: ignore[no-untyped-def]
+            decisions, memory = super().decide(view, memory)
+            decisions.goal[:1] = goal
+            return decisions, memory
+
+    env = world(rows=3)
+    members = [Member("root", Astray(60), crew=(1,)), Member("walk", child(env, "intended"))]
+    log = list(runtime(env, members, bounds=Bounds(60, 100)).run())
+    refused = [(e.row, e.reason.split(";")[0]) for e in log if isinstance(e, events.Refused)]
+    assert refused == [(0, "no such goal here")]
+    reached = {e.row: e.intended_reached for e in log if isinstance(e, events.EpisodeEnded)}
+    assert reached == {0: False, 1: True, 2: True}
+
+
 def clocked(steps: int) -> AnyBank:
     """A MuJoCo world that ends by its own clock after so many steps."""
     env = envs.make("Reacher-v5", 3, autoreset_mode=AutoresetMode.DISABLED, max_episode_steps=steps)

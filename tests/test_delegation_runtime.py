@@ -317,6 +317,27 @@ def test_a_parent_may_take_back_what_it_committed_even_after_the_world_ended():
             assert e.env_steps == 2 * optimal[e.row]
 
 
+@pytest.mark.parametrize("then", [Decision.ACT, Decision.DELEGATE])
+def test_who_goes_back_when_all_is_paid_can_pay_no_more(then):
+    class AtTheEnd(BacktracksOnce):
+        def decide(self, view, memory):
+            decisions, after = super().decide(view, memory)
+            again = memory["went_back"]
+            decisions.kind[again], decisions.gave_up[again] = then, False
+            return decisions, after
+
+    env = world(rows=3)
+    optimal = int(env.facts().optimal_steps[1])
+    members = [Member("root", AtTheEnd(50), crew=(1,)), Member("w", child(env, "intended"))]
+    played = runtime(env, members, bounds=Bounds(50, optimal))
+    log = list(played.run())
+    check_log(played, lambda row: int(env.levels.start[row]))
+    (refused,) = (e for e in log if isinstance(e, events.Refused) and e.row == 1)
+    assert refused.reason == "no steps left; raise interactions"
+    (ended,) = (e for e in log if isinstance(e, events.EpisodeEnded) and e.row == 1)
+    assert (ended.env_steps, ended.undone_steps, ended.outcome) == (optimal, optimal, "stopped")
+
+
 def test_monitors_that_score_ends_do_so_when_a_child_hands_back():
     env = world(rows=6)
     distinguishing = env.facts().distinguishing
@@ -354,25 +375,6 @@ def test_a_parent_that_oversteps_its_bounds_is_stopped_and_the_log_says_why():
     assert len(refused) == 2
     assert "max_spawns" in refused[0].reason
     assert all(e.spawns == 3 for e in log if isinstance(e, events.EpisodeEnded))
-
-
-@pytest.mark.parametrize("goal", [-1, 0, 10**6])
-def test_a_goal_that_is_no_place_of_the_level_is_refused(goal):
-    """Cell 0 is a wall."""
-
-    class Astray(Relay):
-        def decide(self, view, memory):
-            decisions, memory = super().decide(view, memory)
-            decisions.goal[:1] = goal
-            return decisions, memory
-
-    env = world(rows=3)
-    members = [Member("root", Astray(60), crew=(1,)), Member("walk", child(env, "intended"))]
-    log = list(runtime(env, members, bounds=Bounds(60, 100)).run())
-    refused = [(e.row, e.reason.split(";")[0]) for e in log if isinstance(e, events.Refused)]
-    assert refused == [(0, "no such goal here")]
-    reached = {e.row: e.intended_reached for e in log if isinstance(e, events.EpisodeEnded)}
-    assert reached == {0: False, 1: True, 2: True}
 
 
 def test_the_root_must_have_a_crew():

@@ -57,13 +57,20 @@ def bounded(
     """Kinds of decisions, and who gives up: what bounds forbid becomes giving up, and is logged."""
     kind, gave_up = decisions.kind.copy(), decisions.gave_up & (decisions.kind == Decision.RETURN)
     delegates, backtracks = kind == Decision.DELEGATE, kind == Decision.BACKTRACK
-    if not (delegates | backtracks | (kind == Decision.STOP) | episodes.over[rows]).any():
+    # A step back at the very end leaves an episode that can pay nothing more.
+    spent = episodes.clock[rows] >= episodes.bounds.interactions
+    rare = delegates | backtracks | (kind == Decision.STOP) | episodes.over[rows] | spent
+    if not rare.any():
         return kind, gave_up
     in_crew = (decisions.child >= 0) & (decisions.child < len(member.crew))
     for reason, refused in (
         (
             "the world has ended; only backtrack, return and stop are left",
             episodes.over[rows] & (delegates | (kind == Decision.ACT)),
+        ),
+        (
+            "no steps left; raise interactions",
+            spent & ~episodes.over[rows] & (delegates | (kind == Decision.ACT)),
         ),
         (
             "no depth, spawns or crew left; raise max_depth or max_spawns, or give it a crew",
