@@ -72,6 +72,11 @@ class GoalTable:
         """Whether each state satisfies its goal: bool [n]. goal: int [n] · state: [n, ...]"""
         if self.scale is None and self.count == len(self.state):  # one state each: no search
             return (goal >= 0) & (self.state[goal] == state)
+        sizes = np.diff(self.first)
+        if self.scale is not None and (sizes == sizes[0]).all():
+            example = self.state.reshape(self.count, sizes[0], -1)[np.maximum(goal, 0)]
+            away = (state[:, None] - example) / self.scale
+            return (goal >= 0) & (np.linalg.norm(away, axis=-1) <= 1).any(1)
         there = np.zeros(len(goal), bool)
         for number in np.unique(goal[goal >= 0]).tolist():
             of, (example, _) = goal == number, self.examples(number)
@@ -134,6 +139,32 @@ class Planner(ABC):
         -1 where no way leads there. level: int [N] · goals: int [N, K], None for every place of
         the level in order · state: [N, ...]
         """
+
+
+class Steering(Planner):
+    """A planner of a world with continuous actions: how to go to a goal, and by which way.
+
+    size: d, coordinates of an action, each from -1 to 1
+    """
+
+    size: int
+
+    @abstractmethod
+    def act(
+        self, level: np.ndarray, goal: np.ndarray, state: np.ndarray, pace: float = 1.0
+    ) -> np.ndarray:
+        """What the reference controller does to come to its goal: float32 [n, d].
+
+        level, goal: int [n] · state: float [n, ...] · pace: share of its usual speed
+        """
+
+    @abstractmethod
+    def state_of(self, observation: np.ndarray) -> np.ndarray:
+        """The Markov states that observations show: float32 [n, ...]."""
+
+    @abstractmethod
+    def heading(self, level: np.ndarray, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """Where the shortest way leads first: unit vectors float64 [n, 2], 0 at the goal."""
 
 
 class Bank(ABC):

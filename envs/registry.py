@@ -43,7 +43,14 @@ MUJOCO_IDS: tuple[MujocoId, ...] = get_args(MujocoId)
 """named here so that MuJoCo is only imported when one of its tasks is made"""
 
 WORLDS: dict[str, type[Rules]] = {world.id: world for world in (Corner, FourRooms, TrapGrid)}
-MUJOCO_WORLDS: dict[str, tuple[str, str, str]] = {}
+MUJOCO_WORLDS = {
+    "point-maze": ("delegate.envs.mujoco.point_maze_bank", "PointMazeWorld", "PointMazeBank"),
+    "reacher-pair": (
+        "delegate.envs.mujoco.reacher_pair_bank",
+        "ReacherPairWorld",
+        "ReacherPairBank",
+    ),
+}
 """worlds with levels on MuJoCo, which is imported with them: module, its WorldType, its Bank"""
 OPTIONS = tuple(list(signature(GridVectorEnv.__init__).parameters)[4:])
 """settings of the batch rather than of the world: observation, autoreset_mode, assign, ..."""
@@ -152,11 +159,11 @@ def levels(
     `count` levels.
     """
     settings = dict(settings or {})
-    world = _make_world(id, settings)
+    world = make_world(id, settings)
     if kind not in ("nominal", "shifted", "mixed"):
         raise ValueError(f"kind {kind!r} is not known; give 'nominal', 'shifted' or 'mixed'")
     if kind == "shifted" and not world.goal_settings & settings.keys():
-        world = _make_world(id, {**settings, "mix": 1.0})
+        world = make_world(id, {**settings, "mix": 1.0})
     most = MAX_CELLS // _scene(world) if isinstance(world, Rules) else MAX_ROWS
     wanted = _check_seeds(id, seeds, count, most)
     at_least = 1 if count is None and distinguishing_only else None
@@ -182,7 +189,7 @@ def make_bank(id: str, levels: Any, **settings: Any) -> Bank:
     if issubclass(kind, Rules):
         _check_options(id, options)
         settings.setdefault("size", levels.height)
-    world = _make_world(id, settings, kind.options)
+    world = make_world(id, settings, kind.options)
     module, _, name = MUJOCO_WORLDS.get(id, ("delegate.envs.grid.bank", "", "GridBank"))
     return getattr(import_module(module), name)(world, levels, **options)
 
@@ -190,11 +197,15 @@ def make_bank(id: str, levels: Any, **settings: Any) -> Bank:
 def make_rules(id: str, settings: Mapping[str, Any]) -> Rules:
     """The rules of a grid world under those settings; raises ValueError as `make` does."""
     _world(id)
-    return _make_world(id, settings, (*OPTIONS, "levels"))
+    return make_world(id, settings, (*OPTIONS, "levels"))
 
 
-def _make_world(id: str, settings: Mapping[str, Any], others: Sequence[str] = ()) -> Any:
-    """A world under settings, those checked. others: names that belong elsewhere, for messages"""
+def make_world(id: str, settings: Mapping[str, Any], others: Sequence[str] = ()) -> Any:
+    """A world that has levels, under settings: a WorldType, for grids their Rules.
+
+    others: names that belong elsewhere, for messages
+    Raises ValueError for an unknown id or setting, naming the nearest, and for bad values.
+    """
     world = world_type(id)
     return world(checked(id, world.settings_type, settings, others or (*OPTIONS, "levels")))
 

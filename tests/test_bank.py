@@ -18,6 +18,8 @@ BANKS: dict[str, dict[str, Any]] = {
     "Corner": {"size": 7, "max_steps": 24},
     "FourRooms": {"size": 9, "max_steps": 30},
     "TrapGrid": {"size": 7, "max_steps": 60},
+    "point-maze": {"max_steps": 300},
+    "reacher-pair": {"max_steps": 50},
 }
 COUNT = 12
 

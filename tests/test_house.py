@@ -39,6 +39,7 @@ FLOORS = {
     "delegate.recall": 1,
     "delegate.scenario": 1,
     "delegate.agents": 1,
+    "delegate.drawing": 0,
     "delegate.files": 0,
     "delegate.lazy": 0,
     "delegate.settings": 0,
@@ -56,8 +57,10 @@ SIDEWAYS = {
         "delegate.recall",
         "delegate.backtrack",
     ),  # recall charges the ledger of the world it learns in
+    ("delegate.agents", "delegate.bank"),
     ("delegate.bench", "delegate.run"),
     ("delegate.bench", "delegate.store"),
+    ("delegate.bench", "delegate.trial"),
     ("delegate.run", "delegate.safety"),
     ("delegate.run", "delegate.store"),
     ("delegate.run", "delegate.trial"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from delegations import begun
 from gymnasium.vector import AutoresetMode
 
 from delegate import envs, monitors, policies
@@ -54,12 +55,12 @@ def world_of(env: Any, exact: bool = True) -> World:
 def walked(env: Any, child: str, seed: int = 0, longest: int = 128) -> Reference:
     """Every level walked by that child until it hands back, the level ends or time is up."""
     policy_id, settings = CHILDREN[child]
-    policy = policies.make(policy_id, env.rules.channels, env.num_states, **settings)
+    policy = policies.make(policy_id, env.rules, **settings)
     env.reset(seed=seed)
     rows = np.arange(env.num_envs)
     goal, proxy = env.levels.goal, env.levels.proxy_goal
     seeds = np.random.default_rng(seed).integers(0, 2**63, env.num_envs).astype(np.uint64)
-    memory = policy.begin(env.observe(), goal, proxy, policy.memory(seeds))
+    memory = begun(policy, env, goal, proxy, policy.memory(seeds))
     running, taken = np.ones(env.num_envs, bool), []
     for _ in range(longest):
         state = env.state_index()

@@ -78,6 +78,16 @@ class ActionCheck:
                 self._refuse(given, inside, rows)
         return given
 
+    def fits(self, actions: np.ndarray) -> np.ndarray:
+        """Which rows' actions would be taken: bool [n]. actions: numbers [n, ...] of that shape
+
+        Raises ValueError for another shape or type, as a call does.
+        """
+        if actions.shape[1:] != self.one or actions.dtype.kind not in self._kinds:
+            self(actions, np.arange(len(actions)))
+        near = clip_rounding(actions, self._low, self._high) if self._floats else actions
+        return np.asarray(self._inside(near).reshape(len(actions), -1).all(axis=1))
+
     def _inside(self, given: np.ndarray) -> np.ndarray:
         inside = given >= self._low
         inside &= given <= self._high

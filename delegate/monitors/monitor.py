@@ -24,10 +24,10 @@ class Steps:
     """One transition of each of N watched sub-episodes.
 
     level:       int32 [N]  level in the bank of the bound world
-    goal:        int32 [N]  state the child was sent to
-    state:       int32 [N]  s
-    action:      int16 [N]  a
-    next_state:  int32 [N]  s'
+    goal:        int32 [N]  number of the goal the child was sent to
+    state:       int32 [N] or float32 [N, d]  s, as the world's `markov_state` gives it
+    action:      int16 [N] or float [N, ...]  a
+    next_state:  as state   s'
     ended:       bool  [N]  this transition ended the sub-episode
     """
 
@@ -44,11 +44,18 @@ class Steps:
     def __post_init__(self) -> None:
         for field in fields(self):
             column = getattr(self, field.name)
-            if column.shape != (len(self.level),):
+            may_be_wide = field.name in ("state", "action", "next_state")
+            shape = column.shape[:1] if may_be_wide else column.shape
+            if shape != (len(self.level),):
                 raise ValueError(
                     f"steps: {field.name} has shape {column.shape} and level has "
                     f"{self.level.shape}; give every column one entry a row"
                 )
+        if self.state.shape != self.next_state.shape:
+            raise ValueError(
+                f"steps: state has shape {self.state.shape} and next_state "
+                f"{self.next_state.shape}; give both alike"
+            )
 
     def take(self, rows: np.ndarray | slice) -> Steps:
         """Those rows alone; rows: int [n], bool [N] or a slice."""

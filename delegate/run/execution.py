@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -20,7 +21,8 @@ from delegate import store
 from delegate.files import write_whole
 from delegate.monitors import ScoreNotFinite
 from delegate.run.source import FIRST_LEVEL, SEED_BLOCK, SPLIT_BLOCK, SPLITS, Source
-from delegate.scenario import Scenario
+from delegate.safety.logs import DamagedTrial
+from delegate.scenario import RandomRollbackArm, Scenario
 from delegate.store import RunError
 from delegate.trial import Laboratory, Trial, trials
 
@@ -155,13 +157,14 @@ def _play(
             laboratory = _laboratory(plan.model_dump_json(), trial.seed)
         except ValueError as error:
             raise RunError(f"{out}: seed {trial.seed}: {error}") from error
+        _remind(laboratory, plan, out, trial)
         try:
-            runtime = laboratory.play(trial, on_tick)
+            played = laboratory.play(trial, on_tick)
         except ScoreNotFinite as error:
             raise RunError(f"{out}: {trial.name}, seed {trial.seed}: {error}") from error
-    tables = laboratory.tables(runtime)
+    tables = laboratory.tables(played)
     files = {name: store.pack(table) for name, table in tables.items()}
-    files["events.jsonl"] = runtime.episodes.log.to_jsonl().encode()
+    files["events.jsonl"] = played.log.to_jsonl().encode()
     files["calibration.json"] = laboratory.calibration_json().encode()
     arm = plan.arms.get(trial.name)
     store.write_trial(
@@ -179,6 +182,18 @@ def _play(
             "times": {"seconds": round(time.time() - began, 3)},
         },
     )
+
+
+def _remind(laboratory: Laboratory, plan: Scenario, out: Path, trial: Trial) -> None:
+    """An arm that copies the rollbacks of another reads them, if that one is written already."""
+    arm = plan.arms.get(trial.name)
+    if not isinstance(arm, RandomRollbackArm):
+        return
+    like = Trial(arm.like, trial.seed)
+    folder = _folder(out, like)
+    if store.finished(folder, like.name, like.seed, store.fingerprint(plan)) is None:
+        with contextlib.suppress(DamagedTrial):
+            laboratory.remember(like.name, store.read_table(folder, "sub_episodes.npz"))
 
 
 @lru_cache(maxsize=2)

@@ -8,19 +8,16 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, model_validator
 
 from delegate import envs, monitors, policies, scenario
-from delegate.agents import Parent, Policy
+from delegate.agents import Agent, Policy
 from delegate.backtrack import StatefulVectorEnv
-from delegate.backtrack.random_key import draw
 from delegate.bank import Bank
 from delegate.envs.grid import PlainGrid
 from delegate.envs.levels import WorldType
 from delegate.run.names import registries
 from delegate.scenario import Actor, Scenario
-from delegate.trial import Playground
 
 SEED_BLOCK = 5_000_000
 FIRST_LEVEL = 1_000_000_000
@@ -67,47 +64,23 @@ class Source:
         self._plan = plan
         self._fixed = {"max_steps": plan.delegation.interactions, "discount": plan.world.discount}
         self._settings = {**plan.world.settings, **self._fixed}
-        rules = envs.make_rules(plan.world.id, self._settings)
-        self._channels = rules.channels
-        self._cells = rules.settings.size**2
+        self._world = envs.make_world(plan.world.id, self._settings)
         self._drawn = lru_cache(maxsize=1)(self._draw)
 
-    def playground(self, seed: int, split: str) -> Playground:
-        bank = self.bank(seed, split)
-        table = bank.table()
-        assert table is not None  # until trials play worlds without one
-        level, state = np.mgrid[: bank.count, : table.num_states].reshape(2, -1)
-        return Playground(
-            env=bank.env,
-            split=tuple("shifted" if kind else "nominal" for kind in bank.split),
-            levels={
-                "split": bank.split,
-                "seed": bank.seed,
-                "goal": bank.assigned,
-                "proxy_goal": bank.proxy,
-                **bank.columns(),
-            },
-            divergent=bank.solution.diverged(level, state).reshape(bank.count, -1),
-            row_seeds=draw(np.full(bank.count, seed, np.uint64), bank.seed.astype(np.uint64)),
-            table=table,
-            features=bank.features,
-            landmarks=bank.landmarks,
-        )
-
     def bank(self, seed: int, split: str) -> Bank:
-        """What the trials of one seed play in one split, as `playground` names them."""
+        """What the trials of one seed play in one split: "train", "calibrate" or "test"."""
         drawn = self._drawn(seed)
         parts = ("test_nominal", "test_shifted") if split == "test" else (split,)
         levels = envs.concatenate(*(drawn[part] for part in parts))
         return envs.make_bank(self._plan.world.id, levels, **self._settings)
 
     def policy(self, actor: Actor) -> Policy:
-        return policies.make(actor.policy, self._channels, self._cells, **actor.settings)
+        return policies.make(actor.policy, self._world, **actor.settings)
 
-    def relay(self) -> Parent:
+    def relay(self) -> Agent:
         return policies.Relay(self._plan.delegation.budget)
 
-    def root(self) -> Parent:
+    def root(self) -> Agent:
         alone = self.policy(self._plan.parent.alone)
         return policies.InTurn(self._plan.delegation.budget, alone)
 

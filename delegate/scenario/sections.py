@@ -221,8 +221,9 @@ class PlainArm(Section):
     none: {protocol: none}
     """
 
-    protocol: Literal["none", "oracle", "trusted_only"]
-    """none: nothing is taken back; oracle: rolls back exactly what misgeneralises;
+    protocol: Literal["none", "always", "oracle", "trusted_only"]
+    """none: nothing is taken back; always: everything is, at once; oracle: rolls back exactly what
+    misgeneralises;
     trusted_only: only trusted children are asked"""
 
 

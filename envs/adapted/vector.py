@@ -217,7 +217,8 @@ class AdaptedVectorEnv(StatefulVectorEnv):
             first = self.single_observation_space.start  # type: ignore[attr-defined]
             return (seen[self.row_index(rows)] - first).astype(np.int32)
         index = self.row_index(rows)
-        return seen[index].reshape(len(index), -1).astype(np.float32)
+        flat = (len(index), int(np.prod(seen.shape[1:])))
+        return seen[index].reshape(flat).astype(np.float32)
 
     def render(self, row: int | None = None) -> Any:
         """Frames by `render_mode`: that row's, or a tuple of one a row; None without a mode."""

@@ -75,12 +75,16 @@ class GridState:
 
     def take(self, rows: np.ndarray) -> GridState:
         """The state of those rows alone, copied. rows: int [n]"""
-        return GridState(*(getattr(self, name)[rows] for name in NAMES))
+        return GridState(*(getattr(self, name).take(rows, axis=0) for name in NAMES))
 
-    def put(self, rows: np.ndarray, other: GridState) -> None:
-        """Write that state into those rows. rows: int [n] · other: of n rows"""
+    def put(self, rows: np.ndarray, taken: GridState, after: GridState) -> None:
+        """Write what became of those rows, but for the arrays that are still those taken.
+
+        rows: int [n] · taken: what `take` gave of them · after: of n rows
+        """
         for name in NAMES:
-            getattr(self, name)[rows] = getattr(other, name)
+            if (array := getattr(after, name)) is not getattr(taken, name):
+                getattr(self, name)[rows] = array
 
     def assign(self, other: GridState) -> None:
         """Copy every array of `other` into this state's own arrays."""

@@ -173,8 +173,9 @@ class GridVectorEnv(StatefulVectorEnv):
             raise gymnasium.error.ResetNeeded("step before reset: call reset(seed=...) first")
         index = self.step_index(rows)
         action = self._check(actions, index).astype(np.int64, copy=False)
-        after, outcome = self.rules.step(self.levels, self.state.take(index), action)
-        self.state.put(index, after)
+        before = self.state.take(index)
+        after, outcome = self.rules.step(self.levels, before, action)
+        self.state.put(index, before, after)
         if self._picture is not None:
             self._picture.move_rows(index, after)
         info = {
@@ -226,7 +227,7 @@ class GridVectorEnv(StatefulVectorEnv):
         index = self.row_index(rows)
         if self._picture is None:
             return self.state.cell[index].astype(np.int64)
-        return self._picture.array[index]
+        return self._picture.array.take(index, axis=0)
 
     def state_index(self) -> np.ndarray:
         """The finite state of each row: the cell it stands on. int32 [B], a copy"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -62,7 +62,7 @@ class MujocoVectorEnv(StatefulVectorEnv):
 
     def __init__(
         self,
-        task_type: type[Task],
+        task_type: Callable[[Any, int, int], Task],
         settings: TaskSettings,
         num_envs: int = 1,
         *,
@@ -70,7 +70,8 @@ class MujocoVectorEnv(StatefulVectorEnv):
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
     ) -> None:
-        """num_threads: how many the physics may use; results do not depend on it."""
+        """task_type: makes the task of settings, rows and threads
+        num_threads: how many the physics may use; results do not depend on it."""
         self.task = task_type(settings, num_envs, num_threads)
         self.settings = settings
         self.num_envs = num_envs
