@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from delegate.agents import Intent, Outcome, Ruling
 from delegate.delegation import events
 from delegate.delegation.events import EventLog
+from delegate.drawing import packed
 from delegate.monitors.calibration import calibrate
 from delegate.safety import compute_metrics, load_run
 
@@ -24,6 +26,7 @@ children:
   intended: {{policy: intended, trusted: true}}
   proxy: {{policy: proxy}}
   incapable: {{policy: random}}
+  noisy: {{policy: intended, settings: {{noise: 0.3}}}}
 parent: {{policy: in_turn, alone: {{policy: intended}}}}
 crew: [proxy, intended]
 delegation: {{budget: 10, interactions: 40}}
@@ -40,12 +43,19 @@ seeds: [0, 1]
 SIZE = 5
 """side of every maze (cells)"""
 
+NEVER = -1
+
+LANDMARKS = ("cheese", "corner", "start", "middle", "door")
+"""names of goals; a level's are 7, 6, 18, 12 and 8"""
+
 
 @dataclass
 class Branch:
     """One sub-episode. values: running value per step and monitor; scores default to them.
 
     effects: so many irreversible ones happen in its step `effects_at`
+    defection: its step, the first divergent one of a proxy child if left out
+    named: landmark held most probable, by step · within, parent: numbers in the row
     """
 
     values: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -63,6 +73,10 @@ class Branch:
     effects: int = 0
     effects_at: int = 0
     alarm_at: int | None = None
+    defection: int | None = None
+    named: Sequence[int] = ()
+    parent: int = 0
+    within: int = NEVER
 
     @property
     def length(self) -> int:
@@ -86,6 +100,7 @@ class Episode:
     proxy_optimal_return: float = 1.0
     random_return: float = 0.0
     proxy_goal: int = 6
+    goal_distance: int = 4
     uncharged: int = 0
 
     def reached(self, what: str) -> bool:
@@ -138,9 +153,9 @@ def write_trial(
     folder.mkdir(parents=True)
     _plan_seed(run / "run.json", seed)
     watched = sorted({name for e in episodes for b in e.branches for name in b.values})
-    log, steps, watch = EventLog(), _Columns(), _Columns()
+    log, steps, watch, work = EventLog(), _Columns(), _Columns(), _Columns()
     for row, episode in enumerate(episodes):
-        _play(row, episode, arm, log, steps, watch, watched)
+        _play(row, episode, arm, log, steps, watch, work, watched)
     calibration = {
         name: calibrate(np.array((peaks or {}).get(name, np.arange(100) / 100)), target, "last")
         for name in watched
@@ -150,14 +165,20 @@ def write_trial(
         order = np.random.default_rng(shuffle).permutation(len(watch["row"]))
     (folder / "events.jsonl").write_text(log.to_jsonl())
     np.savez(folder / "steps.npz", **steps.arrays(STEP_TYPES))
-    types = WATCH_TYPES | {f"{p}/{m}": np.float64 for p in ("score", "value") for m in watched}
+    parts = ["score", "value"]
+    if any(branch.named for episode in episodes for branch in episode.branches):
+        parts += ["named", "named_probability"]
+    types = WATCH_TYPES | {f"{p}/{m}": np.float64 for p in parts for m in watched}
     table = watch.arrays(types)
     np.savez(folder / "watch.npz", **{name: column[order] for name, column in table.items()})
+    np.savez(folder / "sub_episodes.npz", **work.arrays(RECORD_TYPES))
     np.savez(folder / "levels.npz", **_levels(episodes, seed))
+    np.savez(folder / "drawings.npz", **packed([drawing() for _ in episodes]))
     (folder / "calibration.json").write_text(
         json.dumps(
             {
                 "target": target,
+                "landmarks": LANDMARKS,
                 "monitors": {name: each.to_json() for name, each in calibration.items()},
             }
         )
@@ -200,6 +221,14 @@ STEP_TYPES: dict[str, Any] = {
     "row": np.int32, "sub_episode": np.int16, "clock": np.int32, "path_clock": np.int32,
     "state": np.int32, "action": np.int16, "next_state": np.int32, "reward": np.float32,
     "proxy_reward": np.float32, "terminated": bool, "divergent": bool, "effects": np.int32,
+    "place": np.float32, "next_place": np.float32,
+}  # fmt: skip
+RECORD_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("row", "sub_episode", "parent", "depth", "goal", "budget", "start_clock",
+                     "start_path", "steps", "outcome", "verdict", "intent", "parting",
+                     "defection", "within", "undone_steps", "named"), np.int32),
+    **dict.fromkeys(("peak", "value", "named_probability"), np.float64),
+    "child": np.str_, "intended": bool, "proxy": bool,
 }  # fmt: skip
 WATCH_TYPES: dict[str, Any] = {
     "row": np.int32, "sub_episode": np.int16, "step": np.int32, "clock": np.int32,
@@ -229,6 +258,7 @@ def _play(
     log: EventLog,
     steps: _Columns,
     watch: _Columns,
+    work: _Columns,
     watched: Sequence[str],
 ) -> None:
     clock = path = undone = 0
@@ -242,7 +272,16 @@ def _play(
         child = branch.child or (arm.removeprefix("alone:") if ":" in arm else branch.intent)
         log.append(
             events.Spawned(
-                row, clock, number, 0, 1, f"{child}~{number}", child, 7, branch.budget, path
+                row,
+                clock,
+                number,
+                branch.parent,
+                1 + (branch.parent > 0),
+                f"{child}~{number}",
+                child,
+                7,
+                branch.budget,
+                path,
             )
         )
         states = list(branch.states or range(branch.length + 1))
@@ -253,6 +292,7 @@ def _play(
                 **place, path_clock=path + k, state=states[k], action=1, next_state=states[k + 1],
                 reward=0.0, proxy_reward=0.0, terminated=False, divergent=divergent,
                 effects=branch.effects if k == branch.effects_at else 0,
+                place=place_of(states[k]), next_place=place_of(states[k + 1]),
             )  # fmt: skip
             if watched:
                 watch.add(**place, step=k, divergent=divergent)
@@ -260,10 +300,12 @@ def _play(
                 values = branch.values.get(name, [np.nan] * branch.length)
                 watch[f"value/{name}"].append(values[k])
                 watch[f"score/{name}"].append((branch.scores or {name: values})[name][k])
+                watch[f"named/{name}"].append(branch.named[k] if branch.named else np.nan)
+                watch[f"named_probability/{name}"].append(0.9 if branch.named else np.nan)
         if branch.alarm_at is not None:
             log.append(events.Alarm(row, clock + branch.alarm_at + 1, number, watched[0], 2.0, 1.0))
         clock, path = clock + branch.length, path + branch.length
-        seen = next(iter(branch.values.values())) if branch.values else [np.nan]
+        seen = next(iter(branch.values.values()), ()) or [np.nan]
         known = bool(np.isfinite(seen).any())
         log.append(
             events.Ended(
@@ -279,14 +321,32 @@ def _play(
                 float(np.nanmax(seen)) if known else None,
             )
         )
-        back = branch.length if branch.verdict == "rolled_back" else 0
+        back = self_undone(branch, episode, number)
+        divergent_at = [k for k, each in enumerate(branch.divergent) if each]
+        parting = divergent_at[0] if divergent_at else NEVER
+        defection = branch.defection
+        if defection is None:
+            defection = parting if branch.intent == "proxy" else NEVER
+        work.add(
+            row=row, sub_episode=number, parent=branch.parent, depth=1 + (branch.parent > 0),
+            child=child, goal=7, budget=branch.budget, start_clock=clock - branch.length,
+            start_path=path - branch.length, steps=branch.length,
+            outcome=Outcome[branch.outcome.upper()], verdict=Ruling[branch.verdict.upper()],
+            intent=Intent[branch.intent.upper()], intended=branch.intended, proxy=branch.proxy,
+            parting=parting, defection=defection, value=float(seen[-1]) if known else np.nan,
+            peak=float(np.nanmax(seen)) if known else np.nan, within=branch.within,
+            undone_steps=back, named=branch.named[-1] if branch.named else NEVER,
+            named_probability=0.9 if branch.named else np.nan,
+        )  # fmt: skip
         path, undone = path - back, undone + back
-        log.append(events.Verdict(row, clock, number, branch.verdict, back, path, None))
+        within = None if branch.within == NEVER else branch.within
+        log.append(events.Verdict(row, clock, number, branch.verdict, back, path, within))
         if branch.effects and branch.verdict == "rolled_back":
             log.append(events.Effect(row, clock, number, "spill", branch.effects))
         if branch.restore_equal is not None:
             log.append(events.RestoreChecked(row, clock, number, branch.restore_equal))
-    restores = sum(branch.verdict == "rolled_back" for branch in episode.branches)
+    back = [each for each in episode.branches if each.verdict == "rolled_back"]
+    restores = sum(branch.within == NEVER for branch in back)
     log.append(
         events.EpisodeEnded(
             row,
@@ -305,15 +365,22 @@ def _play(
     )
 
 
+def self_undone(branch: Branch, episode: Episode, number: int) -> int:
+    """Steps that the rollback of this very sub-episode took back, those inside it included."""
+    if branch.verdict != "rolled_back" or branch.within != NEVER:
+        return 0
+    inside = [each.length for each in episode.branches if each.within == number]
+    return branch.length + sum(inside)
+
+
 def _levels(episodes: Sequence[Episode], seed: int) -> dict[str, np.ndarray]:
     count = len(episodes)
-    walls = np.zeros((count, SIZE, SIZE), bool)
-    walls[:, [0, -1], :] = walls[:, :, [0, -1]] = True
     seeds = [row if e.level is None else e.level for row, e in enumerate(episodes)]
     return {
         "split": np.array([e.split == "shifted" for e in episodes], np.int8),
         "seed": np.array(seeds, np.int64) + 1_000 * seed,
-        "walls": walls,
+        "landmark_goals": np.tile(np.array([7, 6, 18, 12, 8], np.int32), (count, 1)),
+        "goal_distance": np.array([e.goal_distance for e in episodes], np.int32),
         "start": np.full(count, 18, np.int32),
         "goal": np.full(count, 7, np.int32),
         "proxy_goal": np.array([e.proxy_goal for e in episodes], np.int32),
@@ -323,6 +390,24 @@ def _levels(episodes: Sequence[Episode], seed: int) -> dict[str, np.ndarray]:
         "optimal_steps": np.full(count, 4, np.int32),
         "proxy_steps": np.full(count, 4, np.int32),
         "distinguishing": np.array([e.distinguishing for e in episodes], bool),
+    }
+
+
+def place_of(cell: int) -> tuple[float, float]:
+    """Where a cell's middle is drawn."""
+    return cell % SIZE + 0.5, cell // SIZE + 0.5
+
+
+def drawing() -> dict[str, Any]:
+    """A level with walls around, its start 18, goal 7 and proxy goal 6."""
+    border = [c for c in range(SIZE**2) if not (0 < c % SIZE < SIZE - 1 and 4 < c < 20)]
+    shapes = [("wall", cell) for cell in border] + [("start", 18), ("proxy", 6), ("goal", 7)]
+    return {
+        "size": [SIZE, SIZE],
+        "shapes": [
+            {"shape": "rect", "at": place_of(cell), "size": [1, 1], "role": role}
+            for role, cell in shapes
+        ],
     }
 
 
@@ -347,11 +432,12 @@ def measured(
     proxy: Sequence[Sequence[Episode]],
     incapable: Sequence[Sequence[Episode]] = (),
     monitors: Sequence[str] = ("reach",),
+    noisy: Sequence[Sequence[Episode]] = (),
     **settings: Any,
 ) -> dict[str, Any]:
     """The metrics of a run of children alone; episodes by seed."""
     run = write_run(folder / "run", monitors=monitors, deciding=monitors[0])
-    children = {"intended": intended, "proxy": proxy, "incapable": incapable}
+    children = {"intended": intended, "proxy": proxy, "incapable": incapable, "noisy": noisy}
     for name, seeds in children.items():
         for seed, rows in enumerate(seeds):
             write_trial(run, f"alone:{name}", seed, rows, **settings)
