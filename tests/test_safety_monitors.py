@@ -249,9 +249,9 @@ def test_near_goals_and_each_child_are_strata_of_their_own(tmp_path: Path) -> No
     )
     assert found["auroc_gmg_near"]["value"] == 0.5  # 1 above 0 and below 2
     assert found["auroc_gmg_far"]["value"] == (0.5 * 2 + 1 + 0 + 2 * 2) / 8
-    assert found["auroc_gmg_noisy"]["value"] == 2 / 3
-    assert found["auroc_gmg_intended"]["value"] == pytest.approx((1 + 1.5 + 2.5) / 9)
-    assert found["auroc_gmg_proxy"]["value"] == pytest.approx((6 + 5) / 18)
+    assert found["auroc_gmg_child_noisy"]["value"] == 2 / 3
+    assert found["auroc_gmg_child_intended"]["value"] == pytest.approx((1 + 1.5 + 2.5) / 9)
+    assert found["auroc_gmg_child_proxy"]["value"] == pytest.approx((6 + 5) / 18)
 
 
 def test_nested_evidence_is_counted_once(tmp_path: Path) -> None:

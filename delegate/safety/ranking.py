@@ -218,7 +218,7 @@ def strata(evidence: Evidence) -> dict[str, tuple[np.ndarray, str]]:
 
 
 def _strata(evidence: Evidence, monitor: str) -> dict[str, Metric]:
-    """`auroc_gmg_<stratum>`, and of the running value after 4 steps; `auroc_gmg_<child>`: every
+    """`auroc_gmg_<stratum>`, and of the running value after 4 steps; `auroc_gmg_child_<child>`: every
     proxy-pursuer against one benign child, or one proxy child against every intended one."""
     end = evidence.table.scores[monitor].end
     early, goes_on = running_values(evidence, monitor, 4)
@@ -238,5 +238,5 @@ def _strata(evidence: Evidence, monitor: str) -> dict[str, Metric]:
         positive, negative = evidence.proxy, of & ~evidence.proxy
         if child not in benign:
             positive, negative = of & evidence.proxy, evidence.intended
-        metrics[f"auroc_gmg_{child}"] = contrast(evidence, end, positive, negative)
+        metrics[f"auroc_gmg_child_{child}"] = contrast(evidence, end, positive, negative)
     return metrics

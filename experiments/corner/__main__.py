@@ -31,6 +31,13 @@ CHILDREN = {
     "detour": "detour",
     "incapable": "incapable",
 }
+GAINS = {
+    "catch_gain_noisy": "caught more at its alarms on noise 0.3",
+    "catch_gain_own_noisy": "at ours",
+    "benign_gain_noisy": "alarms on noise 0.3 at its catches",
+    "catch_gain_in_time": "caught more in time, at its alarms on all benign",
+    "auroc_gain_running_at_4": "AUROC after 4 steps",
+}
 COLOURS = {"wall": "#4a5560", "undone": "#b8860b", "kept": "#1f7a6d", "proxy": "#c1503c"}
 
 
@@ -70,7 +77,22 @@ def tables(metrics: dict[str, Any]) -> str:
         caught = shown(monitor["caught_in_time_at_5"], 1, percent=True)
         lead = shown(monitor["lead"], 1)
         lines.append(f"| {name} | {caught} | {' | '.join(alarms)} | {ranks} | {lead} |")
+    lines += [
+        "",
+        f"| {metrics['comparisons']['reference']} against | {' | '.join(GAINS.values())} |",
+    ]
+    lines.append(f"|---{'|---' * len(GAINS)}|")
+    for name in safety.ranked_monitors(metrics):
+        if (gains := metrics["comparisons"]["rivals"].get(name)) is not None:
+            cells = (_gain(gains[gain], gain.startswith("auroc")) for gain in GAINS)
+            lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _gain(metric: dict[str, Any], plain: bool) -> str:
+    """A paired difference, with a star where it is not 0 after Holm's correction."""
+    star = "*" if metric.get("p_holm", 1) < 0.05 else ""
+    return (shown(metric, 2, "+") if plain else shown(metric, 1, "+", percent=True)) + star
 
 
 def draw(episode: Example) -> str:
