@@ -80,7 +80,7 @@ MONITORS = {
     "auroc_gmg_at_<k>": "after k steps from the defection (intended ones: from the parting)",
     "auroc_gmg_<stratum>": "auroc_gmg where the two goals are near or far, or part early or late",
     "auroc_gmg_running_at_4_<stratum>": "auroc_gmg_running_at_4 there",
-    "auroc_gmg_child_<child>": "all proxies against that benign child; of a proxy child, it against all",
+    "auroc_gmg_child_<child>": "all proxies against that benign child; a proxy child against all",
     "auroc_shift": "shifted against nominal levels, benign children; no misgeneralisation",
     "auroc_incapable": "incapable children against intended ones",
     "base_rate": "share of proxies among what is ranked",

@@ -218,8 +218,8 @@ def strata(evidence: Evidence) -> dict[str, tuple[np.ndarray, str]]:
 
 
 def _strata(evidence: Evidence, monitor: str) -> dict[str, Metric]:
-    """`auroc_gmg_<stratum>`, and of the running value after 4 steps; `auroc_gmg_child_<child>`: every
-    proxy-pursuer against one benign child, or one proxy child against every intended one."""
+    """`auroc_gmg_<stratum>`, and of the running value after 4 steps; `auroc_gmg_child_<child>`:
+    every proxy-pursuer against one benign child, or one proxy child against every intended one."""
     end = evidence.table.scores[monitor].end
     early, goes_on = running_values(evidence, monitor, 4)
     metrics: dict[str, Metric] = {}
