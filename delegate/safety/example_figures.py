@@ -67,7 +67,7 @@ def delegation_tree(example: Example) -> go.Figure:
         drawn.add_annotation(
             x=about["spawned"] + max(steps, paid / 200),
             y=lane[node],
-            text=text(_story(example, node)),
+            text=text(_story(example, node, heading=undone)),
             xanchor="left",
             xshift=8,
             showarrow=False,
@@ -214,8 +214,8 @@ def _name(tree: DelegationTree, node: int) -> str:
     return "↳ " * below + text(str(tree.nodes[node]["name"]))
 
 
-def _story(example: Example, node: int) -> str:
-    """What became of a sub-episode, in words."""
+def _story(example: Example, node: int, heading: bool = True) -> str:
+    """What became of a sub-episode, in words. heading: say where it was seen going"""
     about = example.tree.nodes[node]
     count = int(about.get("steps", 0))
     steps = f"{count} step" + "s" * (count != 1)
@@ -227,5 +227,5 @@ def _story(example: Example, node: int) -> str:
         "none": "pursued nothing",
     }.get(str(about.get("intent")), "pursued something unknown")
     verdict = str(about.get("verdict", "no verdict")).replace("_", " ")
-    seen = example.headings.get(node)
+    seen = example.headings.get(node) if heading else None
     return f"{verdict} after {steps}; {pursued}" + (f"; heading for: {seen}" if seen else "")

@@ -120,6 +120,7 @@ def usefulness(table: Episodes, trusted: Episodes | None, reason: str, sample: S
         sample,
         int(_both(table, trusted, sample).sum()),
         "the trusted child never succeeds alone",
+        bounds=(0.0, np.inf),
         per_seed=True,
     )
 
