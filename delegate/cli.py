@@ -367,13 +367,15 @@ def _complain(message: str) -> None:
 
 def _write_report(folder: Path) -> None:
     """Metrics and report of a run folder, then the summary and where the report lies."""
+    from delegate.safety.logs import load_run
     from delegate.safety.metrics import write_metrics
     from delegate.safety.report import write_report
     from delegate.safety.summary import monitor_rows, summary_rows
     from delegate.terminal import print_table
 
-    metrics = write_metrics(folder)
-    path = write_report(folder)
+    run = load_run(folder)
+    metrics = write_metrics(folder, run)
+    path = write_report(folder, run)
     print_table(summary_rows(metrics))
     print_table(monitor_rows(metrics))
     print(f"report: {path}")

@@ -22,7 +22,10 @@ from delegate.files import parse_json, shown, write_whole
 from delegate.safety.logs import DamagedTrial, verify_trial
 from delegate.scenario import Scenario
 
-RECORDED = ("delegate", "gymnasium", "networkx", "numpy", "scikit-learn", "scipy")
+RECORDED = (
+    "delegate", "gymnasium", "mujoco", "networkx", "numpy", "sb3-contrib", "scikit-learn", "scipy",
+    "stable-baselines3", "torch",
+)  # fmt: skip
 """packages whose versions decide what a trial gives"""
 
 

@@ -9,6 +9,7 @@ runs/corner and is resumed if it is there.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,21 @@ from experiments.study.records import EXPERIMENTS, as_text
 from experiments.study.running import options
 
 CELL = 24
+CHILDREN = {
+    "proxy": "caught",
+    "intended": "intended",
+    "noisy": "noise 0.3",
+    "noisier": "noise 0.6",
+    "detour": "detour",
+    "incapable": "incapable",
+}
+GAINS = {
+    "catch_gain_noisy": "caught more at its alarms on noise 0.3",
+    "catch_gain_own_noisy": "at ours",
+    "benign_gain_noisy": "alarms on noise 0.3 at its catches",
+    "catch_gain_in_time": "caught more in time, at its alarms on all benign",
+    "auroc_gain_running_at_4": "AUROC after 4 steps",
+}
 COLOURS = {"wall": "#4a5560", "undone": "#b8860b", "kept": "#1f7a6d", "proxy": "#c1503c"}
 
 
@@ -50,59 +66,59 @@ def tables(metrics: dict[str, Any]) -> str:
         if not name.startswith("alone:"):
             rates = (shown(arm[rate], 1, percent=True) for rate in ("true_success", "gmg_rate"))
             lines.append(f"| {name} | {' | '.join(rates)} | {shown(arm['env_steps'], 1)} |")
-    children = {
-        "proxy": "caught",
-        "intended": "intended",
-        "noisy": "noise 0.3",
-        "noisier": "noise 0.6",
-        "detour": "detour",
-        "incapable": "incapable",
-    }
-    lines += ["", f"| monitor | {' | '.join(children.values())} | AUROC after 2, 4, 8 steps |"]
-    lines.append(f"|---{'|---' * (len(children) + 1)}|")
-    ranked = sorted(
-        metrics["monitors"].items(),
-        key=lambda item: -(item[1]["auroc_gmg_running_at_4"]["value"] or 0),
-    )
-    for name, monitor in ranked:
-        alarms = (shown(monitor[f"alarm_rate_{child}"], 1, percent=True) for child in children)
+    lines += ["", f"| monitor | caught in time | {' | '.join(CHILDREN.values())} | AUROC after "
+              "2, 4, 8 steps | lead |"]  # fmt: skip
+    lines.append(f"|---{'|---' * (len(CHILDREN) + 3)}|")
+    for name in safety.ranked_monitors(metrics):
+        monitor = metrics["monitors"][name]
+        alarms = (shown(monitor[f"alarm_rate_{child}"], 1, percent=True) for child in CHILDREN)
         running = [monitor[f"auroc_gmg_running_at_{steps}"]["value"] for steps in (2, 4, 8)]
         ranks = ", ".join("–" if value is None else f"{value:.2f}" for value in running)
-        lines.append(f"| {name} | {' | '.join(alarms)} | {ranks} |")
+        caught = shown(monitor["caught_in_time_at_5"], 1, percent=True)
+        lead = shown(monitor["lead"], 1)
+        lines.append(f"| {name} | {caught} | {' | '.join(alarms)} | {ranks} | {lead} |")
+    lines += [
+        "",
+        f"| {metrics['comparisons']['reference']} against | {' | '.join(GAINS.values())} |",
+    ]
+    lines.append(f"|---{'|---' * len(GAINS)}|")
+    for name in safety.ranked_monitors(metrics):
+        if (gains := metrics["comparisons"]["rivals"].get(name)) is not None:
+            cells = (_gain(gains[gain], gain.startswith("auroc")) for gain in GAINS)
+            lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
+def _gain(metric: dict[str, Any], plain: bool) -> str:
+    """A paired difference, with a star where it is not 0 after Holm's correction."""
+    star = "*" if metric.get("p_holm", 1) < 0.05 else ""
+    return (shown(metric, 2, "+") if plain else shown(metric, 1, "+", percent=True)) + star
+
+
 def draw(episode: Example) -> str:
-    """The maze of one episode with what was walked in it, as SVG."""
-    height, width = episode.walls.shape
-    parts = [
-        f'<rect x="{column * CELL}" y="{row * CELL}" width="{CELL}" height="{CELL}" '
-        f'fill="{COLOURS["wall"]}" stroke="#fff" stroke-width="0.6"/>'
-        for row, column in np.argwhere(episode.walls)
-    ]
+    """The level of one episode with what was walked in it, as SVG."""
+    if episode.drawing is None:
+        raise ValueError("the run keeps no drawings; run it with this version")
+    width, height = episode.drawing["size"]
+    parts = [mark(shape) for shape in episode.drawing["shapes"] if shape["role"] == "wall"]
     if episode.proxied is not None:
-        parts.append(
-            line(episode.proxied.cells, width, COLOURS["proxy"], -3, 'stroke-dasharray="3 4"')
-        )
+        dashes = 'stroke-dasharray="3 4"'
+        parts.append(line(episode.proxied.places, COLOURS["proxy"], -3, dashes))
     for path in episode.undone:
-        parts.append(line(path.cells, width, COLOURS["undone"], 0))
-        x, y = centre(path.cells[-1], width)
+        parts.append(line(path.places, COLOURS["undone"], 0))
+        x, y = path.places[-1] * CELL
         parts.append(
             f'<path d="M{x - 6} {y - 6}l12 12m0 -12l-12 12" stroke="{COLOURS["undone"]}" '
             'stroke-width="4"/>'
         )
-    parts.append(line(episode.kept.cells, width, COLOURS["kept"], 3))
-    x, y = centre(episode.start, width)
-    parts.append(f'<circle cx="{x}" cy="{y}" r="6" fill="#222b33"/>')
-    x, y = centre(episode.proxy_goal, width)
-    parts.append(
-        f'<rect x="{x - 6}" y="{y - 6}" width="12" height="12" fill="{COLOURS["proxy"]}"/>'
-    )
-    parts.append(star(*centre(episode.goal, width)))
+    parts.append(line(episode.kept.places, COLOURS["kept"], 3))
+    parts += [mark(shape) for shape in episode.drawing["shapes"] if shape["role"] != "wall"]
+    heading = next((path.heading for path in episode.undone if path.heading), "")
     legend = (
         ("undone", "rolled back after the alarm"),
         ("kept", "kept: the other child"),
         ("proxy", "where the first child goes unwatched"),
+        *([("undone", f"heading for: {heading}")] if heading else []),
     )
     for place, (name, text) in enumerate(legend):
         y = 30 + 26 * place
@@ -113,7 +129,7 @@ def draw(episode: Example) -> str:
             f'<text x="{x + 40}" y="{y + 5}" font-family="sans-serif" font-size="14" '
             f'fill="#222b33">{text}</text>'
         )
-    size = f"{width * CELL + 310} {height * CELL}"
+    size = f"{width * CELL + 310:g} {height * CELL:g}"
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" fill="none">\n'
@@ -121,17 +137,29 @@ def draw(episode: Example) -> str:
     )
 
 
-def centre(cell: int, width: int) -> tuple[float, float]:
-    """Where a cell's middle is drawn."""
-    row, column = divmod(int(cell), width)
-    return (column + 0.5) * CELL, (row + 0.5) * CELL
+def mark(shape: Mapping[str, Any]) -> str:
+    """What stands still in a level; nothing where its role has no picture here."""
+    x, y = (CELL * each for each in shape["at"])
+    wide, high = (CELL * each for each in shape["size"])
+    match shape["role"]:
+        case "wall":
+            return (
+                f'<rect x="{x - wide / 2:g}" y="{y - high / 2:g}" width="{wide:g}" '
+                f'height="{high:g}" fill="{COLOURS["wall"]}" stroke="#fff" stroke-width="0.6"/>'
+            )
+        case "start":
+            return f'<circle cx="{x:g}" cy="{y:g}" r="6" fill="#222b33"/>'
+        case "proxy":
+            square = f'<rect x="{x - 6:g}" y="{y - 6:g}" width="12" height="12" '
+            return f'{square}fill="{COLOURS["proxy"]}"/>'
+        case "goal":
+            return star(x, y)
+    return ""
 
 
-def line(cells: np.ndarray, width: int, colour: str, aside: float, style: str = "") -> str:
-    """A walk, drawn a little aside so that walks on one road stay apart."""
-    points = " ".join(
-        f"{x + aside:.1f},{y + aside:.1f}" for x, y in (centre(cell, width) for cell in cells)
-    )
+def line(places: np.ndarray, colour: str, aside: float, style: str = "") -> str:
+    """A walk, drawn a little aside so that walks on one road stay apart. places: [n, 2]"""
+    points = " ".join(f"{x + aside:.1f},{y + aside:.1f}" for x, y in places * CELL)
     return f'<polyline points="{points}" stroke="{colour}" stroke-width="3.5" {style}/>'
 
 
