@@ -131,10 +131,12 @@ def test_what_is_committed_is_of_its_plan_or_of_history_and_follows_from_its_rec
         assert name not in map(study.result, study.plans), "no plan would replace it"
     else:
         seeds = document["seeds"]
+        lengths = {record["run"][study.clock] for record in records}
         plan = [
-            run.model_copy(update={"seed": seed})
+            run.model_copy(update={"seed": seed, study.clock: length})
             for run in study.plans[document["plan"]]()
             for seed in {run.seed, *seeds}
+            for length in lengths
         ]
         unique = {run.model_dump_json(): run for run in plan if run.seed in seeds}
         assert len(finished(list(unique.values()), name, Path("none"))) == len(records)
