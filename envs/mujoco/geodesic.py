@@ -20,7 +20,11 @@ class Geodesics:
     def __init__(self, maze: Maze, places: np.ndarray, clearance: float) -> None:
         self._maze, self._clearance = maze, clearance
         solid = np.array([[kind == WALL for kind in row] for row in maze.cells])
-        middles = np.array([maze.position(cell) for cell in np.argwhere(solid)])
+        # A way between two free places never meets a closed border: what it leaves free is convex.
+        around = np.ones_like(solid)
+        around[1:-1, 1:-1] = False
+        inner = solid & ~around if solid[around].all() else solid
+        middles = np.array([maze.position(cell) for cell in np.argwhere(inner)]).reshape(-1, 2)
         half = maze.scaling / 2 + clearance - _GRAZE
         self._low, self._high = middles - half, middles + half
         self.corners = self._corners(solid)
