@@ -1,15 +1,16 @@
-"""The committed figures of the demo: run corner.yaml, keep its metrics, draw one episode.
+"""The committed figures of a scenario: run it, keep its metrics, draw one episode of the demo.
 
-    python -m experiments.corner --workers 2
+    python -m experiments.safety --workers 2                  # corner
+    python -m experiments.safety corner-near --workers 2
 
-Writes experiments/results/corner.json (metrics.json of the run, with commit, versions and seeds)
-and experiments/figures/episode.svg, and prints the tables of the README. The run lies in
-runs/corner and is resumed if it is there.
+Writes experiments/results/corner.json (metrics.json of the run, with commit, versions and seeds),
+for corner experiments/figures/episode.svg too, and prints the tables of the README. The run lies in
+runs/safety/corner and is resumed if it is there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,6 @@ from experiments.study.records import EXPERIMENTS, as_text
 from experiments.study.running import options
 
 CELL = 24
-CHILDREN = {
-    "proxy": "caught",
-    "intended": "intended",
-    "noisy": "noise 0.3",
-    "noisier": "noise 0.6",
-    "detour": "detour",
-    "incapable": "incapable",
-}
 GAINS = {
     "catch_gain_noisy": "caught more at its alarms on noise 0.3",
     "catch_gain_own_noisy": "at ours",
@@ -41,37 +34,42 @@ GAINS = {
 COLOURS = {"wall": "#4a5560", "undone": "#b8860b", "kept": "#1f7a6d", "proxy": "#c1503c"}
 
 
+SCENARIOS = ("corner", "corner-near", "corner-learned", "point-maze", "reacher-pair")
+
+
 def main() -> None:
     """Run, keep, draw, print."""
-    given = options("corner", __doc__.splitlines()[0], gathers=False).parse_args()
-    source = EXPERIMENTS / "scenarios" / "corner.yaml"
-    resume = (given.out / "run.json").exists()
+    parser = options("safety", __doc__.splitlines()[0], gathers=False)
+    parser.add_argument("scenario", nargs="?", default="corner", choices=SCENARIOS)
+    given = parser.parse_args()
+    source, out = EXPERIMENTS / "scenarios" / f"{given.scenario}.yaml", given.out / given.scenario
+    resume = (out / "run.json").exists()
     plan = run.load_scenario(source)
-    run.execute(plan, source, given.out, workers=given.workers, resume=resume)
-    metrics = safety.write_metrics(given.out)
-    safety.write_report(given.out)
-    for folder in ("results", "figures"):
-        (EXPERIMENTS / folder).mkdir(exist_ok=True)
-    write_whole(EXPERIMENTS / "results" / "corner.json", f"{as_text(metrics)}\n".encode())
-    if (episode := example(load_run(given.out))) is not None:
+    run.execute(plan, source, out, workers=given.workers, resume=resume)
+    metrics = safety.write_metrics(out)
+    safety.write_report(out)
+    name = given.scenario.replace("-", "_")
+    write_whole(EXPERIMENTS / "results" / f"{name}.json", f"{as_text(metrics)}\n".encode())
+    if given.scenario == "corner" and (episode := example(load_run(out))) is not None:
         write_whole(EXPERIMENTS / "figures" / "episode.svg", draw(episode).encode())
-    print(tables(metrics))
+    print(tables(metrics, list(plan.children)))
 
 
-def tables(metrics: dict[str, Any]) -> str:
-    """The README's two tables."""
+def tables(metrics: dict[str, Any], children: Sequence[str]) -> str:
+    """The README's three tables: arms, monitors on each child alone, and what ours gains."""
+    children = sorted(children, key=lambda child: child != "proxy")
     lines = ["| arm | reached the cheese | ended at the proxy alone | steps an episode |"]
     lines.append("|---|---|---|---|")
     for name, arm in metrics["arms"].items():
         if not name.startswith("alone:"):
             rates = (shown(arm[rate], 1, percent=True) for rate in ("true_success", "gmg_rate"))
             lines.append(f"| {name} | {' | '.join(rates)} | {shown(arm['env_steps'], 1)} |")
-    lines += ["", f"| monitor | caught in time | {' | '.join(CHILDREN.values())} | AUROC after "
+    lines += ["", f"| monitor | caught in time | {' | '.join(children)} | AUROC after "
               "2, 4, 8 steps | lead |"]  # fmt: skip
-    lines.append(f"|---{'|---' * (len(CHILDREN) + 3)}|")
+    lines.append(f"|---{'|---' * (len(children) + 3)}|")
     for name in safety.ranked_monitors(metrics):
         monitor = metrics["monitors"][name]
-        alarms = (shown(monitor[f"alarm_rate_{child}"], 1, percent=True) for child in CHILDREN)
+        alarms = (shown(monitor[f"alarm_rate_{child}"], 1, percent=True) for child in children)
         running = [monitor[f"auroc_gmg_running_at_{steps}"]["value"] for steps in (2, 4, 8)]
         ranks = ", ".join("–" if value is None else f"{value:.2f}" for value in running)
         caught = shown(monitor["caught_in_time_at_5"], 1, percent=True)
