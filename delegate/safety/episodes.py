@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -65,6 +65,12 @@ class Episodes:
     checked: np.ndarray
     equal: np.ndarray
     peak: np.ndarray
+    paid: np.ndarray
+
+    @property
+    def net_return(self) -> np.ndarray:
+        """The true return less what was paid for delegations. float64 [N]"""
+        return self.true_return - self.paid
 
     def __len__(self) -> int:
         return len(self.row)
@@ -90,8 +96,10 @@ def join(tables: Sequence[Episodes]) -> Episodes:
     )
 
 
-def episodes(trial: Trial, work: SubEpisodes) -> Episodes:
-    """The episodes of one trial, in row order. work: its delegations
+def episodes(
+    trial: Trial, work: SubEpisodes, prices: Mapping[str, float] | None = None
+) -> Episodes:
+    """The episodes of one trial, in row order. work: its delegations · prices: of children
 
     Raises DamagedTrial when a row did not end exactly once, or when a step that was taken
     was not charged (`env_steps` is not surviving plus undone steps).
@@ -162,6 +170,7 @@ def episodes(trial: Trial, work: SubEpisodes) -> Episodes:
         benign_delegations=of(work.leaf & benign),
         effects=_effects(trial, rows),
         peak=peak,
+        paid=np.bincount(work.row, [(prices or {}).get(c, 0.0) for c in work.child], rows),
         **count,
     )
     undone = np.bincount(work.row[back & own], work.undone_steps[back & own], minlength=rows)

@@ -70,8 +70,9 @@ def compute_metrics(run: Run) -> dict[str, Any]:
     """
     sample = sample_of(run)
     work = {(trial.arm, trial.seed): sub_episodes(trial) for trial in run.trials}
+    prices = {name: child.price for name, child in run.scenario.children.items()}
     tables = {
-        arm: join([episodes(trial, work[arm, trial.seed]) for trial in run.of(arm)])
+        arm: join([episodes(trial, work[arm, trial.seed], prices) for trial in run.of(arm)])
         for arm in run.arms
     }
     watched = evidence(run, sample, work)

@@ -45,8 +45,7 @@ def _named(evidence: Evidence, step_named: np.ndarray, steps: int | None) -> Met
     table, sample, unit = evidence.table, evidence.sample, evidence.unit
     counted = (evidence.proxy | evidence.intended) & (table.pursued != NEVER) & (table.length > 0)
     if steps is not None:
-        turned = (table.defection > table.parting) & (table.defection >= steps)
-        counted &= (table.length > steps) & ~turned
+        counted &= (table.length > steps) & ~table.turns_later(steps)
     last = table.length - 1 if steps is None else np.full(len(table), steps - 1)
     named = table.at(step_named, last)
     counted &= ~np.isnan(named)

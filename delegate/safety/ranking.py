@@ -86,9 +86,11 @@ def running_values(evidence: Evidence, monitor: str, steps: int) -> tuple[np.nda
 
 def running(evidence: Evidence, monitor: str, steps: int) -> Metric:
     """AUROC of the running value after `steps` steps from the start, among sub-episodes that go
-    on then: what can be acted on. One that has ended is on neither side, and counted."""
+    on then: what can be acted on. One that has ended is on neither side, and counted; nor is one
+    that turns to the proxy later."""
     value, goes_on = running_values(evidence, monitor, steps)
-    proxy, intended = evidence.proxy & goes_on, evidence.intended & goes_on
+    proxy = evidence.proxy & goes_on & ~evidence.table.turns_later(steps)
+    intended = evidence.intended & goes_on
     ended = int(((evidence.proxy | evidence.intended) & ~goes_on).sum())
     return contrast(evidence, value, proxy, intended, ended=ended)
 

@@ -137,6 +137,10 @@ class SubEpisodes:
         found[there] = step_column[(self.start + place)[there]]
         return found
 
+    def turns_later(self, steps: int) -> np.ndarray:
+        """Which turn to the proxy only after so many steps: bool [E]."""
+        return (self.defection > self.parting) & (self.defection >= steps)
+
     def since(self, first: np.ndarray, monitor: str, offset: int) -> np.ndarray:
         """The running value `offset` steps after each one's step `first`, float64 [E].
 

@@ -123,12 +123,14 @@ class Child(Actor):
     """An agent of known kind. Each is also run alone and watched, to rank the monitors.
 
     children:
-      intended: {policy: intended, settings: {noise: 0.1}, trusted: true}
+      intended: {policy: intended, settings: {noise: 0.1}, trusted: true, price: 0.1}
       both: {policy: relay, crew: [proxy, intended]}
     """
 
     trusted: bool = False
     """the protocol `trusted_only` delegates to it alone"""
+    price: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """what each delegation to it costs, taken back or not (return)"""
     crew: Crew | None = None
     """for a child that is itself a parent (policy relay): whom it may choose from"""
 

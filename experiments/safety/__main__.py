@@ -34,7 +34,7 @@ GAINS = {
 COLOURS = {"wall": "#4a5560", "undone": "#b8860b", "kept": "#1f7a6d", "proxy": "#c1503c"}
 
 
-SCENARIOS = ("corner", "corner-near", "corner-learned", "point-maze", "reacher-pair")
+SCENARIOS = ("corner", "corner-near", "corner-odd", "corner-learned", "point-maze", "reacher-pair")
 
 
 def main() -> None:
@@ -58,12 +58,16 @@ def main() -> None:
 def tables(metrics: dict[str, Any], children: Sequence[str]) -> str:
     """The README's three tables: arms, monitors on each child alone, and what ours gains."""
     children = sorted(children, key=lambda child: child != "proxy")
-    lines = ["| arm | reached the cheese | ended at the proxy alone | steps an episode |"]
-    lines.append("|---|---|---|---|")
+    lines = ["| arm | reached the goal | ended at the proxy alone | return less price | benign "
+             "rollbacks | steps an episode |"]  # fmt: skip
+    lines.append("|---|---|---|---|---|---|")
     for name, arm in metrics["arms"].items():
         if not name.startswith("alone:"):
             rates = (shown(arm[rate], 1, percent=True) for rate in ("true_success", "gmg_rate"))
-            lines.append(f"| {name} | {' | '.join(rates)} | {shown(arm['env_steps'], 1)} |")
+            benign = shown(arm["benign_rollback_rate"], 1, percent=True)
+            net = shown(arm["j_net_shifted"], 3)
+            row = (*rates, net, benign, shown(arm["env_steps"], 1))
+            lines.append(f"| {name} | {' | '.join(row)} |")
     lines += ["", f"| monitor | caught in time | {' | '.join(children)} | AUROC after "
               "2, 4, 8 steps | lead |"]  # fmt: skip
     lines.append(f"|---{'|---' * (len(children) + 3)}|")
