@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from delegate.monitors.monitor import Reference
-from delegate.recall.landmarks import Landmarks
+from delegate.recall.goals import Landmarks
 
 
 @dataclass(frozen=True)

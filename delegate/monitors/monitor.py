@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from delegate.planner import TablePlanner
-from delegate.recall.landmarks import Landmarks
+from delegate.recall.goals import Landmarks
 from delegate.recall.model import FiniteBacktrackingModel
 from delegate.recall.reachability import Reachability
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from delegate.recall.config import GoalGanConfig, RecallModelConfig
 from delegate.recall.exact import ExactBacktrackingModel, moving_weights
-from delegate.recall.landmarks import Landmarks
+from delegate.recall.goals import GoalTable, Landmarks
 from delegate.recall.model import BacktrackingModel, FiniteBacktrackingModel, Traces, Transitions
 from delegate.recall.reachability import (
     ExactReachability,
@@ -32,6 +32,7 @@ __all__ = [
     "ForwardModel",
     "GoalGan",
     "GoalGanConfig",
+    "GoalTable",
     "Landmarks",
     "LearnedBacktrackingModel",
     "RandomBacktrackingModel",

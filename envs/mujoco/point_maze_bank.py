@@ -16,14 +16,14 @@ import numpy as np
 from pydantic import Field
 
 from delegate.backtrack.random_key import level_draws
-from delegate.bank import NOMINAL, SHIFTED, GoalTable, Steering
+from delegate.bank import NOMINAL, SHIFTED, Steering
 from delegate.envs.mujoco.geodesic import Geodesics
 from delegate.envs.mujoco.maze import NEAR, U_MAZE, Maze
 from delegate.envs.mujoco.maze_tasks import PointMass, PointMaze, PointMazeSettings
 from delegate.envs.mujoco.pair import PairBank, PairLevels, PairSettings, PairTask, PairWorld
 from delegate.envs.mujoco.registry import make_settings
 from delegate.envs.mujoco.task import box
-from delegate.recall.landmarks import Landmarks
+from delegate.recall.goals import GoalTable, Landmarks
 
 Place = Literal[
     "upper left",

@@ -14,12 +14,12 @@ import numpy as np
 from pydantic import Field
 
 from delegate.backtrack.random_key import level_draws
-from delegate.bank import NOMINAL, SHIFTED, GoalTable, Steering
+from delegate.bank import NOMINAL, SHIFTED, Steering
 from delegate.envs.mujoco.pair import PairBank, PairLevels, PairSettings, PairTask, PairWorld
 from delegate.envs.mujoco.reacher import Reacher, ReacherSettings
 from delegate.envs.mujoco.registry import make_settings
 from delegate.envs.mujoco.task import box
-from delegate.recall.landmarks import Landmarks
+from delegate.recall.goals import GoalTable, Landmarks
 
 UPPER_ARM, FOREARM = 0.1, 0.11
 """lengths of the two links (m)"""
