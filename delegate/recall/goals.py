@@ -73,6 +73,17 @@ class GoalTable:
                 there[of] = (np.linalg.norm(away, axis=-1) <= 1).any(1)
         return there
 
+    def alike(self) -> np.ndarray:
+        """Which goals an example of another one satisfies, either way round: bool [G, G]."""
+        of = np.repeat(np.arange(self.count), np.diff(self.first))
+        every = np.arange(self.count)
+        found = np.zeros((self.count, self.count), bool)
+        for goal in range(self.count):
+            found[goal] = np.bincount(
+                of, self.reached(np.full(len(of), goal), self.state), self.count
+            ) > 0
+        return found | found.T | (every[:, None] == every)
+
 
 @dataclass(frozen=True)
 class Landmarks:
