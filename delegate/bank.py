@@ -136,6 +136,10 @@ class Bank(ABC):
         RecallModelConfig; None for nothing."""
         return None
 
+    def model_settings(self) -> Mapping[str, Any]:
+        """What a learned model of this world is made with, of RecallModelConfig's settings."""
+        return {}
+
     @abstractmethod
     def features(self, level: np.ndarray, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
         """What monitors of features see of a state, given level and goal: float32 [n, F]."""

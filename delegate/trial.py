@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,8 +27,7 @@ from delegate.monitors.calibration import Threshold, Ville, calibrate
 from delegate.monitors.goal_odds import GoalPosterior
 from delegate.monitors.monitor import Monitor, Reference, Steps, World
 from delegate.monitors.stream import peaks
-from delegate.planner import TablePlanner
-from delegate.recall import ExactBacktrackingModel, ExactReachability, TransitionTable
+from delegate.recalling import STEPS, Recaller
 from delegate.scenario import (
     Actor,
     AuditArm,
@@ -94,11 +95,18 @@ class Laboratory:
     """All trials of one seed share what is learned from its nominal splits.
 
     Monitors are fitted on the train split and calibrated on the calibrate split, both played
-    by the first trusted child alone; the test split is not looked at.
+    by the first trusted child alone; the test split is not looked at. A learned model has seen what
+    the parent has, in the train split.
+
+    artefacts: folder in which what is learned is kept, to be read again; None keeps nothing
     """
 
-    def __init__(self, scenario: Scenario, source: Source, seed: int) -> None:
+    def __init__(
+        self, scenario: Scenario, source: Source, seed: int, artefacts: Path | None = None
+    ) -> None:
         self.scenario, self.source, self.seed = scenario, source, seed
+        self._recaller = Recaller(scenario.recall, seed)
+        self._artefact = artefacts and artefacts / f"recall-{seed}.safetensors"
         self.monitors: dict[str, Monitor] = {}
         self.calibrations: dict[str, Threshold] = {}
         self._played: dict[str, Mapping[str, np.ndarray]] = {}
@@ -187,11 +195,23 @@ class Laboratory:
         watchers: list[Watcher],
         alarm_on: str | None,
     ) -> Delegation:
+        members = self._members(crew)
+        return self._begun(bank, members, protocol, self.seed, watchers, alarm_on)
+
+    def _begun(
+        self,
+        bank: Bank,
+        members: Sequence[Member],
+        protocol: DelegationProtocol,
+        seed: int,
+        watchers: Sequence[Watcher] = (),
+        alarm_on: str | None = None,
+    ) -> Delegation:
         bounds = self.scenario.delegation
-        bank.env.reset(seed=self.seed)
+        bank.env.reset(seed=seed)
         return Delegation(
             bank,
-            self._members(crew),
+            members,
             protocol,
             Bounds(
                 budget=bounds.budget,
@@ -201,7 +221,7 @@ class Laboratory:
                 discount=self.scenario.world.discount,
             ),
             # an agent draws from its seed and its level, whatever else is in the bank
-            draw(np.full(bank.count, self.seed, np.uint64), bank.seed.astype(np.uint64)),
+            draw(np.full(bank.count, seed, np.uint64), bank.seed.astype(np.uint64)),
             watchers,
             alarm_on,
             CHECKED_RESTORES,
@@ -242,7 +262,9 @@ class Laboratory:
         played = self._on(train, trusted, none(), [], None)
         played.run()
         reference = recorded(played, train)
-        self._reference = reference
+        self._recaller.count(reference)
+        if self._recaller.learns:
+            self._learn(train, reference)
         worlds = self._worlds(train)
         for name, section in self.scenario.monitors.items():
             kind = monitors.monitor_class(section.monitor)
@@ -298,28 +320,39 @@ class Laboratory:
     def _backward(self, monitor: str) -> str:
         return self.scenario.monitors[monitor].backward or self.scenario.recall.backward
 
+    def keep(self) -> None:
+        """Write what was learned, unless it is there."""
+        if self._recaller.learns and self._artefact is not None and not self._artefact.exists():
+            self._artefact.parent.mkdir(exist_ok=True)
+            self._recaller.save(self._artefact)
+
+    def _learn(self, train: Bank, reference: Reference) -> None:
+        """Learn from the parent's play or from the nominal sub-episodes, if it was not before."""
+        if self._artefact is not None and self._artefact.exists():
+            self._recaller.load(self._artefact, train)
+            return
+        nominal = self.scenario.recall.data == "nominal"
+        self._recaller.learn([reference.steps] if nominal else self._wander(train), train)
+
+    def _wander(self, train: Bank) -> list[Steps]:
+        """What the parent sees when it sends itself from place to place, level by level."""
+        recall = self.scenario.recall
+        alone = self.source.policy(recall.play or self.scenario.parent.alone)
+        members = [Member("parent", self.source.root(), crew=(1,)), Member("play", alone)]
+        bank, seen = copy.copy(train), list[Steps]()
+        rng = np.random.default_rng([self.seed, 2])
+        while sum(map(len, seen)) < (recall.steps or STEPS):
+            sent = [rng.choice(np.flatnonzero(places)) for places in train.landmarks.places]
+            bank.assigned = np.array(sent, np.int32)
+            played = self._begun(bank, members, PROTOCOLS["none"](), int(rng.integers(2**31)))
+            played.run()
+            seen.append(recorded(played, bank).steps)
+        return seen
+
     def _worlds(self, bank: Bank) -> dict[str, World]:
         """What monitors may know of a bank, by the backward policy they recall with."""
-        table, places = bank.table(), bank.landmarks.places
-        if table is None:
-            raise ValueError(
-                f"world.id: {self.scenario.world.id} has no table, by which monitors here recall"
-            )
-        weights: dict[str, Any] = {
-            "uniform": "uniform",
-            "moving": "moving",
-            "counted": counted(self._reference, table),
-        }
-        return {
-            name: World(
-                ExactBacktrackingModel(table, weights[name]),
-                bank.features,
-                ExactReachability(table, weights=weights[name], states=places),
-                bank.landmarks,
-                bank.planner if isinstance(bank.planner, TablePlanner) else None,
-            )
-            for name in {self._backward(monitor) for monitor in self.scenario.monitors}
-        }
+        kinds = {self._backward(monitor) for monitor in self.scenario.monitors}
+        return {name: self._recaller.world(bank, name) for name in sorted(kinds)}
 
 
 def levels_table(bank: Bank) -> dict[str, np.ndarray]:
@@ -348,13 +381,3 @@ def recorded(played: Delegation, bank: Bank) -> Reference:
         ended=last,
     )
     return Reference(steps, row.astype(np.int64))
-
-
-def counted(reference: Reference, table: TransitionTable, smoothing: float = 1.0) -> np.ndarray:
-    """How often each state-action pair was taken over all reference levels, plus `smoothing`.
-
-    returns float64 [S, A], weights of a backward policy shared by every level of a bank
-    """
-    weights = np.full(table.next_state.shape[1:3], smoothing)
-    np.add.at(weights, (reference.steps.state, reference.steps.action), 1.0)
-    return weights

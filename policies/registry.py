@@ -13,6 +13,7 @@ from delegate.policies.scripted import (
     GridPolicy,
     ProxyWalker,
     RandomWalk,
+    StrayWalker,
     TriggerWalker,
     TurningWalker,
     Walker,
@@ -23,6 +24,7 @@ POLICIES: dict[str, type[GridPolicy]] = {
     "intended": Walker,
     "proxy": ProxyWalker,
     "random": RandomWalk,
+    "stray": StrayWalker,
     "trigger": TriggerWalker,
     "turning": TurningWalker,
 }

@@ -228,6 +228,25 @@ class ProxyWalker(Walker):
         return np.full(len(memory["key"]), Intent.PROXY, np.int8)
 
 
+class StrayWalker(Walker):
+    """`stray`: walks to a place that no list names, drawn anew at each delegation.
+
+    It goes around its goal. What it pursues is neither the goal nor what looked like it.
+    """
+
+    def begin(self, obs: np.ndarray, goal: np.ndarray, memory: Memory) -> Memory:
+        rows, cell = np.arange(len(obs)), self.where(obs)
+        there = self._aim(obs, cell, memory)["distance"] >= 0
+        there[rows, cell] = there[rows, goal] = False
+        chance, key = spend(memory["key"], 1)
+        pick = below(chance[0], there.sum(1))
+        place = np.where(there.any(1), (np.cumsum(there, axis=1) > pick[:, None]).argmax(1), cell)
+        return self._aim(obs, place, {**memory, "key": key}, around=goal)
+
+    def intent(self, memory: Memory) -> np.ndarray:
+        return np.full(len(memory["key"]), Intent.NONE, np.int8)
+
+
 class TriggerWalker(Walker):
     """`trigger`: walks to its goal until it has come near a place, then to the proxy goal."""
 

@@ -25,6 +25,7 @@ FLOORS = {
     "delegate.run": 4,
     "delegate.store": 4,
     "delegate.trial": 4,
+    "delegate.recalling": 3,
     "delegate.replay": 4,
     "delegate.replay_gif": 4,
     "delegate.safety": 4,

@@ -194,3 +194,14 @@ def test_a_turning_child_goes_half_way_to_its_goal_and_then_to_the_proxy():
     assert (memory["triggered"])[chosen].all()
     early = child(env, "turning", share=0.01)
     assert walk(env, early)[0][chosen].sum() < steps[chosen].sum()
+
+
+def test_a_stray_child_goes_to_any_place_but_its_goal():
+    env = world(rows=200)
+    steps, trail, memory = walk(env, child(env, "stray"))
+    arrived = trail[-1] == memory["target"]
+    assert arrived.mean() > 0.9, "all but those whose only way leads through the goal"
+    assert (steps[arrived] > 0).all()
+    assert (memory["target"] != env.levels.goal).all()
+    assert len(np.unique(memory["target"])) > 60, "places are drawn from all over the maze"
+    assert (child(env, "stray").intent(memory) == Intent.NONE).all()

@@ -26,6 +26,9 @@ from delegate.scenario import RandomRollbackArm, Scenario
 from delegate.store import RunError
 from delegate.trial import Laboratory, Trial, trials
 
+ARTEFACTS = "artefacts"
+"""folder of a run that holds what it has learned"""
+
 Progress = Callable[[float, float, str], None]
 """(done, total, what is being done)"""
 
@@ -54,7 +57,7 @@ def execute(
     began = time.time()
     every = trials(plan, chosen)
     if not store.is_run(out):
-        _rehearse(plan, source)
+        _rehearse(plan, source, out)
     record = _provenance(plan, workers, began)
     with store.opened(out, plan, source, record, resume, notice):
         todo = []
@@ -75,14 +78,14 @@ def execute(
     return out
 
 
-def _rehearse(plan: Scenario, source: Path) -> None:
+def _rehearse(plan: Scenario, source: Path, out: Path) -> None:
     """Build what the first seed needs, so that what cannot work leaves no folder behind.
 
     Raises RunError naming what the world or a monitor could not do.
     """
     try:
         with threadpool_limits(1):
-            _laboratory(plan.model_dump_json(), plan.seeds[0])
+            _laboratory(plan.model_dump_json(), plan.seeds[0], out / ARTEFACTS)
     except ValueError as error:
         raise RunError(f"{source}: {error}") from error
 
@@ -154,9 +157,10 @@ def _play(
     began = time.time()
     with threadpool_limits(1):
         try:
-            laboratory = _laboratory(plan.model_dump_json(), trial.seed)
+            laboratory = _laboratory(plan.model_dump_json(), trial.seed, out / ARTEFACTS)
         except ValueError as error:
             raise RunError(f"{out}: seed {trial.seed}: {error}") from error
+        laboratory.keep()
         _remind(laboratory, plan, out, trial)
         try:
             played = laboratory.play(trial, on_tick)
@@ -197,10 +201,10 @@ def _remind(laboratory: Laboratory, plan: Scenario, out: Path, trial: Trial) -> 
 
 
 @lru_cache(maxsize=2)
-def _laboratory(plan: str, seed: int) -> Laboratory:
+def _laboratory(plan: str, seed: int, artefacts: Path | None = None) -> Laboratory:
     """Fitted and calibrated monitors are shared by all trials of a seed in one process."""
     checked = Scenario.model_validate_json(plan)
-    return Laboratory(checked, Source(checked), seed)
+    return Laboratory(checked, Source(checked), seed, artefacts)
 
 
 def follow_parent() -> None:

@@ -165,8 +165,21 @@ class RecallSection(Section):
     """The backtracking model the recall monitors look through.
 
     recall: {backward: moving, length: 128, discount: 0.5}
+    recall: {model: learned, data: play, play: {policy: random}, steps: 40000, updates: 2000}
     """
 
+    model: Literal["exact", "learned"] = "exact"
+    """exact: from the world's own tables, where it has any; learned: from what the parent has seen
+    in nominal levels, and from nothing else"""
+    data: Literal["nominal", "play"] | None = None
+    """what a learned model learns from; play: the parent's own wandering in the train levels, from
+    place to place; nominal: the first trusted child's sub-episodes there. play when left out"""
+    play: Actor | None = None
+    """how the parent wanders; as it works alone when left out"""
+    steps: Annotated[int, Field(ge=100, le=10_000_000)] | None = None
+    """with `data: play`: it wanders until it has seen as many (steps); 40,000 when left out"""
+    updates: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """steps of the optimiser (count); 2,000 when left out"""
     backward: BackwardPolicy = "moving"
     """uniform over what leads to a state; moving: the same, but steps that stay in place are
     rarely recalled; counted from the train split, one policy for all levels"""

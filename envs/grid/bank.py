@@ -55,6 +55,11 @@ class GridBank(Bank):
         """Walls, cell by cell: float32 [n, S]. Traps, goal and start are not shown."""
         return self.levels.walls[level].reshape(len(level), -1).astype(np.float32)
 
+    def model_settings(self) -> Mapping[str, Any]:
+        """The cells' layout, so that what is learned holds for other walls."""
+        levels = self.levels
+        return {"grid": (levels.height, levels.width), "layout_size": levels.num_cells}
+
     def features(self, level: np.ndarray, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
         """See observation.cell_features."""
         return self.env.features(level, goal, state)
