@@ -96,6 +96,10 @@ class Steering(Planner):
         """The Markov states that observations show: float32 [n, ...]."""
 
     @abstractmethod
+    def position(self, state: np.ndarray) -> np.ndarray:
+        """Where states are in the plane that headings point in: float64 [n, 2] (m)."""
+
+    @abstractmethod
     def heading(self, level: np.ndarray, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
         """Where the shortest way leads first: unit vectors float64 [n, 2], 0 at the goal."""
 

@@ -63,11 +63,11 @@ class LearnedReachability(Reachability, Saveable):
         generator = torch.Generator().manual_seed(int(self._rng.integers(2**63)))
         widths = (*self.config.hidden, len(self.discounts) * self.config.width)
         self._normaliser = Normaliser(len(self._seen))
-        self.networks = nn.ModuleDict({
-            "seen": self._normaliser,
+        self._towers = {
             "state": mlp((len(self._seen), *widths), nn.ReLU, generator),
             "goal": mlp((int(self._seen.sum()), *widths), nn.ReLU, generator),
-        })  # fmt: skip
+        }
+        self.networks = nn.ModuleDict({"seen": self._normaliser, **self._towers})
         self.optimizer = adam(self.networks, self.config.learning_rate)
         self._known: dict[Any, Any] = {}
 
@@ -84,7 +84,7 @@ class LearnedReachability(Reachability, Saveable):
                 f"states have {pairs.states.shape[1]} coordinates and goals {len(self._seen)}; "
                 "give pairs of the world that the goals are of"
             )
-        if not self._normaliser.count:
+        if not self._normaliser.get_buffer("count"):
             self._normaliser.observe(pairs.states)
         self._known.clear()
         losses, updates = np.zeros(self.config.updates), self.config.updates
@@ -134,9 +134,7 @@ class LearnedReachability(Reachability, Saveable):
         there = self._own["near"][goal[:, None], np.maximum(goals, 0)]
         return np.asarray((goals >= 0) & there)
 
-    def at(
-        self, discounts: tuple[float, ...], goals: Array | None = None
-    ) -> LearnedReachability:
+    def at(self, discounts: tuple[float, ...], goals: Array | None = None) -> LearnedReachability:
         """See Reachability. Raises ValueError for a λ that it has no head for."""
         for discount in discounts:
             if discount not in self.config.discounts:
@@ -181,7 +179,7 @@ class LearnedReachability(Reachability, Saveable):
 
     def _tower(self, name: str, value: Array) -> Tensor:
         """What all heads make of states, or of what is seen of goals: [..., Λ, width]."""
-        found = self.networks[name](torch.from_numpy(self._normalised(name, value)).float())
+        found = self._towers[name](torch.from_numpy(self._normalised(name, value)).float())
         return found.unflatten(-1, (len(self.config.discounts), -1))
 
     @staticmethod
@@ -192,8 +190,8 @@ class LearnedReachability(Reachability, Saveable):
 
     def _normalised(self, name: str, value: Array) -> Array:
         which = self._seen if name == "goal" else slice(None)
-        mean, scale = self._normaliser.mean.numpy()[which], self._normaliser.scale.numpy()[which]
-        return np.asarray((value - mean) / scale)
+        mean, scale = (self._normaliser.get_buffer(part).numpy() for part in ("mean", "scale"))
+        return np.asarray((value - mean[which]) / scale[which])
 
     def _critic(self, state: Array) -> Array:
         """f of all goals and heads, float64 [N, G, Λ]. state: float [N, d]"""
@@ -227,8 +225,7 @@ class LearnedReachability(Reachability, Saveable):
     def _layers(self, name: str) -> Layers:
         if name not in self._known:
             flat = [
-                part.detach().numpy().astype(np.float64)
-                for part in self.networks[name].parameters()
+                part.detach().numpy().astype(np.float64) for part in self._towers[name].parameters()
             ]
             self._known[name] = [
                 (weight.T, bias) for weight, bias in zip(flat[::2], flat[1::2], strict=True)

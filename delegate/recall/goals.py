@@ -79,9 +79,9 @@ class GoalTable:
         every = np.arange(self.count)
         found = np.zeros((self.count, self.count), bool)
         for goal in range(self.count):
-            found[goal] = np.bincount(
-                of, self.reached(np.full(len(of), goal), self.state), self.count
-            ) > 0
+            found[goal] = (
+                np.bincount(of, self.reached(np.full(len(of), goal), self.state), self.count) > 0
+            )
         return found | found.T | (every[:, None] == every)
 
 

@@ -98,6 +98,10 @@ class PointSteering(Steering):
         away = self._ways.distance(state[:, :2])
         return away if goals is None else np.take_along_axis(away, goals, axis=1)
 
+    def position(self, state: np.ndarray) -> np.ndarray:
+        """See Steering."""
+        return np.asarray(state[:, :2], np.float64)
+
     def heading(self, level: np.ndarray, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
         """See Steering."""
         way = self._ways.waypoint(state[:, :2], goal) - state[:, :2]

@@ -130,6 +130,10 @@ class ReacherSteering(Steering):
         places = PLACES[None] if goals is None else PLACES[goals]
         return np.linalg.norm(places - state[:, None, 6:].astype(np.float64), axis=2)
 
+    def position(self, state: np.ndarray) -> np.ndarray:
+        """See Steering."""
+        return np.asarray(state[:, 6:], np.float64)
+
     def heading(self, level: np.ndarray, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
         """See Steering."""
         way = PLACES[goal] - state[:, 6:]
