@@ -52,7 +52,8 @@ class Recaller:
         """λ that monitors are to average over where they have learned others than usual."""
         if not _has_vectors(bank):
             return {}
-        return {"discounts": self.section.discounts or CriticConfig().discounts}
+        usual = CriticConfig.model_fields["discounts"].default
+        return {"discounts": self.section.discounts or usual}
 
     def learn(self, seen: Sequence[Steps], bank: Bank) -> None:
         """Learn how states come about from steps in that bank's levels, and from nothing else."""
@@ -115,7 +116,7 @@ class Recaller:
         from delegate.recall import LearnedReachability
 
         given = {"discounts": self.section.discounts, "updates": self.section.updates}
-        settings = {name: value for name, value in given.items() if value is not None}
+        settings: Any = {name: value for name, value in given.items() if value is not None}
         return LearnedReachability(bank.goals, _columns(bank), seed=self.seed, **settings)
 
     def _pairs(self, seen: Sequence[Steps], bank: Bank) -> Any:
