@@ -10,7 +10,6 @@ import numpy as np
 
 from delegate.bank import Bank
 from delegate.monitors.monitor import Reference, Steps, World
-from delegate.planner import TablePlanner
 from delegate.recall import (
     ExactBacktrackingModel,
     ExactReachability,
@@ -19,10 +18,14 @@ from delegate.recall import (
     TransitionTable,
     grid_neighbours,
 )
+from delegate.recall.config import CriticConfig
+from delegate.recall.reachability import StateIndex
 from delegate.scenario import RecallSection
 
 UPDATES, STEPS = 2_000, 40_000
 """of a learned model, where the scenario gives none: of the optimiser, and of the parent's play"""
+ENDS = 4_000
+"""states that traces are recalled from for a critic"""
 
 
 class Recaller:
@@ -45,9 +48,19 @@ class Recaller:
         """Nominal sub-episodes, by which the backward policy `counted` goes."""
         self._reference = reference
 
+    def discounts(self, bank: Bank) -> dict[str, Any]:
+        """λ that monitors are to average over where they have learned others than usual."""
+        if not _has_vectors(bank):
+            return {}
+        usual = CriticConfig.model_fields["discounts"].default
+        return {"discounts": self.section.discounts or usual}
+
     def learn(self, seen: Sequence[Steps], bank: Bank) -> None:
         """Learn how states come about from steps in that bank's levels, and from nothing else."""
         self._model = self._new(bank)
+        if _has_vectors(bank):
+            self._model.fit(self._pairs(seen, bank))
+            return
         steps = [part.take(_moves(part)) for part in seen]
         state, action, after, level = (
             np.concatenate([getattr(part, name) for part in steps])
@@ -77,9 +90,14 @@ class Recaller:
         """
         table, places = bank.table(), bank.landmarks.places
         if table is None:
-            raise ValueError(
-                f"world.id: {bank.env.name} has no table, by which monitors here recall"
-            )
+            if not self.learns:
+                raise ValueError(
+                    "recall.model: exact needs the tables of a finite world, and the states of "
+                    "this one are vectors; set `model: learned`"
+                )
+            learned = self._model.of(bank.goals, _columns(bank))
+            named = bank.landmarks
+            return World(None, bank.features, learned, named, bank.planner, bank.goals)
         weights: Any = self._counted(table) if backward == "counted" else backward
         return World(
             ExactBacktrackingModel(table, weights),
@@ -88,10 +106,35 @@ class Recaller:
                 table, weights=weights, states=places
             ),
             bank.landmarks,
-            bank.planner if isinstance(bank.planner, TablePlanner) else None,
+            bank.planner,
+            bank.goals,
         )  # fmt: skip
 
     def _new(self, bank: Bank) -> Any:
+        if not _has_vectors(bank):
+            return self._backwards(bank)
+        from delegate.recall import LearnedReachability
+
+        given = {"discounts": self.section.discounts, "updates": self.section.updates}
+        settings: Any = {name: value for name, value in given.items() if value is not None}
+        return LearnedReachability(bank.goals, _columns(bank), seed=self.seed, **settings)
+
+    def _pairs(self, seen: Sequence[Steps], bank: Bank) -> Any:
+        """What a critic learns from. Each part holds its steps by level, in time order."""
+        from delegate.recall import RecalledPairs, RememberedPairs
+
+        state, action, after, ended = (
+            np.concatenate([getattr(part, name) for part in seen])
+            for name in ("state", "action", "next_state", "ended")
+        )
+        if self.section.pairs != "recalled":
+            episode = np.cumsum(np.append(0, ended[:-1]))
+            return RememberedPairs.of_steps(state, after, episode)
+        model = self._backwards(bank)
+        model.fit(Transitions(state, action, after), steps=UPDATES)
+        return RecalledPairs(model, state, ENDS, self.section.length, self.seed)
+
+    def _backwards(self, bank: Bank) -> Any:
         from delegate.recall import LearnedBacktrackingModel
 
         env, settings = bank.env, dict(bank.model_settings())
@@ -119,6 +162,15 @@ class Recaller:
         steps = self._reference.steps
         np.add.at(weights, (steps.state, steps.action), 1.0)
         return weights
+
+
+def _has_vectors(bank: Bank) -> bool:
+    return bank.goals.scale is not None
+
+
+def _columns(bank: Bank) -> np.ndarray:
+    """The goals of each level that a child could be after: int32 [L, K], -1 after the last."""
+    return StateIndex(bank.landmarks.places).listed
 
 
 def _moves(steps: Steps) -> np.ndarray:

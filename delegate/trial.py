@@ -270,6 +270,7 @@ class Laboratory:
             kind = monitors.monitor_class(section.monitor)
             recall = self.scenario.recall
             shared = {"length": recall.length, "discount": recall.discount}
+            shared |= self._recaller.discounts(train)
             shared = {key: shared[key] for key in shared if key in kind.Settings.model_fields}
             self.monitors[name] = monitors.make(section.monitor, **{**shared, **section.settings})
             self.monitors[name].fit(reference, worlds[self._backward(name)])

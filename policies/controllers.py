@@ -12,8 +12,9 @@ from pydantic import BaseModel
 
 from delegate.agents import Briefing, Intent, Memory, Policy
 from delegate.backtrack.random_key import below, unit
-from delegate.bank import GoalTable, Steering
+from delegate.bank import Steering
 from delegate.policies.scripted import RandomSettings, TurningSettings, WalkerSettings, spend
+from delegate.recall.goals import GoalTable
 
 DRIFT, PUSH = 0.9, 0.5
 """a random child's force: the share that it keeps each step, and the deviation of what is new"""

@@ -9,9 +9,9 @@ import numpy as np
 
 from delegate.agents import Memory, Policy
 from delegate.backtrack.random_key import draw, unit
-from delegate.bank import SHIFTED, Bank, GoalTable, Returns, Solution
+from delegate.bank import SHIFTED, Bank, Returns, Solution
 from delegate.monitors.monitor import Monitor, Steps
-from delegate.recall import Landmarks
+from delegate.recall import GoalTable, Landmarks
 
 
 class NeverParted(Solution):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from delegate import envs
-from delegate.bank import NOMINAL, SHIFTED, Bank, GoalTable
+from delegate.bank import NOMINAL, SHIFTED, Bank
+from delegate.recall.goals import GoalTable
 
 BANKS: dict[str, dict[str, Any]] = {
     "Corner": {"size": 7, "max_steps": 24},

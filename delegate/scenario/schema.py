@@ -224,7 +224,7 @@ def _contradictions(scenario: Scenario) -> Iterator[Problem]:
 def _recall_problems(scenario: Scenario) -> Iterator[Problem]:
     recall = scenario.recall
     if recall.model == "exact":
-        for key in ("data", "play", "steps", "updates"):
+        for key in ("data", "play", "steps", "updates", "discounts", "pairs"):
             if getattr(recall, key) is not None:
                 yield ("recall", key), "belongs to `model: learned`; add that, or remove this"
     elif recall.data == "nominal":

@@ -168,6 +168,10 @@ class RecallSection(Section):
 
     recall: {backward: moving, length: 128, discount: 0.5}
     recall: {model: learned, data: play, play: {policy: random}, steps: 40000, updates: 2000}
+    recall: {model: learned, discounts: [0.9, 0.97, 0.99], pairs: remembered}
+
+    Where states are vectors what is learned is a critic of reachability; in grids, a model whose
+    tables of reachability are computed.
     """
 
     model: Literal["exact", "learned"] = "exact"
@@ -182,6 +186,14 @@ class RecallSection(Section):
     """with `data: play`: it wanders until it has seen as many (steps); 40,000 when left out"""
     updates: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """steps of the optimiser (count); 2,000 when left out"""
+    discounts: Annotated[tuple[Rate, ...], Strict(False), Field(min_length=1, max_length=16)] | (
+        None
+    ) = None
+    """where states are vectors: λ that the critic learns, and that `goal_odds` averages over (per
+    step); 0.9, 0.97 and 0.99 when left out"""
+    pairs: Literal["remembered", "recalled"] | None = None
+    """where states are vectors: what the critic learns from, pairs of states in what was seen, or
+    those that a backtracking model of it recalls; remembered when left out"""
     backward: BackwardPolicy = "moving"
     """uniform over what leads to a state; moving: the same, but steps that stay in place are
     rarely recalled; counted from the train split, one policy for all levels"""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from delegate.bank import Bank, GoalTable, Returns, Solution
+from delegate.bank import Bank, Returns, Solution
 from delegate.envs.grid.facts import LevelFacts
 from delegate.envs.grid.landmarks import landmarks
 from delegate.envs.grid.level import Level
@@ -17,6 +17,7 @@ from delegate.envs.grid.rules import Rules
 from delegate.envs.grid.solvers import distances
 from delegate.envs.grid.vector import GridVectorEnv
 from delegate.planner import TablePlanner
+from delegate.recall.goals import GoalTable
 from delegate.recall.table import TransitionTable
 
 

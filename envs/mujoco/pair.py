@@ -17,12 +17,12 @@ from gymnasium.vector import AutoresetMode
 from pydantic import BaseModel, ConfigDict, Field
 
 from delegate.backtrack.random_key import draw, unit
-from delegate.bank import Bank, GoalTable, Returns, Solution, Steering
+from delegate.bank import Bank, Returns, Solution, Steering
 from delegate.envs.levels import Levels, WorldType
 from delegate.envs.mujoco.random_rows import RandomRows
 from delegate.envs.mujoco.task import Info, Task, TaskSettings
 from delegate.envs.mujoco.vector import MujocoVectorEnv
-from delegate.recall.landmarks import Landmarks
+from delegate.recall.goals import GoalTable, Landmarks
 
 RANDOM_PLAYS = 4
 """episodes of random actions in each level, for its random return"""

@@ -16,14 +16,14 @@ import numpy as np
 from pydantic import Field
 
 from delegate.backtrack.random_key import level_draws
-from delegate.bank import NOMINAL, SHIFTED, GoalTable, Steering
+from delegate.bank import NOMINAL, SHIFTED, Steering
 from delegate.envs.mujoco.geodesic import Geodesics
 from delegate.envs.mujoco.maze import NEAR, U_MAZE, Maze
 from delegate.envs.mujoco.maze_tasks import PointMass, PointMaze, PointMazeSettings
 from delegate.envs.mujoco.pair import PairBank, PairLevels, PairSettings, PairTask, PairWorld
 from delegate.envs.mujoco.registry import make_settings
 from delegate.envs.mujoco.task import box
-from delegate.recall.landmarks import Landmarks
+from delegate.recall.goals import GoalTable, Landmarks
 
 Place = Literal[
     "upper left",
@@ -97,6 +97,10 @@ class PointSteering(Steering):
         """See Planner: float64 [N, K] (m)."""
         away = self._ways.distance(state[:, :2])
         return away if goals is None else np.take_along_axis(away, goals, axis=1)
+
+    def position(self, state: np.ndarray) -> np.ndarray:
+        """See Steering."""
+        return np.asarray(state[:, :2], np.float64)
 
     def heading(self, level: np.ndarray, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
         """See Steering."""

@@ -14,12 +14,12 @@ import numpy as np
 from pydantic import Field
 
 from delegate.backtrack.random_key import level_draws
-from delegate.bank import NOMINAL, SHIFTED, GoalTable, Steering
+from delegate.bank import NOMINAL, SHIFTED, Steering
 from delegate.envs.mujoco.pair import PairBank, PairLevels, PairSettings, PairTask, PairWorld
 from delegate.envs.mujoco.reacher import Reacher, ReacherSettings
 from delegate.envs.mujoco.registry import make_settings
 from delegate.envs.mujoco.task import box
-from delegate.recall.landmarks import Landmarks
+from delegate.recall.goals import GoalTable, Landmarks
 
 UPPER_ARM, FOREARM = 0.1, 0.11
 """lengths of the two links (m)"""
@@ -129,6 +129,10 @@ class ReacherSteering(Steering):
         """See Planner: float64 [N, K] (m)."""
         places = PLACES[None] if goals is None else PLACES[goals]
         return np.linalg.norm(places - state[:, None, 6:].astype(np.float64), axis=2)
+
+    def position(self, state: np.ndarray) -> np.ndarray:
+        """See Steering."""
+        return np.asarray(state[:, 6:], np.float64)
 
     def heading(self, level: np.ndarray, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
         """See Steering."""
