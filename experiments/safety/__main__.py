@@ -41,11 +41,15 @@ def main() -> None:
     """Run, keep, draw, print."""
     parser = options("safety", __doc__.splitlines()[0], gathers=False)
     parser.add_argument("scenario", nargs="?", default="corner", choices=SCENARIOS)
+    parser.add_argument(
+        "--seeds", type=int, help="the first so many; all of the scenario's if none"
+    )
     given = parser.parse_args()
     source, out = EXPERIMENTS / "scenarios" / f"{given.scenario}.yaml", given.out / given.scenario
     resume = (out / "run.json").exists()
     plan = run.load_scenario(source)
-    run.execute(plan, source, out, workers=given.workers, resume=resume)
+    workers, seeds = given.workers, given.seeds
+    run.execute(plan, source, out, workers=workers, resume=resume, seeds=seeds)
     metrics = safety.write_metrics(out)
     safety.write_report(out)
     name = given.scenario.replace("-", "_")
