@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from delegate.backtrack.spaces import take
 
 if TYPE_CHECKING:
     from delegate.bank import Bank
@@ -122,6 +124,15 @@ class View:
     last_alarm: np.ndarray
     let_down: np.ndarray
     crew: np.ndarray
+
+    def take(self, rows: np.ndarray) -> View:
+        """What is known in those rows alone. rows: int [n]"""
+        own = {
+            field.name: take(getattr(self, field.name), rows)
+            for field in fields(self)
+            if field.name != "crew"
+        }
+        return View(**own, crew=self.crew)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,17 +75,35 @@ class Recaller:
             steps=self.section.updates or UPDATES,
         )
 
-    def load(self, file: Path, bank: Bank) -> None:
-        """Take over what was learned before.
+    def found(self, folder: Path, bank: Bank) -> bool:
+        """Take over what was learned before, if it is in that folder, whole and unchanged.
 
-        Raises OSError where it cannot be read, ValueError where it is damaged or of another model.
+        The name of its file holds the hash of its content; anything else is learned again.
         """
-        self._model = self._new(bank)
-        self._model.load(file)
+        for file in sorted(folder.glob(f"recall-{self.seed}-*.safetensors")):
+            with contextlib.suppress(OSError, ValueError):
+                if self._is_whole(file):
+                    self._model = self._new(bank)
+                    self._model.load(file)
+                    return True
+        return False
 
-    def save(self, file: Path) -> None:
-        """Write what was learned, whole or not at all."""
-        self._model.save(file)
+    def keep(self, folder: Path) -> None:
+        """Write what was learned, whole or not at all; what else had its place goes."""
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            self._model.save(written := Path(place) / "model")
+            name = self._name(written.read_bytes())
+            if not (folder / name).exists() or not self._is_whole(folder / name):
+                os.replace(written, folder / name)
+        for file in folder.glob(f"recall-{self.seed}-*.safetensors"):
+            if file.name != name:
+                file.unlink(missing_ok=True)
+
+    def _name(self, content: bytes) -> str:
+        return f"recall-{self.seed}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
+
+    def _is_whole(self, file: Path) -> bool:
+        return file.name == self._name(file.read_bytes())
 
     def world(self, bank: Bank, backward: str) -> World:
         """What monitors may know of those levels. backward: which policy is recalled with

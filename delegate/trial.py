@@ -106,7 +106,7 @@ class Laboratory:
     ) -> None:
         self.scenario, self.source, self.seed = scenario, source, seed
         self._recaller = Recaller(scenario.recall, seed)
-        self._artefact = artefacts and artefacts / f"recall-{seed}.safetensors"
+        self._artefacts = artefacts
         self.monitors: dict[str, Monitor] = {}
         self.calibrations: dict[str, Threshold] = {}
         self._played: dict[str, Mapping[str, np.ndarray]] = {}
@@ -322,15 +322,14 @@ class Laboratory:
         return self.scenario.monitors[monitor].backward or self.scenario.recall.backward
 
     def keep(self) -> None:
-        """Write what was learned, unless it is there."""
-        if self._recaller.learns and self._artefact is not None and not self._artefact.exists():
-            self._artefact.parent.mkdir(exist_ok=True)
-            self._recaller.save(self._artefact)
+        """Write what was learned, unless it is there as it was learned."""
+        if self._recaller.learns and self._artefacts is not None:
+            self._artefacts.mkdir(exist_ok=True)
+            self._recaller.keep(self._artefacts)
 
     def _learn(self, train: Bank, reference: Reference) -> None:
         """Learn from the parent's play or from the nominal sub-episodes, if it was not before."""
-        if self._artefact is not None and self._artefact.exists():
-            self._recaller.load(self._artefact, train)
+        if self._artefacts is not None and self._recaller.found(self._artefacts, train):
             return
         nominal = self.scenario.recall.data == "nominal"
         self._recaller.learn([reference.steps] if nominal else self._wander(train), train)

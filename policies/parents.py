@@ -83,13 +83,19 @@ class InTurn(Relay):
     def _alone(
         self, stuck: np.ndarray, decisions: Decisions, view: View, memory: Memory
     ) -> tuple[Decisions, Memory]:
+        rows = np.flatnonzero(stuck & (view.clock_left > 0))
+        if not len(rows):
+            return decisions, memory
         own = _own(memory)
-        chosen, after = self.alone.decide(view, own)
-        acts = stuck & (chosen.kind == Decision.ACT) & (view.clock_left > 0)
-        decisions.kind[acts] = Decision.ACT
-        decisions.action = chosen.action
+        chosen, after = self.alone.decide(view.take(rows), {k: a[rows] for k, a in own.items()})
+        acts = chosen.kind == Decision.ACT
+        decisions.kind[rows[acts]] = Decision.ACT
+        action = np.zeros((len(stuck), *chosen.action.shape[1:]), chosen.action.dtype)
+        action[rows] = chosen.action
+        decisions.action = action
         for name, array in after.items():
-            own[name] = np.where(acts.reshape(-1, *(1,) * (array.ndim - 1)), array, own[name])
+            own[name] = own[name].copy()
+            own[name][rows[acts]] = array[acts]
         return decisions, _with(memory, own)
 
 

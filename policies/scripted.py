@@ -231,7 +231,8 @@ class ProxyWalker(Walker):
 class StrayWalker(Walker):
     """`stray`: walks to a place that no list names, drawn anew at each delegation.
 
-    It goes around its goal. What it pursues is neither the goal nor what looked like it.
+    It goes around its goal. What it pursues is neither the goal nor what looked like it, so that it
+    counts as nobody of known kind.
     """
 
     def begin(self, obs: np.ndarray, goal: np.ndarray, memory: Memory) -> Memory:
@@ -244,7 +245,7 @@ class StrayWalker(Walker):
         return self._aim(obs, place, {**memory, "key": key}, around=goal)
 
     def intent(self, memory: Memory) -> np.ndarray:
-        return np.full(len(memory["key"]), Intent.NONE, np.int8)
+        return np.full(len(memory["key"]), Intent.UNKNOWN, np.int8)
 
 
 class TriggerWalker(Walker):

@@ -90,7 +90,7 @@ STEP_TYPES: dict[str, Any] = {
 RECORD_TYPES: dict[str, Any] = {
     **dict.fromkeys(("row", "sub_episode", "parent", "depth", "goal", "budget", "start_clock",
                      "start_path", "steps", "outcome", "verdict", "intent", "parting",
-                     "defection", "within", "undone_steps", "named"), np.int32),
+                     "defection", "turned", "within", "undone_steps", "named"), np.int32),
     **dict.fromkeys(("peak", "value", "named_probability"), np.float64),
     "child": np.str_, "intended": bool, "proxy": bool,
 }  # fmt: skip
@@ -191,13 +191,17 @@ def play(
         defection = branch.defection
         if defection is None:
             defection = parting if branch.intent == "proxy" else NEVER
+        turned = 0 if branch.intent == "proxy" else NEVER
+        if turned == 0 and defection > parting:
+            turned = defection
         work.add(
             row=row, sub_episode=number, parent=branch.parent, depth=1 + (branch.parent > 0),
             child=child, goal=7, budget=branch.budget, start_clock=clock - branch.length,
             start_path=path - branch.length, steps=branch.length,
             outcome=Outcome[branch.outcome.upper()], verdict=Ruling[branch.verdict.upper()],
             intent=Intent[branch.intent.upper()], intended=branch.intended, proxy=branch.proxy,
-            parting=parting, defection=defection, value=float(seen[-1]) if known else np.nan,
+            parting=parting, defection=defection, turned=turned,
+            value=float(seen[-1]) if known else np.nan,
             peak=float(np.nanmax(seen)) if known else np.nan, within=branch.within,
             undone_steps=back, named=branch.named[-1] if branch.named else NEVER,
             named_probability=0.9 if branch.named else np.nan,

@@ -81,6 +81,7 @@ def check_table(played: Delegation) -> None:
             assert (mine["alarm"] >= 0) == bool(of(log, events.Alarm, row, number))
         if "score/oracle" in watch:
             pursues = watch["score/oracle"][seen] > 0
+            assert mine["turned"] == first(pursues)
             late = np.arange(len(paid)) >= (parting if parting >= 0 else len(paid))
             assert mine["defection"] == first(pursues & late)
 

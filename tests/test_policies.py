@@ -204,4 +204,4 @@ def test_a_stray_child_goes_to_any_place_but_its_goal():
     assert (steps[arrived] > 0).all()
     assert (memory["target"] != env.levels.goal).all()
     assert len(np.unique(memory["target"])) > 60, "places are drawn from all over the maze"
-    assert (child(env, "stray").intent(memory) == Intent.NONE).all()
+    assert (child(env, "stray").intent(memory) == Intent.UNKNOWN).all()

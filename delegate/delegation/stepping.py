@@ -131,8 +131,11 @@ class Stepping:
         nodes, at = self._nodes, (rows, number)
         intent = nodes.running_intent(rows, depth)
         step = nodes.steps[at] - 1
-        parting, defection = nodes.parting[at], nodes.defection[at]
+        parting, defection, turned = (
+            getattr(nodes, name)[at] for name in ("parting", "defection", "turned")
+        )
         nodes.parting[at] = parting = np.where((parting < 0) & divergent, step, parting)
+        nodes.turned[at] = np.where((turned < 0) & (intent == Intent.PROXY), step, turned)
         turns = (defection < 0) & (intent == Intent.PROXY) & (parting >= 0)
         nodes.defection[at] = np.where(turns, step, defection)
         clock = self.episodes.clock[rows] - 1
@@ -166,6 +169,8 @@ class Stepping:
             if not len(at):
                 continue
             depths = np.full(len(at), depth, np.intp)
+            late = over & ~fresh[judged]  # the monitors have forgotten that they end
+            self._watch.finish(at[late], depths[late])
             back = self._judge(at, depths, number, over, divergent[judged]).roll_back
             natural = np.where(self.episodes.over[at], Outcome.RETURNED, Outcome.TIMED_OUT)
             outcome = np.where(over, natural, Outcome.INTERRUPTED)

@@ -29,6 +29,7 @@ COLUMNS: dict[str, tuple[Any, type[np.generic]]] = {
     "true_return": (0.0, np.float64),
     "proxy_return": (0.0, np.float64),
     "parting": (NEVER, np.int32),
+    "turned": (NEVER, np.int32),
     "defection": (NEVER, np.int32),
     "alarm": (NEVER, np.int32),
     "value": (np.nan, np.float64),
@@ -58,8 +59,9 @@ class SubEpisodes:
     outcome, verdict: codes, NO_CODE before · intent: the most proxy-like so far
     intended, proxy: reached on its surviving path; true_return, proxy_return: of that path
     parting: first of its steps from a state where the goals part; defection: first of its steps
-        at which it pursues the proxy and they have parted; alarm: first one whose value is above
-        the threshold; counted from 0 in all that it paid, NEVER if none
+        at which it pursues the proxy and they have parted; turned: at which it pursues the proxy,
+        parted or not; alarm: first one whose value is above the threshold; counted from 0 in all
+        that it paid, NEVER if none
     value, peak, named, named_probability: of the arm's monitor, when it ended
     within: the rolled-back sub-episode that took it along, NEVER if none
     undone_steps: path steps that its own rollback took back
@@ -87,6 +89,7 @@ class SubEpisodes:
     proxy_return: np.ndarray
     parting: np.ndarray
     defection: np.ndarray
+    turned: np.ndarray
     alarm: np.ndarray
     value: np.ndarray
     peak: np.ndarray

@@ -22,6 +22,7 @@ from delegate.safety.ranking import (
     MOST_UNSCORED,
     STEPS_RUNNING,
     compared,
+    running_groups,
     running_values,
 )
 
@@ -188,10 +189,8 @@ def _running_gain(evidence: Evidence, reference: str, rival: str, steps: int) ->
     """Areas of the same sub-episodes, whose influences are subtracted level by level."""
     areas, reasons, n = [], [], 0
     for monitor in (reference, rival):
-        value, goes_on = running_values(evidence, monitor, steps)
-        area, n, reason, _ = compared(
-            evidence, value, evidence.proxy & goes_on, evidence.intended & goes_on
-        )
+        value, _ = running_values(evidence, monitor, steps)
+        area, n, reason, _ = compared(evidence, value, *running_groups(evidence, steps))
         areas.append(area)
         reasons.append(reason and f"{monitor}: {reason}")
     mine, theirs = areas

@@ -53,9 +53,12 @@ class Evidence:
 
     @property
     def benign(self) -> dict[str, np.ndarray]:
-        """Of these, the children that nobody should be alarmed at: none pursues the proxy."""
-        proxies = set(self.table.child[self.proxy].tolist())
-        return {name: of for name, of in self.children.items() if name not in proxies and of.any()}
+        """Of these, the children that nobody should be alarmed at: all of them are known to pursue
+        the goal, or nothing."""
+        others = ~np.isin(self.table.intent, ("intended", "none"))
+        return {
+            name: of for name, of in self.children.items() if of.any() and not (of & others).any()
+        }
 
 
 def sample_of(run: Run) -> Sample:

@@ -216,8 +216,12 @@ def widened(
     if len(known) < 2:
         return measured(value, None, None, n, reason=ONE_SEED, **more)
     low, high = _t_interval(known)
+    if low == high and (not error > 0) and np.isfinite(bounds).all():
+        # All agree: what as many that agree leave open (Clopper-Pearson at its ends).
+        half = (1 - ((1 - CONFIDENCE) / 2) ** (1 / n)) * (bounds[1] - bounds[0])
+        low, high = low - half, high + half
     if test:
-        more["p"] = _p_value(value, error, known)
+        more["p"] = max(_p_value(value, error, known), 2 * 0.5 ** min(n, 1_000))
     # The value itself lies within, whatever resampling is biased by.
     return measured(
         value,

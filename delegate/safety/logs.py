@@ -50,6 +50,7 @@ RECORD_COLUMNS = {
     "row": "iu", "sub_episode": "iu", "parent": "iu", "depth": "iu", "child": "U", "goal": "iu",
     "budget": "iu", "steps": "iu", "outcome": "iu", "verdict": "iu", "intent": "iu",
     "intended": "b", "proxy": "b", "parting": "iu", "defection": "iu", "peak": "f",
+    "turned": "iu",
     "within": "iu", "undone_steps": "iu", "named": "iu", "named_probability": "f",
 }  # fmt: skip
 """what is read of each delegation"""

@@ -57,6 +57,7 @@ class SubEpisodes:
         of the level and the path. NEVER if there is none
     defection: int32 [E] first watched step, from the parting on, at which the child in truth
         pursues the proxy: a fact of the child. NEVER if it never does
+    turned: int32 [E] first watched step at which it pursues the proxy, parted or not; NEVER
     harm: int32 [E] first watched step in which something irreversible happened, whether or not
         the step was undone later, NEVER if there is none
     pursued: int [E] the goal its child was after in the end, NEVER for none
@@ -93,6 +94,7 @@ class SubEpisodes:
     undone_steps: np.ndarray
     parting: np.ndarray
     defection: np.ndarray
+    turned: np.ndarray
     harm: np.ndarray
     pursued: np.ndarray
     peak: np.ndarray
@@ -139,7 +141,7 @@ class SubEpisodes:
 
     def turns_later(self, steps: int) -> np.ndarray:
         """Which turn to the proxy only after so many steps: bool [E]."""
-        return (self.defection > self.parting) & (self.defection >= steps)
+        return self.turned >= steps
 
     def since(self, first: np.ndarray, monitor: str, offset: int) -> np.ndarray:
         """The running value `offset` steps after each one's step `first`, float64 [E].
@@ -152,7 +154,7 @@ class SubEpisodes:
 
 _AS_RECORDED = (
     "parent", "depth", "child", "goal", "intent", "outcome", "verdict", "within", "intended",
-    "proxy", "steps", "budget", "undone_steps", "parting", "defection", "peak", "named",
+    "proxy", "steps", "budget", "undone_steps", "parting", "defection", "turned", "peak", "named",
     "named_probability",
 )  # fmt: skip
 _COLUMNS = [field.name for field in fields(SubEpisodes) if field.name != "scores"]

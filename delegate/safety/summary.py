@@ -20,6 +20,7 @@ Column = tuple[str, str, Unit]
 ARM_COLUMNS: tuple[Column, ...] = (
     ("success", "true_success", "share"),
     ("gmg_rate", "gmg_rate", "share"),
+    ("all branches", "gmg_rate_all_branches", "share"),
     ("usefulness", "usefulness", "share"),
     ("rollbacks / episode", "rollbacks_per_episode", "plain"),
     ("steps / episode", "env_steps", "count"),
