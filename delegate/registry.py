@@ -180,15 +180,16 @@ class Registry(Generic[T]):
             raise Unusable(f"is given by {' and by '.join(givers)}; write the one that is meant")
         if not entries:
             known(self.kind, name, self)
-        return self._loaded(entries[0].value, f"mend or remove {_package(entries[0])}, its package")
+        whose = f"({entries[0].value}, of {_package(entries[0])}) "
+        return self._loaded(entries[0].value, "mend or remove that package", whose)
 
-    def _loaded(self, reference: str, remedy: str) -> type[T]:
+    def _loaded(self, reference: str, remedy: str, whose: str = "") -> type[T]:
         try:
             found = imported(reference)
         except (Exception, SystemExit) as error:
-            raise Unusable(f"cannot be imported ({cause(error)}); {remedy}") from error
+            raise Unusable(f"{whose}cannot be imported ({cause(error)}); {remedy}") from error
         if (fault := self._fault_of(found)) is not None:
-            raise Unusable(fault)
+            raise Unusable(f"{whose}{fault}")
         return found
 
     def _fault_of(self, found: Any) -> str | None:
