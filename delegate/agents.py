@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+from pydantic import BaseModel
 
 from delegate.backtrack.spaces import take
+from delegate.settings import NoSettings
 
 if TYPE_CHECKING:
     from delegate.bank import Bank
@@ -189,6 +191,20 @@ class Policy(Agent):
         def act(self, obs, goal, memory):
             return np.ones(len(goal), int), memory
     """
+
+    Settings: ClassVar[type[BaseModel]] = NoSettings
+    """what a scenario may set"""
+
+    def __init__(self, settings: BaseModel | None = None) -> None:
+        self.settings: Any = self.Settings() if settings is None else settings
+
+    @classmethod
+    def for_world(cls, world: Any, settings: BaseModel) -> Self:
+        """One for that world, as scenarios have it made. world: a WorldType
+
+        Raises ValueError where it is not for such a world.
+        """
+        return cls(settings)
 
     @abstractmethod
     def act(self, obs: Any, goal: np.ndarray, memory: Memory) -> tuple[np.ndarray, Memory]:

@@ -40,6 +40,13 @@ RunFolder = Annotated[
     Path, typer.Argument(metavar="RUN", help="the folder of a run", show_default=False)
 ]
 
+AllowCode = Annotated[
+    bool,
+    typer.Option(
+        "--allow-code", help="let the scenario name classes of the working folder: module:Class"
+    ),
+]
+
 
 class Listable(StrEnum):
     """What `delegate list` can show."""
@@ -47,6 +54,7 @@ class Listable(StrEnum):
     envs = "envs"
     policies = "policies"
     monitors = "monitors"
+    statistics = "statistics"
     protocols = "protocols"
     scenarios = "scenarios"
 
@@ -71,12 +79,28 @@ def run(
     seeds: Annotated[
         int | None, typer.Option(min=1, max=1_000, help="how many seeds, instead of the scenario's")
     ] = None,
+    allow_code: AllowCode = False,
 ) -> None:
     """Run every arm of a scenario on every seed and write metrics.json and report.html."""
+    from delegate.importing import working_folder
+
+    # workers find modules where this process does
+    with working_folder(allow_code):
+        _run(scenario, out, workers, resume, seeds, allow_code)
+
+
+def _run(
+    scenario: Path,
+    out: Path | None,
+    workers: int,
+    resume: bool,
+    seeds: int | None,
+    allow_code: bool,
+) -> None:
     from delegate import run as engine
     from delegate.terminal import progress
 
-    plan = engine.load_scenario(scenario)
+    plan = engine.load_scenario(scenario, allow_code)
     folder = out if out is not None else Path("runs") / plan.name
     try:
         engine.check_place(folder, resume)
@@ -95,6 +119,7 @@ def run(
         words = ["delegate", "run", str(scenario), "--out", str(folder), "--resume"]
         words += [] if workers == 1 else ["--workers", str(workers)]
         words += [] if seeds is None else ["--seeds", str(seeds)]
+        words += ["--allow-code"] * allow_code
         _complain(f"stopped; go on with: {shlex.join(words)}")
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
@@ -108,11 +133,13 @@ def run(
 
 
 @app.command()
-def validate(scenario: ScenarioFile) -> None:
+def validate(scenario: ScenarioFile, allow_code: AllowCode = False) -> None:
     """Check a scenario without running it."""
     from delegate import run as engine
+    from delegate.importing import working_folder
 
-    plan = engine.load_scenario(scenario)
+    with working_folder(allow_code):
+        plan = engine.load_scenario(scenario, allow_code)
     print(
         f"{shown(scenario)}: valid: {plan.name}, world {plan.world.id}, "
         f"{len(plan.children)} children, {len(plan.monitors)} monitors, {len(plan.arms)} arms, "

@@ -6,10 +6,17 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class NoSettings(BaseModel):
+    """Settings of what has none; the base of those that plugins give."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
 
 LONGEST = 60
 """characters of a value that a message shows"""

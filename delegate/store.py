@@ -20,7 +20,8 @@ from filelock import FileLock, Timeout
 
 from delegate.files import parse_json, shown, write_whole
 from delegate.safety.logs import DamagedTrial, verify_trial
-from delegate.scenario import Scenario
+from delegate.scenario import Scenario, ScenarioError, load
+from delegate.settings import shortened
 
 RECORDED = (
     "delegate", "gymnasium", "mujoco", "networkx", "numpy", "sb3-contrib", "scikit-learn", "scipy",
@@ -37,13 +38,54 @@ class BadPlace(RunError):
     """That folder cannot hold the run."""
 
 
-def fingerprint(scenario: Scenario) -> str:
-    """What makes a finished trial reusable: the scenario but for its seeds, and the versions."""
-    content = {
-        "scenario": scenario.model_dump(mode="json", exclude={"seeds", "title", "description"}),
+RUN_FORMAT = 1
+"""of run folders; raised when what a trial writes, or means, changes"""
+
+
+def ingredients(scenario: Scenario, classes: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """What a trial is a function of, beside its name and seed: what makes a finished one reusable.
+
+    classes: where the scenario names one -> what tells its code from other code
+    returns format, scenario (but for its seeds), classes and versions, as JSON holds them
+    """
+    return {
+        "format": RUN_FORMAT,
+        "scenario": _lasting(scenario),
+        "classes": {place: dict(code) for place, code in classes.items()},
         "versions": versions(),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _lasting(scenario: Scenario) -> dict[str, Any]:
+    """What of a scenario decides a trial's course."""
+    return scenario.model_dump(mode="json", exclude={"seeds", "title", "description"})
+
+
+def fingerprint(ingredients: Mapping[str, Any]) -> str:
+    """One number for all of them (hexadecimal)."""
+    return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+
+
+def differences(before: Any, now: Any, at: str = "") -> list[str]:
+    """Where two sets of ingredients differ: `versions.numpy was 2.0.1 and is 2.1.0`."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = dict.fromkeys([*before, *now])
+        return [
+            found
+            for key in keys
+            for found in differences(
+                before.get(key, MISSING), now.get(key, MISSING), f"{at}.{key}".lstrip(".")
+            )
+        ]
+    return [] if before == now else [f"{at} was {_brief(before)} and is {_brief(now)}"]
+
+
+MISSING = "not there"
+"""what `differences` says of a key that one of the two has not"""
+
+
+def _brief(value: Any) -> str:
+    return value if isinstance(value, str) else shortened(value)
 
 
 def versions(more: Iterable[str] = ()) -> dict[str, str]:
@@ -68,15 +110,15 @@ def commit() -> str | None:
 @contextlib.contextmanager
 def opened(
     out: Path,
-    scenario: Scenario,
     source: Path,
     record: Mapping[str, Any],
+    made_of: Mapping[str, Any],
     resume: bool,
     notice: Callable[[str], None],
 ) -> Iterator[None]:
     """Have that run folder to oneself: a new one, or one to go on with.
 
-    record: what run.json holds · notice: told what had to be mended
+    record: what run.json holds · made_of: the run's `ingredients` · notice: told what was mended
     Raises RunError when somebody else writes there or it holds another run; it is unchanged then.
     """
     check_place(out, resume)
@@ -85,7 +127,7 @@ def opened(
     try:
         with locked(out):
             if began:
-                record = _continued(out, record, notice)
+                record = _continued(out, record, made_of, notice)
                 _sweep(out)
             (out / "trials").mkdir(exist_ok=True)
             write_whole(out / "scenario.yaml", source.read_bytes())
@@ -126,7 +168,10 @@ def is_run(out: Path) -> bool:
 
 
 def _continued(
-    out: Path, record: Mapping[str, Any], notice: Callable[[str], None]
+    out: Path,
+    record: Mapping[str, Any],
+    made_of: Mapping[str, Any],
+    notice: Callable[[str], None],
 ) -> dict[str, Any]:
     """What run.json holds from now on: every commit that had a part in the run stays named."""
     try:
@@ -136,13 +181,37 @@ def _continued(
         before = {}
     if before and before.get("fingerprint") != record["fingerprint"]:
         raise RunError(
-            f"{out}: was begun with another scenario or other package versions; name another "
-            "folder, or remove this one"
+            f"{out}: was begun with {_what_changed(out, before, made_of)}; name another folder, "
+            "or remove this one"
         )
     commits = [*before.get("commits", []), *record["commits"]]
     if len(set(commits)) > len(set(before.get("commits", commits))):
         notice(f"{out}: goes on with other code than it began with; both commits are recorded")
     return {**record, "commits": list(dict.fromkeys(commits))}
+
+
+def _what_changed(out: Path, before: Mapping[str, Any], made_of: Mapping[str, Any]) -> str:
+    """How what is to run differs from the run in that folder, `before` being its run.json."""
+    form, now = before.get("format", "an older one"), made_of["format"]
+    if form != now:
+        return f"another format of runs: format was {form} and is {now}"
+    told: dict[str, Any] = {key: before.get(key) for key in ("classes", "versions")}
+    with contextlib.suppress(ScenarioError):
+        told["scenario"] = _lasting(load(out / "scenario.yaml"))
+    found = differences(told, {key: made_of[key] for key in told})
+    words = {
+        "scenario": "another scenario",
+        "classes": "other classes",
+        "versions": "other package versions",
+    }
+    parts = {text.partition(".")[0] for text in found} or {"scenario"}
+    what = " and ".join(words[part] for part in words if part in parts)
+    more = f" (and {len(found) - SHOWN} more)" if len(found) > SHOWN else ""
+    return ": ".join([what, *(["; ".join(found[:SHOWN]) + more] if found else [])])
+
+
+SHOWN = 3
+"""differences that a message shows"""
 
 
 @contextlib.contextmanager
@@ -177,7 +246,7 @@ def finished(folder: Path, arm: str, seed: int, expected: str) -> str | None:
     if (record["arm"], record["seed"]) != (arm, seed):
         return f"{folder}: holds {record['arm']}, seed {record['seed']}"
     if record.get("fingerprint") != expected:
-        return f"{folder}: is of another scenario or other package versions"
+        return f"{folder}: is of another scenario, or of other classes or package versions"
     return None
 
 

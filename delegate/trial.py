@@ -32,8 +32,8 @@ from delegate.scenario import (
     Actor,
     AuditArm,
     Child,
+    OpenArm,
     RandomRollbackArm,
-    RollbackArm,
     Scenario,
 )
 
@@ -172,7 +172,7 @@ class Laboratory:
             return self._on(self.test, (child,), none, self._watchers(), None)
         arm = self.scenario.arms[name]
         crew = self.scenario.crew
-        monitor = arm.monitor if isinstance(arm, RollbackArm | AuditArm) else None
+        monitor = getattr(arm, "monitor", None)
         protocol: DelegationProtocol
         if isinstance(arm, AuditArm):
             protocol = Audit(arm.audits, self.seed)
@@ -180,6 +180,9 @@ class Laboratory:
             if arm.like not in self._played:
                 self.play(Trial(arm.like, self.seed))
             protocol = RandomRollback.matching(self._played[arm.like], self.test.split, self.seed)
+        elif isinstance(arm, OpenArm):
+            kind = PROTOCOLS[arm.protocol]
+            protocol = kind(kind.Settings(**arm.settings), self.seed)
         else:
             protocol = PROTOCOLS[arm.protocol]()
         if protocol.trusted_only:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import fields
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import BaseModel
+
+from delegate.registry import own_name
+from delegate.settings import NoSettings
+
+if TYPE_CHECKING:
+    from delegate.bank import Bank
 
 
 class Levels:
@@ -77,8 +83,8 @@ class WorldType(ABC):
     options: of a batch, which `make_bank` takes too
     """
 
-    id: ClassVar[str]
-    settings_type: ClassVar[type[BaseModel]]
+    id: ClassVar[str] = own_name()
+    settings_type: ClassVar[type[BaseModel]] = NoSettings
     level_settings: ClassVar[frozenset[str]] = frozenset({"mix"})
     goal_settings: ClassVar[frozenset[str]] = frozenset({"mix"})
     options: ClassVar[tuple[str, ...]] = ()
@@ -97,3 +103,7 @@ class WorldType(ABC):
     @abstractmethod
     def distinguishing(self, levels: Any) -> np.ndarray:
         """Levels whose proxy's best way does not satisfy the assigned goal. bool [L]"""
+
+    @abstractmethod
+    def bank(self, levels: Any, **options: Any) -> Bank:
+        """What a trial plays in those levels. options: of those named in `options`"""

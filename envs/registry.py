@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from importlib import import_module
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
@@ -24,6 +23,8 @@ from delegate.envs.grid.rules import GridSettings, Rules
 from delegate.envs.grid.trap_grid import TrapGrid
 from delegate.envs.grid.vector import GridVectorEnv
 from delegate.envs.levels import WorldType
+from delegate.importing import is_reference
+from delegate.registry import Registry
 from delegate.settings import checked, known, nearest
 
 if TYPE_CHECKING:
@@ -43,15 +44,21 @@ MUJOCO_IDS: tuple[MujocoId, ...] = get_args(MujocoId)
 """named here so that MuJoCo is only imported when one of its tasks is made"""
 
 WORLDS: dict[str, type[Rules]] = {world.id: world for world in (Corner, FourRooms, TrapGrid)}
-MUJOCO_WORLDS = {
-    "point-maze": ("delegate.envs.mujoco.point_maze_bank", "PointMazeWorld", "PointMazeBank"),
-    "reacher-pair": (
-        "delegate.envs.mujoco.reacher_pair_bank",
-        "ReacherPairWorld",
-        "ReacherPairBank",
-    ),
-}
-"""worlds with levels on MuJoCo, which is imported with them: module, its WorldType, its Bank"""
+LEVELLED: Registry[WorldType] = Registry(
+    "world",
+    "delegate.envs",
+    WorldType,  # type: ignore[type-abstract]
+    {
+        **WORLDS,
+        # MuJoCo is imported with these, when one is asked for
+        "point-maze": "delegate.envs.mujoco.point_maze_bank:PointMazeWorld",
+        "reacher-pair": "delegate.envs.mujoco.reacher_pair_bank:ReacherPairWorld",
+    },
+    reserved=MUJOCO_IDS,
+)
+"""worlds that have levels, and make banks of them"""
+register_world = LEVELLED.register
+"""register_world("mine", Mine), or @register_world("mine") on a class: see Registry.register"""
 OPTIONS = tuple(list(signature(GridVectorEnv.__init__).parameters)[4:])
 """settings of the batch rather than of the world: observation, autoreset_mode, assign, ..."""
 
@@ -69,15 +76,15 @@ def ids() -> list[str]:
 
 def world_ids() -> list[str]:
     """The worlds that have levels, of which `levels` and `make_bank` make what a trial plays."""
-    return sorted([*WORLDS, *MUJOCO_WORLDS])
+    return sorted(LEVELLED)
 
 
 def world_type(id: str) -> type[WorldType]:
-    """A world that has levels. Raises ValueError for another id, naming what may be meant."""
-    if id in MUJOCO_WORLDS:
-        module, name, _ = MUJOCO_WORLDS[id]
-        return getattr(import_module(module), name)
-    return _world(id)
+    """A world that has levels, by id or `module:Class`.
+
+    Raises ValueError for another id, naming what may be meant.
+    """
+    return LEVELLED[id] if is_reference(id) or id in LEVELLED else _world(id)
 
 
 def mujoco_ids() -> list[str]:
@@ -162,7 +169,8 @@ def levels(
     world = make_world(id, settings)
     if kind not in ("nominal", "shifted", "mixed"):
         raise ValueError(f"kind {kind!r} is not known; give 'nominal', 'shifted' or 'mixed'")
-    if kind == "shifted" and not world.goal_settings & settings.keys():
+    mixes = "mix" in world.settings_type.model_fields
+    if kind == "shifted" and mixes and not world.goal_settings & settings.keys():
         world = make_world(id, {**settings, "mix": 1.0})
     most = MAX_CELLS // _scene(world) if isinstance(world, Rules) else MAX_ROWS
     wanted = _check_seeds(id, seeds, count, most)
@@ -190,8 +198,7 @@ def make_bank(id: str, levels: Any, **settings: Any) -> Bank:
         _check_options(id, options)
         settings.setdefault("size", levels.height)
     world = make_world(id, settings, kind.options)
-    module, _, name = MUJOCO_WORLDS.get(id, ("delegate.envs.grid.bank", "", "GridBank"))
-    return getattr(import_module(module), name)(world, levels, **options)
+    return world.bank(levels, **options)
 
 
 def make_rules(id: str, settings: Mapping[str, Any]) -> Rules:
@@ -238,12 +245,13 @@ def register() -> None:
 
 def _world(id: str) -> type[Rules]:
     """A grid world. Raises ValueError for another id, naming what may have been meant."""
-    if id in WORLDS:
-        return WORLDS[id]
+    if is_reference(id) or id in LEVELLED:
+        kind = LEVELLED[id]
+        if issubclass(kind, Rules):
+            return kind
+        raise ValueError(f"{id} is played in levels; give envs.make_bank those of envs.levels")
     if id in MUJOCO_IDS:
         raise ValueError(f"{id} is a MuJoCo task and has no levels; {', '.join(world_ids())} have")
-    if id in MUJOCO_WORLDS:
-        raise ValueError(f"{id} is played in levels; give envs.make_bank those of envs.levels")
     ours = [*world_ids(), *mujoco_ids()]
     theirs = [name for name, spec in gymnasium.registry.items() if "world" not in spec.kwargs]
     if id in theirs:
@@ -309,4 +317,4 @@ def _check_seeds(id: str, seeds: Sequence[int] | np.ndarray, count: int | None, 
 def _own_bank(id: str, settings: GridSettings) -> Level:
     first = settings.level_seed
     seeds = np.arange(first, first + settings.num_levels, dtype=np.int64)
-    return WORLDS[id](settings).generate(seeds)
+    return _world(id)(settings).generate(seeds)

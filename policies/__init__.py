@@ -1,7 +1,7 @@
 """Who acts: children of known kind, parents that follow a rule, and learners."""
 
 from delegate.policies.parents import InTurn, Relay
-from delegate.policies.registry import ids, make, policy_class, settings_type
+from delegate.policies.registry import ids, make, policy_class, register, settings_type
 from delegate.policies.tabular import QLearning, QLearningSettings, train
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "ids",
     "make",
     "policy_class",
+    "register",
     "settings_type",
     "train",
 ]

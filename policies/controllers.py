@@ -5,7 +5,7 @@ What they pursue is certain, so monitors can be judged by them; see `scripted` f
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic import BaseModel
@@ -33,6 +33,12 @@ class Controller(Policy):
     def __init__(self, planner: Steering, goals: GoalTable, settings: BaseModel) -> None:
         self.planner, self.goals = planner, goals
         self.settings: Any = settings
+
+    @classmethod
+    def for_world(cls, world: Any, settings: BaseModel) -> Self:
+        if not isinstance(getattr(world, "planner", None), Steering):
+            raise ValueError(f"{cls.__name__} steers; {world.id} has no planner that does")
+        return cls(world.planner, world.goals, settings)
 
     def memory(self, seeds: np.ndarray) -> Memory:
         """key: uint64 [n, 2] random stream: seed, counter"""

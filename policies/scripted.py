@@ -3,13 +3,14 @@ judged by them. Each walks shortest paths over the walls it sees, with a share o
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from delegate.agents import HAND_BACK, Briefing, Intent, Memory, Policy
 from delegate.backtrack.random_key import below, draw, unit
+from delegate.envs.grid.rules import Rules
 from delegate.envs.grid.solvers import distances
 
 NUM_ACTIONS = 4
@@ -80,6 +81,12 @@ class GridPolicy(Policy):
         self._walls, self._agent = channels.index("walls"), channels.index("agent")
         self.settings: Any = settings
         self.cells = cells
+
+    @classmethod
+    def for_world(cls, world: Any, settings: BaseModel) -> Self:
+        if not isinstance(world, Rules):
+            raise ValueError(f"{cls.__name__} is for grids; {world.id} is none")
+        return cls(world.channels, settings, world.settings.size**2)
 
     def memory(self, seeds: np.ndarray) -> Memory:
         """key: uint64 [n, 2] random stream: seed, counter"""

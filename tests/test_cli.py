@@ -143,6 +143,7 @@ def test_shipped_scenarios_pass_every_check(name: str) -> None:
         ("envs", ["Corner", "FourRooms", "TrapGrid"]),
         ("policies", ["intended", "proxy", "random", "trigger"]),
         ("monitors", ["goal_odds", "path", "reach", "destination", "mahalanobis"]),
+        ("statistics", ["last", "mean", "drawdown", "cusum"]),
         ("protocols", ["none", "rollback", "rollback_random", "audit", "oracle", "trusted_only"]),
     ],
 )
@@ -172,7 +173,7 @@ def test_scenarios_are_listed_from_here_and_a_bad_one_is_marked(
 def test_the_schema_is_json_and_knows_the_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
-    worlds = schema["$defs"]["WorldSection"]["properties"]["id"]["enum"]
+    worlds = schema["$defs"]["WorldSection"]["properties"]["id"]["anyOf"][0]["enum"]
     assert worlds == sorted(engine.registries()["envs"])
 
 

@@ -42,10 +42,14 @@ FLOORS = {
     "delegate.agents": 1,
     "delegate.drawing": 0,
     "delegate.files": 0,
+    "delegate.importing": 0,
     "delegate.lazy": 0,
+    "delegate.registry": 0,
     "delegate.settings": 0,
 }
 SIDEWAYS = {
+    ("delegate.registry", "delegate.importing"),
+    ("delegate.registry", "delegate.settings"),
     ("delegate.policies", "delegate.envs"),
     ("delegate.cli", "delegate.terminal"),
     ("delegate", "delegate.backtrack"),

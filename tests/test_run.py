@@ -16,7 +16,7 @@ import pytest
 
 from delegate import run, safety, store
 from delegate.monitors.monitor import Control
-from delegate.monitors.registry import _MONITORS
+from delegate.monitors.registry import MONITORS
 from delegate.run import RunError
 from delegate.safety import DamagedTrial
 
@@ -176,10 +176,28 @@ def test_another_scenario_cannot_be_resumed(scenario, tmp_path):
     out = execute(scenario, tmp_path / "one", seeds=1)
     other = tmp_path / "other.yaml"
     other.write_text(TINY.replace("noise: 0.6", "noise: 0.7"))
-    with pytest.raises(RunError, match="another scenario"):
+    changed = r"another scenario: scenario\.parent\.alone\.settings\.noise was 0\.6 and is 0\.7;"
+    with pytest.raises(RunError, match=changed):
         execute(other, out, resume=True)
     with pytest.raises(RunError, match="--resume"):
         execute(scenario, out)
+
+
+def test_other_versions_and_formats_cannot_be_resumed(scenario, tmp_path, monkeypatch):
+    out = execute(scenario, tmp_path / "one", seeds=1)
+    before = (out / "run.json").read_bytes()
+    found = store.versions()
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "versions", lambda more=(): {**found, "numpy": "0.9"})
+        changed = rf"other package versions: versions\.numpy was {np.__version__} and is 0\.9;"
+        with pytest.raises(RunError, match=changed):
+            execute(scenario, out, resume=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "RUN_FORMAT", 2)
+        with pytest.raises(RunError, match="another format of runs: format was 1 and is 2;"):
+            execute(scenario, out, resume=True)
+    assert (out / "run.json").read_bytes() == before
+    execute(scenario, out, resume=True, seeds=1)
 
 
 def test_more_seeds_can_be_added_by_resuming(scenario, whole, tmp_path):
@@ -286,7 +304,7 @@ def test_an_infinite_score_names_trial_and_monitor_and_bounding_it_helps(
     scenario, tmp_path, monkeypatch
 ):
     """Calibration, played by the intended child alone, never meets it."""
-    monkeypatch.setitem(_MONITORS, "surprise", Surprise)
+    monkeypatch.setitem(MONITORS._registered, "surprise", Surprise)
     source = tmp_path / "surprise.yaml"
     source.write_text(TINY.replace("  random: {}", "  shock: {monitor: surprise}"))
     out = tmp_path / "out"

@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -24,6 +25,7 @@ REGISTRIES = {
     "policies": ["intended", "proxy", "random", "trigger"],
     "monitors": ["path", "reach", "destination"],
     "statistics": ["last", "mean", "drawdown"],
+    "protocols": [*sections.OUR_PROTOCOLS, "patient"],
 }
 
 TEXT = """\
@@ -98,6 +100,14 @@ def refusal(folder: Path, text: str) -> str:
     with pytest.raises(ScenarioError) as caught:
         load(write(folder, text), REGISTRIES, settings_of)
     return str(caught.value).replace(f"{folder}/", "")
+
+
+def completed(schema: dict[str, Any], section: str, field: str) -> list[str]:
+    """The ids that editors complete there, beside `module:Class`."""
+    ids, code, *_ = schema["$defs"][section]["properties"][field]["anyOf"]
+    assert re.search(code["pattern"], "my_package.monitors:Odd")
+    assert not any(re.search(code["pattern"], bad) for bad in ("odd", "a:", ":b", "a:b:c", "a b:c"))
+    return ids["enum"]
 
 
 def test_a_good_scenario_is_read(tmp_path: Path) -> None:
@@ -192,6 +202,15 @@ FAULTS: dict[str, tuple[str, str, int, str, list[str]]] = {
     "unknown monitor": ("  reach: {", "  raech: {", 18, "monitors.raech.monitor", ["'reach'"]),
     "unknown statistic": ("drawdown", "drwadown", 18, "monitors.reach.statistic", ["'drawdown'"]),
     "unknown protocol": ("protocol: none", "protocol: nnoe", 22, "arms.none.protocol", ["'none'"]),
+    "misspelt with keys of its own": (
+        "protocol: audit", "protocol: audti", 25, "arms.audit.protocol", ["'audit'", "1 more"],
+    ),
+    "key of another arm": ("l: none}", "l: patient, like: a}", 22, "arms.none.like", ["settings"]),
+    "protocol in numbers": ("protocol: none", "protocol: 3", 22, "arms.none.protocol", ["text"]),
+    "monitor of an open arm": (
+        "l: none}", "l: patient, monitor: raech}", 22, "arms.none.monitor", ["'reach'"],
+    ),
+    "an arm in a word": ("{protocol: none}", "none", 22, "arms.none", ["mapping"]),
     "no protocol": ("{protocol: none}", "{}", 22, "arms.none.protocol", ["missing"]),
     "unknown parent": ("in_turn", "inturn", 13, "parent.policy", ["'in_turn'"]),
     "unknown crew": ("[proxy, intended]\nd", "[proxi]\nd", 14, "crew[0]", ["'proxy'"]),
@@ -300,13 +319,17 @@ def test_the_schema_names_every_key_and_completes_names() -> None:
     schema = json_schema(REGISTRIES)
     assert set(schema["properties"]) == set(Scenario.model_fields)
     assert schema["additionalProperties"] is False
-    assert schema["$defs"]["WorldSection"]["properties"]["id"]["enum"] == REGISTRIES["envs"]
-    children = schema["$defs"]["Child"]["properties"]["policy"]["enum"]
+    assert completed(schema, "WorldSection", "id") == REGISTRIES["envs"]
+    children = completed(schema, "Child", "policy")
     assert children == sorted([*REGISTRIES["policies"], "relay"])
-    assert schema["$defs"]["Actor"]["properties"]["policy"]["enum"] == REGISTRIES["policies"]
+    assert completed(schema, "Actor", "policy") == REGISTRIES["policies"]
+    assert completed(schema, "MonitorSection", "statistic") == sorted(REGISTRIES["statistics"])
+    assert completed(schema, "OpenArm", "protocol") == ["patient"], (
+        "ours have sections of their own"
+    )
     assert "validate" in schema["$defs"]["LevelsSection"]["properties"]
     assert schema["$defs"]["MonitorSection"].get("required") is None
-    assert "enum" not in json_schema()["$defs"]["WorldSection"]["properties"]["id"]
+    assert "anyOf" not in json_schema()["$defs"]["WorldSection"]["properties"]["id"]
     assert {"type": "integer"} in schema["properties"]["seeds"]["anyOf"]
 
 
@@ -314,10 +337,10 @@ def test_a_relay_stands_once_among_childrens_policies_and_acts_for_nobody(tmp_pa
     """Whether or not the registry names it among the policies, as `delegate list` does."""
     listed = {**REGISTRIES, "policies": [*REGISTRIES["policies"], "relay"]}
     for registries in (REGISTRIES, listed):
-        defs = json_schema(registries)["$defs"]
-        children = defs["Child"]["properties"]["policy"]["enum"]
+        schema = json_schema(registries)
+        children = completed(schema, "Child", "policy")
         assert children == ["intended", "proxy", "random", "relay", "trigger"]
-        assert "relay" not in defs["Actor"]["properties"]["policy"]["enum"]
+        assert "relay" not in completed(schema, "Actor", "policy")
         for bad, offered in (
             ("  proxy: {policy: prxy}", "intended, proxy, random, trigger, relay"),
             ("alone: {policy: prxy}", "intended, proxy, random, trigger"),

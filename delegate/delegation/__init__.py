@@ -7,7 +7,13 @@ from delegate.lazy import handed_on
 if TYPE_CHECKING:
     from delegate.delegation.episodes import Bounds
     from delegate.delegation.events import EventLog
-    from delegate.delegation.protocols import PROTOCOLS, Judgement, Protocol, Watched
+    from delegate.delegation.protocols import (
+        PROTOCOLS,
+        Judgement,
+        Protocol,
+        Watched,
+        register_protocol,
+    )
     from delegate.delegation.runtime import Asked, Delegation
     from delegate.delegation.tree import DelegationTree
     from delegate.delegation.watch import Watcher
@@ -23,6 +29,7 @@ __all__ = [
     "Protocol",
     "Watched",
     "Watcher",
+    "register_protocol",
 ]
 
 __getattr__ = handed_on(
@@ -30,7 +37,13 @@ __getattr__ = handed_on(
     {
         "delegate.delegation.episodes": ("Bounds",),
         "delegate.delegation.events": ("EventLog",),
-        "delegate.delegation.protocols": ("PROTOCOLS", "Judgement", "Protocol", "Watched"),
+        "delegate.delegation.protocols": (
+            "PROTOCOLS",
+            "Judgement",
+            "Protocol",
+            "Watched",
+            "register_protocol",
+        ),
         "delegate.delegation.runtime": ("Asked", "Delegation"),
         "delegate.delegation.tree": ("DelegationTree",),
         "delegate.delegation.watch": ("Watcher",),

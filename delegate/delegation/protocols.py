@@ -5,10 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import BaseModel
 
 from delegate.agents import Intent, Ruling
+from delegate.registry import Registry, constructor, own_name
+from delegate.settings import NoSettings
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,20 @@ class Judgement:
 
 
 class Protocol(ABC):
-    """Decides what an alarm does."""
+    """Decides what an alarm does.
 
-    id: str
-    watches = False
-    """does it act on a monitor's alarm?"""
-    trusted_only = False
+    settings: of its own kind · seed: the trial's, to draw from
+    """
+
+    id: ClassVar[str] = own_name()
+    trusted_only: ClassVar[bool] = False
     """may the parent choose trusted members only?"""
+    Settings: ClassVar[type[BaseModel]] = NoSettings
+    """what a scenario may set"""
+
+    def __init__(self, settings: BaseModel | None = None, seed: int = 0) -> None:
+        self.settings: Any = self.Settings() if settings is None else settings
+        self.seed = seed
 
     @abstractmethod
     def judge(self, watched: Watched) -> Judgement:
@@ -86,7 +97,6 @@ class Rollback(Protocol):
     """`rollback`: every alarm takes the sub-episode back."""
 
     id = "rollback"
-    watches = True
 
     def judge(self, watched: Watched) -> Judgement:
         return Judgement.only(watched.alarm | watched.gave_up)
@@ -126,7 +136,6 @@ class Audit(Protocol):
     """
 
     id = "audit"
-    watches = True
 
     def __init__(self, share: float, seed: int) -> None:
         self._share, self._spent = share, 0
@@ -196,15 +205,15 @@ class RandomRollback(Protocol):
         return cls(schedule)
 
 
-PROTOCOLS: dict[str, type[Protocol]] = {
-    protocol.id: protocol
-    for protocol in (
-        Unmonitored,
-        Rollback,
-        RandomRollback,
-        Always,
-        Audit,
-        Oracle,
-        TrustedOnly,
-    )
-}
+_OURS = (Unmonitored, Rollback, RandomRollback, Always, Audit, Oracle, TrustedOnly)
+PROTOCOLS: Registry[Protocol] = Registry(
+    "protocol",
+    "delegate.protocols",
+    Protocol,  # type: ignore[type-abstract]
+    {protocol.id: protocol for protocol in _OURS},
+    constructor("settings", "seed"),
+)
+
+register_protocol = PROTOCOLS.register
+"""register_protocol("patient", Patient), or @register_protocol("patient") on a class: see
+Registry.register"""

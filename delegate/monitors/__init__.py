@@ -24,6 +24,8 @@ from delegate.monitors.registry import (
     make,
     make_statistic,
     monitor_class,
+    register,
+    register_statistic,
     statistic_class,
     statistic_ids,
 )
@@ -56,6 +58,8 @@ __all__ = [
     "monitor_class",
     "peaks",
     "play",
+    "register",
+    "register_statistic",
     "scored",
     "statistic_class",
     "statistic_ids",

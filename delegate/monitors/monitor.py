@@ -15,6 +15,7 @@ from delegate.planner import TablePlanner
 from delegate.recall.goals import GoalTable, Landmarks
 from delegate.recall.model import FiniteBacktrackingModel
 from delegate.recall.reachability import Reachability
+from delegate.registry import own_name
 
 Memory = dict[str, np.ndarray]
 """What a monitor or statistic remembers: named arrays [N, ...], one row a sub-episode."""
@@ -150,10 +151,11 @@ class Monitor(ABC):
     the old one back.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str] = own_name()
+    """what messages call it; the class's own name unless it gives another"""
     scores_ends: ClassVar[bool] = False
     """scores where a sub-episode ended; ask it again, with `ended`, when a child hands back"""
-    default_statistic: ClassVar[str]
+    default_statistic: ClassVar[str] = "mean"
     """id of the running statistic that turns this monitor's scores into an alarm value"""
     default_threshold: ClassVar[Literal["calibrated", "ville"]] = "calibrated"
     """calibrated on nominal sub-episodes; ville: by `log_prior_odds`, without looking at data"""

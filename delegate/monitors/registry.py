@@ -20,60 +20,74 @@ from delegate.monitors.planner_odds import PlannerOdds
 from delegate.monitors.reach import Reach
 from delegate.monitors.state_density import StateDensity
 from delegate.monitors.statistics import Cusum, Drawdown, Last, Max, Mean, Statistic, Sum
-from delegate.settings import checked, known
+from delegate.registry import Registry
+from delegate.settings import checked
 
-_MONITORS: dict[str, type[Monitor]] = {
-    monitor.name: monitor
-    for monitor in (
-        GoalOdds,
-        GoalOddsOrDrift,
-        Reach,
-        Path,
-        Destination,
-        PlannerOdds,
-        Distance,
-        Value,
-        Likelihood,
-        LikelihoodCusum,
-        Arrival,
-        EpisodeMean,
-        EpisodeDeviation,
-        StateDensity,
-        NearestNeighbours,
-        Mahalanobis,
-        ForwardEnsemble,
-        RandomNetworkDistillation,
-        Random,
-        Constant,
-        Oracle,
-    )
-}
-_STATISTICS: dict[str, type[Statistic]] = {
-    statistic.id: statistic for statistic in (Last, Mean, Sum, Max, Drawdown, Cusum)
-}
+_OURS: tuple[type[Monitor], ...] = (
+    GoalOdds,
+    GoalOddsOrDrift,
+    Reach,
+    Path,
+    Destination,
+    PlannerOdds,
+    Distance,
+    Value,
+    Likelihood,
+    LikelihoodCusum,
+    Arrival,
+    EpisodeMean,
+    EpisodeDeviation,
+    StateDensity,
+    NearestNeighbours,
+    Mahalanobis,
+    ForwardEnsemble,
+    RandomNetworkDistillation,
+    Random,
+    Constant,
+    Oracle,
+)
+MONITORS: Registry[Monitor] = Registry(
+    "monitor",
+    "delegate.monitors",
+    Monitor,  # type: ignore[type-abstract]
+    {monitor.name: monitor for monitor in _OURS},
+)
+STATISTICS: Registry[Statistic] = Registry(
+    "statistic",
+    "delegate.statistics",
+    Statistic,  # type: ignore[type-abstract]
+    {statistic.id: statistic for statistic in (Last, Mean, Sum, Max, Drawdown, Cusum)},
+)
+
+register = MONITORS.register
+"""register("odd", Odd), or @register("odd") on a class: see Registry.register"""
+register_statistic = STATISTICS.register
+"""likewise for statistics"""
 
 
 def ids() -> tuple[str, ...]:
     """Every monitor that `make` knows."""
-    return tuple(_MONITORS)
+    return tuple(MONITORS)
 
 
 def statistic_ids() -> tuple[str, ...]:
     """Every statistic that `make_statistic` knows."""
-    return tuple(_STATISTICS)
+    return tuple(STATISTICS)
 
 
 def monitor_class(monitor: str, /) -> type[Monitor]:
     """The class behind an id; its docstring and `Settings` say what it takes.
 
-    Raises ValueError for an unknown id, naming the nearest one.
+    monitor: an id, or `module:Class`
+    Raises ValueError for an unknown id, naming the nearest one, and for a class that cannot be
+    used.
     """
-    return _MONITORS[known("monitor", monitor, _MONITORS)]
+    return MONITORS[monitor]
 
 
 def statistic_class(statistic: str, /) -> type[Statistic]:
     """The class behind an id, as `monitor_class`."""
-    return _STATISTICS[known("statistic", statistic, _STATISTICS)]
+    return STATISTICS[statistic]
 
 
 def make(monitor: str, /, **settings: Any) -> Monitor:

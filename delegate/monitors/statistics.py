@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from delegate.monitors.monitor import Memory, MonitorSettings
+from delegate.registry import own_name
 
 
 class ScoreNotFinite(ValueError):
@@ -27,7 +28,7 @@ class Statistic(ABC):
     first score. `update` returns new memory and leaves the given one as it was.
     """
 
-    id: ClassVar[str]
+    id: ClassVar[str] = own_name()
     Settings: ClassVar[type[MonitorSettings]] = MonitorSettings
     keeps: ClassVar[tuple[str, ...]] = ()
     """names of what is remembered besides the value; each starts at 0"""

@@ -6,12 +6,10 @@ import contextlib
 import platform
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from importlib import import_module, metadata
-from importlib.util import find_spec
-from pathlib import Path
+from importlib import metadata
 from typing import Any
 
 import gymnasium
@@ -20,6 +18,7 @@ from delegate import envs
 from delegate.backtrack import StatefulVectorEnv
 from delegate.envs import Certificate
 from delegate.files import shown
+from delegate.importing import cause, dotted, imported, lies_here, working_folder
 from delegate.settings import nearest
 
 ROWS = 3
@@ -47,7 +46,7 @@ def certify(name: str, steps: int = 300, seed: int = 0, allow_code: bool = False
     Raises CannotBeMade.
     """
     with (
-        _working_folder(allow_code),
+        working_folder(allow_code),
         contextlib.redirect_stdout(sys.stderr),
         warnings.catch_warnings(),
     ):
@@ -83,20 +82,18 @@ def _maker(name: str, allow_code: bool) -> Callable[[], Any]:
     module, colon, inside = name.partition(":")
     if not colon:
         return partial(gymnasium.make, name)
-    if not inside or ":" in inside or not _dotted(module):
+    if not inside or ":" in inside or not dotted(module):
         raise _error(name, "is no name; write an id, package:id, or module:Callable")
-    if not _dotted(inside):
-        if not allow_code and _lies_here(module.partition(".")[0]):
+    if not dotted(inside):
+        if not allow_code and lies_here(module.partition(".")[0]):
             raise _error(name, f"{module} lies in the working folder; add --allow-code to run it")
         return partial(gymnasium.make, name)
     if not allow_code:
         raise _error(name, f"names code; add --allow-code to import {module} and call {inside}")
     try:
-        found: Any = import_module(module)
-        for part in inside.split("."):
-            found = getattr(found, part)
+        found = imported(name)
     except (Exception, SystemExit) as error:
-        raise _error(name, f"cannot be imported ({_cause(error)})") from error
+        raise _error(name, f"cannot be imported ({cause(error)})") from error
     if not callable(found):
         raise _error(name, f"is a {type(found).__name__}; name what makes an environment")
     return found
@@ -108,42 +105,11 @@ def _made(name: str, make: Callable[[], Any]) -> Any:
     except gymnasium.error.UnregisteredEnv as error:
         raise _error(name, _unregistered(name, error)) from error
     except (Exception, SystemExit) as error:
-        raise _error(name, f"cannot be made ({_cause(error)})") from error
+        raise _error(name, f"cannot be made ({cause(error)})") from error
     if not isinstance(made, gymnasium.Env | StatefulVectorEnv):
         kind = type(made).__name__
         raise _error(name, f"makes a {kind}; it must make a gymnasium.Env or a StatefulVectorEnv")
     return made
-
-
-def _dotted(text: str) -> bool:
-    return all(part.isidentifier() for part in text.split("."))
-
-
-def _lies_here(package: str) -> bool:
-    """Whether importing that package would run code of the working folder."""
-    here, spec = Path.cwd(), None
-    with contextlib.suppress(ValueError):  # a module without a spec, such as __main__
-        spec = find_spec(package)
-    if spec is None:
-        return (here / package).is_dir() or (here / f"{package}.py").is_file()
-    places = [Path(place).parent for place in spec.submodule_search_locations or ()]
-    if spec.origin is not None and spec.has_location and not places:
-        places = [Path(spec.origin).parent]
-    return any(place.resolve() == here for place in places)
-
-
-@contextlib.contextmanager
-def _working_folder(allowed: bool) -> Iterator[None]:
-    """Modules of the working folder can be imported meanwhile, if that is allowed."""
-    if not allowed:
-        yield
-        return
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)
 
 
 def _unregistered(name: str, error: Exception) -> str:
@@ -152,12 +118,6 @@ def _unregistered(name: str, error: Exception) -> str:
     guess = f"did you mean {near}?" if near else "an id of another package is package:id"
     fault = " ".join(str(error).split()).partition(" Did you mean")[0].rstrip(".")
     return f"is not known ({fault}); {guess}"
-
-
-def _cause(error: BaseException) -> str:
-    """The error in one line."""
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return text if len(text) <= 300 else text[:297] + "..."
 
 
 def _error(name: str, what: str) -> CannotBeMade:

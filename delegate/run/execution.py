@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
 import os
 import sys
@@ -20,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from delegate import store
 from delegate.files import write_whole
 from delegate.monitors import ScoreNotFinite
+from delegate.run.names import classes
 from delegate.run.source import FIRST_LEVEL, SEED_BLOCK, SPLIT_BLOCK, SPLITS, Source
 from delegate.safety.logs import DamagedTrial
 from delegate.scenario import RandomRollbackArm, Scenario
@@ -28,6 +30,9 @@ from delegate.trial import Laboratory, Trial, trials
 
 ARTEFACTS = "artefacts"
 """folder of a run that holds what it has learned"""
+
+Ingredients = dict[str, Any]
+"""what a run is made of, see `store.ingredients`"""
 
 Progress = Callable[[float, float, str], None]
 """(done, total, what is being done)"""
@@ -56,21 +61,23 @@ def execute(
     plan = plan.model_copy(update={"seeds": chosen})
     began = time.time()
     every = trials(plan, chosen)
+    made_of = store.ingredients(plan, _classes(plan, source))
     if not store.is_run(out):
-        _rehearse(plan, source, out)
-    record = _provenance(plan, workers, began)
-    with store.opened(out, plan, source, record, resume, notice):
+        _rehearse(plan, source, made_of, out)
+    with store.opened(
+        out, source, _provenance(plan, made_of, workers, began), made_of, resume, notice
+    ):
         todo = []
         for trial in every:
             wrong = store.finished(
-                _folder(out, trial), trial.name, trial.seed, store.fingerprint(plan)
+                _folder(out, trial), trial.name, trial.seed, store.fingerprint(made_of)
             )
             if wrong:
                 notice(f"redoing {trial.name}, seed {trial.seed}: {wrong}")
             if wrong is not None:
                 todo.append(trial)
         meter = _Meter(progress, len(every), len(todo))
-        for trial in _played(plan, out, todo, workers, meter):
+        for trial in _played(plan, made_of, out, todo, workers, meter):
             meter.finished(trial)
         record = store.read_json(out / "run.json")
         record["times"]["seconds"] = round(time.time() - began, 3)
@@ -78,14 +85,23 @@ def execute(
     return out
 
 
-def _rehearse(plan: Scenario, source: Path, out: Path) -> None:
+def _classes(plan: Scenario, source: Path) -> dict[str, dict[str, str]]:
+    """What tells the code of every class that a scenario names. Raises RunError."""
+    try:
+        return classes(plan)
+    except ValueError as error:
+        raise RunError(f"{source}: {error}") from error
+
+
+def _rehearse(plan: Scenario, source: Path, made_of: Ingredients, out: Path) -> None:
     """Build what the first seed needs, so that what cannot work leaves no folder behind.
 
     Raises RunError naming what the world or a monitor could not do.
     """
     try:
         with threadpool_limits(1):
-            _laboratory(plan.model_dump_json(), plan.seeds[0], out / ARTEFACTS)
+            own = store.fingerprint(made_of)
+            _laboratory(plan.model_dump_json(), plan.seeds[0], own, out / ARTEFACTS)
     except ValueError as error:
         raise RunError(f"{source}: {error}") from error
 
@@ -112,6 +128,7 @@ class _Meter:
 
 def _played(
     plan: Scenario,
+    made_of: Ingredients,
     out: Path,
     todo: list[Trial],
     workers: int,
@@ -120,14 +137,14 @@ def _played(
     """Play those trials and give each back when it is written."""
     if workers == 1 or len(todo) < 2:
         for trial in todo:
-            _play(plan, out, trial, partial(meter.tick, trial))
+            _play(plan, made_of, out, trial, partial(meter.tick, trial))
             yield trial
         return
     with ProcessPoolExecutor(
         min(workers, len(todo)), multiprocessing.get_context("spawn"), follow_parent
     ) as pool:
         try:
-            running = {pool.submit(_play, plan, out, trial): trial for trial in todo}
+            running = {pool.submit(_play, plan, made_of, out, trial): trial for trial in todo}
             while running:
                 ended, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in ended:
@@ -149,19 +166,22 @@ def _played(
 
 def _play(
     plan: Scenario,
+    made_of: Ingredients,
     out: Path,
     trial: Trial,
     on_tick: Callable[[int, int], None] | None = None,
 ) -> None:
     """Run one trial and write its folder."""
-    began = time.time()
+    began, own = time.time(), store.fingerprint(made_of)
+    if multiprocessing.parent_process() is not None:
+        _check_worker(plan.model_dump_json(), json.dumps(made_of["classes"]), out)
     with threadpool_limits(1):
         try:
-            laboratory = _laboratory(plan.model_dump_json(), trial.seed, out / ARTEFACTS)
+            laboratory = _laboratory(plan.model_dump_json(), trial.seed, own, out / ARTEFACTS)
         except ValueError as error:
             raise RunError(f"{out}: seed {trial.seed}: {error}") from error
         laboratory.keep()
-        _remind(laboratory, plan, out, trial)
+        _remind(laboratory, plan, own, out, trial)
         try:
             played = laboratory.play(trial, on_tick)
         except ScoreNotFinite as error:
@@ -181,30 +201,47 @@ def _play(
             "protocol": arm.protocol if arm is not None else "none",
             "monitor": getattr(arm, "monitor", None),
             "seed": trial.seed,
-            "fingerprint": store.fingerprint(plan),
+            "fingerprint": own,
             "commit": store.commit(),
             "times": {"seconds": round(time.time() - began, 3)},
         },
     )
 
 
-def _remind(laboratory: Laboratory, plan: Scenario, out: Path, trial: Trial) -> None:
+def _remind(
+    laboratory: Laboratory, plan: Scenario, fingerprint: str, out: Path, trial: Trial
+) -> None:
     """An arm that copies the rollbacks of another reads them, if that one is written already."""
     arm = plan.arms.get(trial.name)
     if not isinstance(arm, RandomRollbackArm):
         return
     like = Trial(arm.like, trial.seed)
     folder = _folder(out, like)
-    if store.finished(folder, like.name, like.seed, store.fingerprint(plan)) is None:
+    if store.finished(folder, like.name, like.seed, fingerprint) is None:
         with contextlib.suppress(DamagedTrial):
             laboratory.remember(like.name, store.read_table(folder, "sub_episodes.npz"))
 
 
 @lru_cache(maxsize=2)
-def _laboratory(plan: str, seed: int, artefacts: Path | None = None) -> Laboratory:
-    """Fitted and calibrated monitors are shared by all trials of a seed in one process."""
+def _laboratory(plan: str, seed: int, fingerprint: str, artefacts: Path) -> Laboratory:
+    """Fitted and calibrated monitors are shared by all trials of a seed in one process.
+
+    fingerprint: of the run, since the same plan may come to name other code
+    """
     checked = Scenario.model_validate_json(plan)
     return Laboratory(checked, Source(checked), seed, artefacts)
+
+
+@lru_cache(maxsize=1)
+def _check_worker(plan: str, expected: str, out: Path) -> None:
+    """A worker finds the same code behind the names as the process that started it, once: what
+    it has imported stays as it is. Raises RunError naming what differs."""
+    found = _classes(Scenario.model_validate_json(plan), out)
+    if wrong := store.differences(json.loads(expected), found, "classes"):
+        raise RunError(
+            f"{out}: a worker found other code: {wrong[0]}; leave files alone while a run begins, "
+            "and go on with --resume"
+        )
 
 
 def follow_parent() -> None:
@@ -223,13 +260,13 @@ def _folder(out: Path, trial: Trial) -> Path:
     return out / "trials" / trial.folder
 
 
-def _provenance(plan: Scenario, workers: int, began: float) -> dict[str, Any]:
+def _provenance(plan: Scenario, made_of: Ingredients, workers: int, began: float) -> dict[str, Any]:
     counts = plan.levels.model_dump(by_alias=True)
     return {
         "scenario": plan.name,
-        "fingerprint": store.fingerprint(plan),
+        "fingerprint": store.fingerprint(made_of),
         "commits": [store.commit()],
-        "versions": store.versions(),
+        **{part: made_of[part] for part in ("format", "classes", "versions")},
         "seeds": list(plan.seeds),
         "splits": {
             split: {

@@ -2,29 +2,59 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from delegate.files import shown
+from delegate.importing import code_of
+from delegate.registry import Registry, headline
+
+if TYPE_CHECKING:
+    from delegate.scenario import Scenario
 
 SHIPPED = (Path(__file__).parents[1] / "scenario" / "shipped").resolve()
 """the scenarios that come with the package; in a checkout those of `experiments/scenarios`"""
 
 
 def listed(kind: str) -> dict[str, str]:
-    """Every name of one kind -> one line on what it is.
+    """Every name of one kind -> one line on what it is and, if it is not ours, whose.
 
     kind: a key of `registries()`, or "scenarios": paths below the working folder, and shipped ones
     """
     if kind == "scenarios":
         return _scenarios()
-    return {name: _headline(thing) for name, thing in _KINDS[kind]().items()}
+    registry = _KINDS[kind]()
+    found = {name: _line(registry, name, origin) for name, origin in registry.origins().items()}
+    return {**found, **_relay()} if kind == "policies" else found
 
 
-def registries() -> dict[str, dict[str, str]]:
-    """Every name a scenario may use: kind -> id -> one line on what it is."""
-    return {kind: listed(kind) for kind in _KINDS}
+def registries() -> dict[str, list[str]]:
+    """Every name a scenario may use, by kind: "envs", "policies", "monitors", "statistics",
+    "protocols"; nothing that packages give is imported."""
+    return {kind: sorted(_KINDS[kind]()) for kind in _KINDS}
+
+
+def fault(kind: str, name: str, allow_code: bool) -> str | None:
+    """Why the class of that name cannot be used, with the remedy; None if it can.
+
+    name: an id, or `module:Class` · allow_code: it may be of the working folder
+    """
+    return _KINDS[kind]().fault(name, allow_code)
+
+
+def classes(plan: Scenario) -> dict[str, dict[str, str]]:
+    """Every class that a scenario uses: where it is named -> what tells its code from other code,
+    see `code_of`."""
+    from delegate.scenario import names_used
+
+    found = {}
+    for kind, at, name in names_used(plan):
+        found[".".join(map(str, at))] = code_of(used := _KINDS[kind]()[name])
+        if kind == "monitors" and plan.monitors[str(at[1])].statistic is None:
+            statistic = _statistics()[used.default_statistic]
+            found[f"monitors.{at[1]}.statistic"] = code_of(statistic)
+    return found
 
 
 def _scenarios() -> dict[str, str]:
@@ -44,48 +74,55 @@ def _scenarios() -> dict[str, str]:
     return found
 
 
-def _envs() -> Mapping[str, type]:
-    from delegate import envs
+def _line(registry: Registry[Any], name: str, origin: str) -> str:
+    if not origin:
+        return headline(registry[name])
+    fault = registry.fault(name, allow_code=False)
+    text = headline(registry[name]) if fault is None else f"(not usable: {fault})"
+    return f"{text} [{origin}]".lstrip()
 
-    return {name: envs.world_type(name) for name in envs.world_ids()}
 
-
-def _policies() -> Mapping[str, type]:
+def _relay() -> dict[str, str]:
     from delegate import policies
     from delegate.scenario import RELAY
 
-    known = {name: policies.policy_class(name) for name in policies.ids()}
-    return {**known, RELAY: policies.Relay}
+    return {RELAY: headline(policies.Relay)}
 
 
-def _monitors() -> Mapping[str, type]:
-    from delegate import monitors
+def _envs() -> Registry[Any]:
+    from delegate.envs.registry import LEVELLED
 
-    return {name: monitors.monitor_class(name) for name in monitors.ids()}
-
-
-def _statistics() -> Mapping[str, type]:
-    from delegate import monitors
-
-    return {name: monitors.statistic_class(name) for name in monitors.statistic_ids()}
+    return LEVELLED
 
 
-def _protocols() -> Mapping[str, type]:
-    from delegate.delegation.protocols import PROTOCOLS
+def _policies() -> Registry[Any]:
+    from delegate.policies.registry import POLICIES
+
+    return POLICIES
+
+
+def _monitors() -> Registry[Any]:
+    from delegate.monitors.registry import MONITORS
+
+    return MONITORS
+
+
+def _statistics() -> Registry[Any]:
+    from delegate.monitors.registry import STATISTICS
+
+    return STATISTICS
+
+
+def _protocols() -> Registry[Any]:
+    from delegate.delegation import PROTOCOLS
 
     return PROTOCOLS
 
 
-_KINDS: dict[str, Callable[[], Mapping[str, type]]] = {
+_KINDS: dict[str, Callable[[], Registry[Any]]] = {
     "envs": _envs,
     "policies": _policies,
     "monitors": _monitors,
     "statistics": _statistics,
     "protocols": _protocols,
 }
-
-
-def _headline(thing: type) -> str:
-    """The first line of its docstring, less the id it may begin with."""
-    first = (thing.__doc__ or "").strip().splitlines()[0].rstrip(".")
-    return re.sub(r"^`\w+`: ", "", first)

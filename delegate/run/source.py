@@ -14,9 +14,10 @@ from delegate import envs, monitors, policies, scenario
 from delegate.agents import Agent, Policy
 from delegate.backtrack import StatefulVectorEnv
 from delegate.bank import Bank
+from delegate.delegation import PROTOCOLS
 from delegate.envs.grid import PlainGrid
 from delegate.envs.levels import WorldType
-from delegate.run.names import registries
+from delegate.run.names import fault, registries
 from delegate.scenario import Actor, Scenario
 
 SEED_BLOCK = 5_000_000
@@ -49,12 +50,13 @@ def plain_grid(id: str, *, observation: str, **settings: Any) -> PlainGrid:
     return PlainGrid(batch.rules, batch.levels, observation=observation)
 
 
-def load_scenario(path: Path) -> Scenario:
+def load_scenario(path: Path, allow_code: bool = False) -> Scenario:
     """Read a scenario and check all of it, nested settings too.
 
+    allow_code: classes of the working folder may be named; it must be on `sys.path`
     Raises ScenarioError naming file, line, key and remedy.
     """
-    return scenario.load(path, registries(), _settings_of)
+    return scenario.load(path, registries(), _settings_of, partial(fault, allow_code=allow_code))
 
 
 class Source:
@@ -62,7 +64,9 @@ class Source:
 
     def __init__(self, plan: Scenario) -> None:
         self._plan = plan
-        self._fixed = {"max_steps": plan.delegation.interactions, "discount": plan.world.discount}
+        fixed = {"max_steps": plan.delegation.interactions, "discount": plan.world.discount}
+        taken = envs.settings_type(plan.world.id).model_fields
+        self._fixed = {name: value for name, value in fixed.items() if name in taken}
         self._settings = {**plan.world.settings, **self._fixed}
         self._world = envs.make_world(plan.world.id, self._settings)
         self._drawn = lru_cache(maxsize=1)(self._draw)
@@ -125,6 +129,8 @@ def _settings_of(kind: str, name: str) -> Callable[..., object] | None:
         return partial(_check_distribution, envs.world_type(name))
     if kind == "policies":
         return policies.settings_type(name)
+    if kind == "protocols":
+        return PROTOCOLS[name].Settings
     if kind == "statistics":
         return monitors.statistic_class(name).Settings
     return monitors.monitor_class(name).Settings

@@ -1,7 +1,7 @@
 """The scenario: what a run is told to do, as YAML that is checked before anything starts."""
 
 from delegate.scenario.document import ScenarioError
-from delegate.scenario.schema import RELAY, Scenario, json_schema, load
+from delegate.scenario.schema import RELAY, Scenario, json_schema, load, names_used
 from delegate.scenario.sections import (
     Actor,
     Arm,
@@ -11,6 +11,7 @@ from delegate.scenario.sections import (
     DelegationSection,
     LevelsSection,
     MonitorSection,
+    OpenArm,
     ParentSection,
     PlainArm,
     RandomRollbackArm,
@@ -29,6 +30,7 @@ __all__ = [
     "DelegationSection",
     "LevelsSection",
     "MonitorSection",
+    "OpenArm",
     "ParentSection",
     "PlainArm",
     "RandomRollbackArm",
@@ -39,4 +41,5 @@ __all__ = [
     "WorldSection",
     "json_schema",
     "load",
+    "names_used",
 ]

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, model_validator
 
-from delegate.scenario.document import Document, Location, read
+from delegate.scenario.document import Document, Location, brief, read
 from delegate.scenario.sections import (
+    OUR_PROTOCOLS,
     Arm,
-    AuditArm,
     CalibrationSection,
     Child,
     Crew,
@@ -21,6 +21,7 @@ from delegate.scenario.sections import (
     LevelsSection,
     MonitorSection,
     Name,
+    OpenArm,
     ParentSection,
     RandomRollbackArm,
     RecallSection,
@@ -41,18 +42,21 @@ from delegate.scenario.validation import (
 )
 
 Registries = Mapping[str, Collection[str]]
-"""the names that exist: "envs", "policies", "monitors", "statistics" -> ids; a missing one is
-not checked"""
+"""the names that exist: "envs", "policies", "monitors", "statistics", "protocols" -> ids; a missing
+one is not checked"""
+
+FaultOf = Callable[[str, str], str | None]
+"""(kind, name) -> why what is there, or stands behind `module:Class`, cannot be used; see `load`"""
 
 SettingsOf = Callable[[str, str], Callable[..., object] | None]
-"""("envs" | "levels" | "policies" | "monitors" | "statistics", id) -> what checks its settings,
-see `load`"""
+"""("envs" | "levels" | "policies" | "monitors" | "statistics" | "protocols", name) -> what checks
+its settings, see `load`"""
 
 RELAY = "relay"
 """policy of a child that hands its goal on to a crew of its own"""
 
-_LATER = object()
-"""validation context of `load`, which reports contradictions together with unknown names"""
+REFERENCE = r"^[^\W\d][\w.]*:[^\W\d][\w.]*$"
+"""what `module:Class` looks like"""
 
 
 class Scenario(Section):
@@ -102,17 +106,14 @@ class Scenario(Section):
     """who watches"""
     calibration: CalibrationSection = CalibrationSection()
     """how thresholds are set"""
-    arms: Annotated[
-        dict[Name, Annotated[Arm, Field(discriminator="protocol")]],
-        Field(min_length=1, max_length=64),
-    ]
+    arms: Annotated[dict[Name, Arm], Field(min_length=1, max_length=64)]
     """the protocols compared, on the same levels and seeds"""
     seeds: SeedList = (0, 1, 2, 3, 4)
     """training seeds: how many, or which"""
 
     @model_validator(mode="after")
     def _consistent(self, info: ValidationInfo) -> Scenario:
-        if info.context is not _LATER:
+        if info.context is None:  # `load` reports these together with unknown names
             refuse("Scenario", _contradictions(self), None)
         return self
 
@@ -123,7 +124,10 @@ class Scenario(Section):
 
 
 def load(
-    path: Path, registries: Registries | None = None, settings_of: SettingsOf | None = None
+    path: Path,
+    registries: Registries | None = None,
+    settings_of: SettingsOf | None = None,
+    fault_of: FaultOf | None = None,
 ) -> Scenario:
     """Read, check and return the scenario in `path`.
 
@@ -132,14 +136,18 @@ def load(
         model or other callable that takes the settings as keywords and raises ValidationError,
         ValueError or TypeError for bad ones; None where there is nothing to check. "levels" is
         asked what of a world's settings `nominal` or `shifted` alone may give
+    fault_of: is told every name that exists, and every `module:Class`
     Raises ScenarioError naming file, line, key and remedy.
     """
     document = read(path)
+    context = {"protocols": (registries or {}).get("protocols")}
     try:
-        scenario = Scenario.model_validate(document.data, context=_LATER)
+        scenario = Scenario.model_validate(document.data, context=context)
     except ValidationError as error:
         raise scenario_error(document, describe(error, Scenario)) from None
     problems = [*_unknown_names(scenario, registries or {}), *_contradictions(scenario)]
+    if not problems and fault_of is not None:
+        problems = list(_unusable_names(scenario, fault_of))
     if not problems and settings_of is not None:
         problems = list(_bad_settings(scenario, document, settings_of))
     if problems:
@@ -156,11 +164,19 @@ def json_schema(registries: Registries | None = None) -> dict[str, Any]:
         ("policies", "Child", "policy"),
         ("policies", "Actor", "policy"),
         ("monitors", "MonitorSection", "monitor"),
+        ("statistics", "MonitorSection", "statistic"),
+        ("protocols", "OpenArm", "protocol"),
     ):
+        own = schema["$defs"][section]["properties"][field]
+        if section == "OpenArm":
+            own["not"] = {"enum": sorted(OUR_PROTOCOLS)}
         if registries and key in registries:
-            schema["$defs"][section]["properties"][field]["enum"] = sorted(
-                _accepted(registries[key], relay=section == "Child")
-            )
+            names = _accepted(registries[key], relay=section == "Child")
+            names = [name for name in names if section != "OpenArm" or name not in OUR_PROTOCOLS]
+            choices: list[dict[str, Any]] = [{"enum": sorted(names)}] if names else []
+            choices.append({"type": "string", "pattern": REFERENCE})
+            optional = [{"type": "null"}] if field == "statistic" else []
+            own["anyOf"] = [*choices, *optional]
     return schema
 
 
@@ -263,9 +279,10 @@ def _arm_problems(scenario: Scenario) -> Iterator[Problem]:
         at: Location = ("arms", name)
         if name.startswith("alone-"):
             yield at, "`alone-` begins the folders of children run alone; rename the arm"
-        if isinstance(arm, RollbackArm | AuditArm) and arm.monitor not in scenario.monitors:
+        monitor = getattr(arm, "monitor", None)
+        if monitor is not None and monitor not in scenario.monitors:
             remedy = "add it under `monitors`"
-            yield (*at, "monitor"), unknown("monitor", arm.monitor, scenario.monitors, remedy)
+            yield (*at, "monitor"), unknown("monitor", monitor, scenario.monitors, remedy)
         if isinstance(arm, RandomRollbackArm) and arm.like not in rollbacks:
             remedy = "add an arm of protocol rollback"
             yield (*at, "like"), unknown("rollback arm", arm.like, rollbacks, remedy)
@@ -276,28 +293,53 @@ def _arm_problems(scenario: Scenario) -> Iterator[Problem]:
             )
 
 
-def _unknown_names(scenario: Scenario, registries: Registries) -> Iterator[Problem]:
-    """Worlds, policies, monitors and statistics that do not exist."""
-    named: list[tuple[str, str, Location, str]] = [
-        ("envs", "world", ("world", "id"), scenario.world.id),
-        ("policies", "policy", ("parent", "alone", "policy"), scenario.parent.alone.policy),
-    ]
-    if (play := scenario.recall.play) is not None:
-        named.append(("policies", "policy", ("recall", "play", "policy"), play.policy))
-    for name, child in scenario.children.items():
-        named.append(("policies", "policy", ("children", name, "policy"), child.policy))
+def names_used(scenario: Scenario) -> Iterator[tuple[str, Location, str]]:
+    """Every name of a class in a scenario, a relay's left out: (kind, where, id or `module:Class`).
+
+    kind: "envs", "policies", "monitors", "statistics" or "protocols"
+    """
+    yield "envs", ("world", "id"), scenario.world.id
+    policies = {("children", name): child.policy for name, child in scenario.children.items()}
+    policies["parent", "alone"] = scenario.parent.alone.policy
+    if scenario.recall.play is not None:
+        policies["recall", "play"] = scenario.recall.play.policy
+    for at, policy in policies.items():
+        if policy != RELAY:
+            yield "policies", (*at, "policy"), policy
     for name, monitor in scenario.monitors.items():
-        at: Location = ("monitors", name)
-        named.append(("monitors", "monitor", (*at, "monitor"), monitor.monitor))
+        yield "monitors", ("monitors", name, "monitor"), monitor.monitor
         if monitor.statistic is not None:
-            named.append(("statistics", "statistic", (*at, "statistic"), monitor.statistic))
-    for registry, what, location, name in named:
-        if registry not in registries:
+            yield "statistics", ("monitors", name, "statistic"), monitor.statistic
+    for name, arm in scenario.arms.items():
+        yield "protocols", ("arms", name, "protocol"), arm.protocol
+
+
+WHAT = {
+    "envs": "world",
+    "policies": "policy",
+    "monitors": "monitor",
+    "statistics": "statistic",
+    "protocols": "protocol",
+}
+"""kind -> what one is called in messages"""
+
+
+def _unknown_names(scenario: Scenario, registries: Registries) -> Iterator[Problem]:
+    """Worlds, policies, monitors, statistics and protocols that do not exist."""
+    for kind, location, name in names_used(scenario):
+        if kind not in registries or ":" in name:
             continue
         # A relay is no policy but may stand where a child's does; elsewhere it is refused above.
-        accepted = _accepted(registries[registry], relay=location[0] == "children")
-        if name not in accepted and (what, name) != ("policy", RELAY):
-            yield location, unknown(what, name, accepted)
+        accepted = _accepted(registries[kind], relay=location[0] == "children")
+        if name not in accepted:
+            yield location, unknown(WHAT[kind], name, accepted)
+
+
+def _unusable_names(scenario: Scenario, fault_of: FaultOf) -> Iterator[Problem]:
+    """Names behind which stands what cannot be used."""
+    for kind, location, name in names_used(scenario):
+        if (fault := fault_of(kind, name)) is not None:
+            yield location, f"{brief(name)} {fault}"
 
 
 def _bad_settings(
@@ -327,6 +369,10 @@ def _bad_settings(
         if monitor.statistic is not None:
             where = ("monitors", name, "statistic_settings")
             checked.append(("statistics", monitor.statistic, monitor.statistic_settings, (where,)))
+    for name, arm in scenario.arms.items():
+        if isinstance(arm, OpenArm):
+            where = ("arms", name, "settings")
+            checked.append(("protocols", arm.protocol, arm.settings, (where,)))
     for kind, name, settings, bases in checked:
         target = settings_of(kind, name)
         for inside, message in settings_problems(target, settings) if target else ():

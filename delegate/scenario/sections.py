@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, Strict
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Strict,
+    Tag,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from delegate.scenario.document import brief
+from delegate.scenario.validation import unknown
 
 MAX_SEEDS = 1_000
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Identifier = Annotated[str, Field(min_length=1, max_length=64)]
+ClassName = Annotated[str, Field(min_length=1, max_length=256)]
+"""an id, or `module:Class`"""
 Text = Annotated[str, Field(max_length=2_000)]
 Steps = Annotated[int, Field(ge=1, le=100_000)]
 LevelCount = Annotated[int, Field(ge=1, le=100_000)]
@@ -66,8 +80,8 @@ class WorldSection(Section):
       discount: 0.995
     """
 
-    id: Identifier
-    """which world; `delegate list envs` shows them"""
+    id: ClassName
+    """which world; `delegate list envs` shows them; or module:Class"""
     settings: Settings = {}
     """settings of the world in both distributions of levels"""
     nominal: Settings = {}
@@ -113,8 +127,8 @@ class Actor(Section):
     {policy: intended, settings: {noise: 0.6}}
     """
 
-    policy: Identifier
-    """which policy; `delegate list policies` shows them"""
+    policy: ClassName
+    """which policy; `delegate list policies` shows them; or module:Class"""
     settings: Settings = {}
     """settings of the policy"""
 
@@ -213,10 +227,12 @@ class MonitorSection(Section):
       path: {backward: counted, statistic: cusum, statistic_settings: {drift: 0.5}}
     """
 
-    monitor: Identifier = ""
-    """which monitor; the key it stands under when left out (`delegate list monitors`)"""
-    statistic: Identifier | None = None
-    """how scores are gathered over a sub-episode; the monitor's own default when left out"""
+    monitor: ClassName = ""
+    """which monitor (`delegate list monitors`), or module:Class; the key it stands under when left
+    out"""
+    statistic: ClassName | None = None
+    """how scores are gathered over a sub-episode (`delegate list statistics`), or module:Class; the
+    monitor's own default when left out"""
     statistic_settings: Settings = {}
     """settings of the statistic"""
     backward: BackwardPolicy | None = None
@@ -289,7 +305,64 @@ class AuditArm(Section):
     """share of all sub-episodes that may be audited"""
 
 
-Arm = PlainArm | RollbackArm | RandomRollbackArm | AuditArm
+class OpenArm(Section):
+    """An arm of a protocol that is not ours: registered, of an installed package, or a class.
+
+    patient: {protocol: "my_protocols:Patient", monitor: reach, settings: {alarms: 3}}
+    """
+
+    protocol: ClassName
+    """which protocol; `delegate list protocols` shows them; or module:Class"""
+    monitor: Name | None = None
+    """whose alarms it sees; a key of `monitors`"""
+    settings: Settings = {}
+    """settings of the protocol"""
+
+    @field_validator("protocol")
+    @classmethod
+    def _known(cls, name: str, info: ValidationInfo) -> str:
+        """Among those that validation is told of, if it is: here, so that a misspelt protocol of
+        ours is named before the keys that only its own section takes."""
+        names = (info.context or {}).get("protocols")
+        if names is not None and ":" not in name and name not in names:
+            message = {"message": unknown("protocol", name, names)}
+            raise PydanticCustomError("scenario", "{message}", message)
+        return name
+
+
+OUR_PROTOCOLS = {
+    "none": "plain",
+    "always": "plain",
+    "oracle": "plain",
+    "trusted_only": "plain",
+    "rollback": "rollback",
+    "rollback_random": "rollback_random",
+    "audit": "audit",
+}
+"""protocols whose arms have a section of their own -> tag of it"""
+
+
+def _section_of(arm: object) -> str | None:
+    if isinstance(arm, dict) and "protocol" not in arm:
+        return None
+    protocol = arm["protocol"] if isinstance(arm, dict) else getattr(arm, "protocol", None)
+    return OUR_PROTOCOLS.get(str(protocol), "open")
+
+
+Arm = Annotated[
+    Annotated[PlainArm, Tag("plain")]
+    | Annotated[RollbackArm, Tag("rollback")]
+    | Annotated[RandomRollbackArm, Tag("rollback_random")]
+    | Annotated[AuditArm, Tag("audit")]
+    | Annotated[OpenArm, Tag("open")],
+    Discriminator(
+        _section_of,
+        custom_error_type="missing_tag",
+        custom_error_message="missing",
+        custom_error_context={"key": "protocol"},
+    ),
+]
+"""the protocol says which"""
 
 
 def default_ids(monitors: object) -> object:

@@ -6,9 +6,9 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
@@ -119,13 +119,8 @@ def _describe(error: ErrorDetails, model: type[BaseModel] | None) -> Problem:
             )
         case "missing":
             return location, f"missing; add it{_purpose(error['loc'], model)}"
-        case "union_tag_not_found":
-            tag = context["discriminator"].strip("'")
-            return (*location, tag), "missing; add it"
-        case "union_tag_invalid":
-            tags = [tag.strip().strip("'") for tag in context["expected_tags"].split(",")]
-            key = context["discriminator"].strip("'")
-            return (*location, key), unknown(key, str(context["tag"]), tags)
+        case "missing_tag":
+            return (*location, context["key"]), "missing; add it"
         case "literal_error":
             choices = [
                 name.strip("'") for name in context["expected"].replace(" or ", ", ").split(", ")
@@ -192,9 +187,9 @@ def _walk(path: Location, model: type[BaseModel] | None) -> tuple[Location, Any]
         if part == "[key]":
             continue
         members = [a for a in _members(annotation) if a is not NoneType]
-        tagged = [a for a in members if part in _tags(a)] if len(members) > 1 else []
+        tagged = [a for a in members if Tag(str(part)) in get_args(a)[1:]]
         if tagged:
-            annotation = tagged[0]
+            annotation = get_args(tagged[0])[0]
             continue
         location = (*location, part)
         annotation = _inside(members[0], part) if len(members) == 1 else None
@@ -206,16 +201,6 @@ def _members(annotation: Any) -> tuple[Any, ...]:
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-
-
-def _tags(annotation: Any) -> tuple[Any, ...]:
-    """The literal values by which a member of a union is chosen."""
-    return tuple(
-        value
-        for field in _fields(annotation).values()
-        if get_origin(field.annotation) is Literal
-        for value in get_args(field.annotation)
-    )
 
 
 def _inside(annotation: Any, part: str | int) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +14,9 @@ from delegate.backtrack.random_key import draw, unit
 from delegate.envs.grid.level import ACTIONS, Level
 from delegate.envs.grid.solvers import Objective, after_move, distances
 from delegate.envs.levels import WorldType
+
+if TYPE_CHECKING:
+    from delegate.bank import Bank
 
 
 class GridSettings(BaseModel):
@@ -148,6 +152,12 @@ class Rules(WorldType):
         steps = self.proxy_distances(levels)[np.arange(levels.count), levels.start]
         in_time = (steps >= 0) & (steps <= self.settings.max_steps)
         return in_time & (levels.proxy_goal != levels.goal)
+
+    def bank(self, levels: Level, **options: Any) -> Bank:
+        """See WorldType."""
+        # the bank imports this module
+        bank: type[Bank] = import_module("delegate.envs.grid.bank").GridBank
+        return bank(self, levels, **options)  # type: ignore[call-arg]
 
     def proxy_distances(self, level: Level) -> np.ndarray:
         """Fewest steps to the proxy cell without ending first; -1 if none lead there. [L, S]"""

@@ -169,6 +169,10 @@ class PointMazeWorld(PairWorld):
         low, high = np.minimum(first, levels.proxy), np.maximum(first, levels.proxy)
         return (levels.assigned < low) | (levels.assigned > high)
 
+    def bank(self, levels: PairLevels, **options: Any) -> PointMazeBank:
+        """See WorldType."""
+        return PointMazeBank(self, levels, **options)
+
 
 class PointMazeBank(PairBank):
     """Levels of the point maze. Landmarks: the seven cells, and the one where the level begins."""

@@ -203,6 +203,10 @@ class ReacherPairWorld(PairWorld):
         nearest = np.linalg.norm(way - PLACES[levels.assigned], axis=2).min(axis=0)
         return nearest > 2 * RADIUS
 
+    def bank(self, levels: PairLevels, **options: Any) -> ReacherPairBank:
+        """See WorldType."""
+        return ReacherPairBank(self, levels, **options)
+
 
 class ReacherPairBank(PairBank):
     """Levels of the arm. Landmarks: both targets, four places of the outer ring, and the start."""
