@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, mo
 
 from delegate.scenario.document import Document, Location, read
 from delegate.scenario.sections import (
+    Actor,
     Arm,
     AuditArm,
     CalibrationSection,
@@ -231,8 +232,16 @@ def _recall_problems(scenario: Scenario) -> Iterator[Problem]:
         for key in ("play", "steps"):
             if getattr(recall, key) is not None:
                 yield ("recall", key), "belongs to `data: play`; set that, or remove this"
-    if recall.play is not None and recall.play.policy == RELAY:
-        yield ("recall", "play", "policy"), "acts itself; name a policy other than relay"
+    for at, actor in _players(recall):
+        if actor.policy == RELAY:
+            yield (*at, "policy"), "acts itself; name a policy other than relay"
+
+
+def _players(recall: RecallSection) -> list[tuple[Location, Actor]]:
+    """Who plays for the model to learn from, and where each stands."""
+    play = recall.play or ()
+    one = len(play) == 1
+    return [(("recall", "play") if one else ("recall", "play", i), a) for i, a in enumerate(play)]
 
 
 def _depth_problems(scenario: Scenario) -> Iterator[Problem]:
@@ -282,8 +291,8 @@ def _unknown_names(scenario: Scenario, registries: Registries) -> Iterator[Probl
         ("envs", "world", ("world", "id"), scenario.world.id),
         ("policies", "policy", ("parent", "alone", "policy"), scenario.parent.alone.policy),
     ]
-    if (play := scenario.recall.play) is not None:
-        named.append(("policies", "policy", ("recall", "play", "policy"), play.policy))
+    for where, actor in _players(scenario.recall):
+        named.append(("policies", "policy", (*where, "policy"), actor.policy))
     for name, child in scenario.children.items():
         named.append(("policies", "policy", ("children", name, "policy"), child.policy))
     for name, monitor in scenario.monitors.items():
@@ -314,9 +323,8 @@ def _bad_settings(
         ("levels", world.id, world.shifted, (("world", "shifted"),)),
         ("policies", alone.policy, alone.settings, (("parent", "alone", "settings"),)),
     ]
-    if (play := scenario.recall.play) is not None:
-        where: Location = ("recall", "play", "settings")
-        checked.append(("policies", play.policy, play.settings, (where,)))
+    for where, actor in _players(scenario.recall):
+        checked.append(("policies", actor.policy, actor.settings, ((*where, "settings"),)))
     for name, child in scenario.children.items():
         if child.policy != RELAY:
             where = ("children", name, "settings")
