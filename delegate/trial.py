@@ -340,16 +340,20 @@ class Laboratory:
     def _wander(self, train: Bank) -> list[Steps]:
         """What the parent sees when it sends itself from place to place, level by level."""
         recall = self.scenario.recall
-        alone = self.source.policy(recall.play or self.scenario.parent.alone)
-        members = [Member("parent", self.source.root(), crew=(1,)), Member("play", alone)]
-        bank, seen = copy.copy(train), list[Steps]()
+        actors = recall.play or (self.scenario.parent.alone,)
+        manners = [self.source.policy(actor) for actor in actors]
+        bank, seen, each = copy.copy(train), list[Steps](), np.zeros(len(manners), int)
         rng = np.random.default_rng([self.seed, 2])
-        while sum(map(len, seen)) < (recall.steps or STEPS):
+        while each.sum() < (recall.steps or STEPS):
+            now = int(each.argmin())
+            play = Member("play", manners[now])
+            members = [Member("parent", self.source.root(), crew=(1,)), play]
             sent = [rng.choice(np.flatnonzero(places)) for places in train.landmarks.places]
             bank.assigned = np.array(sent, np.int32)
             played = self._begun(bank, members, PROTOCOLS["none"](), int(rng.integers(2**31)))
             played.run()
             seen.append(recorded(played, bank).steps)
+            each[now] += len(seen[-1])
         return seen
 
     def _worlds(self, bank: Bank) -> dict[str, World]:

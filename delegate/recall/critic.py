@@ -57,8 +57,8 @@ class LearnedReachability(Reachability, Saveable):
         self.config = checked(type(self).__name__, CriticConfig, settings)
         self.discounts = self.config.discounts
         self._heads = np.arange(len(self.discounts))
-        self._bound(table, goals)
         self._seen = np.isfinite(self._scale(table))
+        self._bound(table, goals)
         self._rng = np.random.default_rng(seed)
         generator = torch.Generator().manual_seed(int(self._rng.integers(2**63)))
         widths = (*self.config.hidden, len(self.discounts) * self.config.width)

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, mo
 from delegate.scenario.document import Document, Location, brief, read
 from delegate.scenario.sections import (
     OUR_PROTOCOLS,
+    Actor,
     Arm,
     CalibrationSection,
     Child,
@@ -247,8 +248,16 @@ def _recall_problems(scenario: Scenario) -> Iterator[Problem]:
         for key in ("play", "steps"):
             if getattr(recall, key) is not None:
                 yield ("recall", key), "belongs to `data: play`; set that, or remove this"
-    if recall.play is not None and recall.play.policy == RELAY:
-        yield ("recall", "play", "policy"), "acts itself; name a policy other than relay"
+    for at, actor in _players(recall):
+        if actor.policy == RELAY:
+            yield (*at, "policy"), "acts itself; name a policy other than relay"
+
+
+def _players(recall: RecallSection) -> list[tuple[Location, Actor]]:
+    """Who plays for the model to learn from, and where each stands."""
+    play = recall.play or ()
+    one = len(play) == 1
+    return [(("recall", "play") if one else ("recall", "play", i), a) for i, a in enumerate(play)]
 
 
 def _depth_problems(scenario: Scenario) -> Iterator[Problem]:
@@ -299,10 +308,11 @@ def names_used(scenario: Scenario) -> Iterator[tuple[str, Location, str]]:
     kind: "envs", "policies", "monitors", "statistics" or "protocols"
     """
     yield "envs", ("world", "id"), scenario.world.id
-    policies = {("children", name): child.policy for name, child in scenario.children.items()}
+    policies: dict[Location, str] = {
+        ("children", name): child.policy for name, child in scenario.children.items()
+    }
     policies["parent", "alone"] = scenario.parent.alone.policy
-    if scenario.recall.play is not None:
-        policies["recall", "play"] = scenario.recall.play.policy
+    policies |= {where: actor.policy for where, actor in _players(scenario.recall)}
     for at, policy in policies.items():
         if policy != RELAY:
             yield "policies", (*at, "policy"), policy
@@ -356,9 +366,8 @@ def _bad_settings(
         ("levels", world.id, world.shifted, (("world", "shifted"),)),
         ("policies", alone.policy, alone.settings, (("parent", "alone", "settings"),)),
     ]
-    if (play := scenario.recall.play) is not None:
-        where: Location = ("recall", "play", "settings")
-        checked.append(("policies", play.policy, play.settings, (where,)))
+    for where, actor in _players(scenario.recall):
+        checked.append(("policies", actor.policy, actor.settings, ((*where, "settings"),)))
     for name, child in scenario.children.items():
         if child.policy != RELAY:
             where = ("children", name, "settings")

@@ -133,6 +133,19 @@ class Actor(Section):
     """settings of the policy"""
 
 
+def _as_list(value: object) -> object:
+    """One is a list of one."""
+    return [value] if isinstance(value, dict) else value
+
+
+Play = Annotated[
+    tuple[Actor, ...],
+    Strict(False),
+    Field(min_length=1, max_length=16),
+    BeforeValidator(_as_list, json_schema_input_type=Actor | list[Actor]),
+]
+
+
 class Child(Actor):
     """An agent of known kind. Each is also run alone and watched, to rank the monitors.
 
@@ -183,19 +196,18 @@ class RecallSection(Section):
     recall: {backward: moving, length: 128, discount: 0.5}
     recall: {model: learned, data: play, play: {policy: random}, steps: 40000, updates: 2000}
     recall: {model: learned, discounts: [0.9, 0.97, 0.99], pairs: remembered}
-
-    Where states are vectors what is learned is a critic of reachability; in grids, a model whose
-    tables of reachability are computed.
     """
 
     model: Literal["exact", "learned"] = "exact"
     """exact: from the world's own tables, where it has any; learned: from what the parent has seen
-    in nominal levels, and from nothing else"""
+    in nominal levels, and from nothing else. In grids a model is learned and tables of
+    reachability computed from it; where states are vectors, a critic of reachability"""
     data: Literal["nominal", "play"] | None = None
     """what a learned model learns from; play: the parent's own wandering in the train levels, from
     place to place; nominal: the first trusted child's sub-episodes there. play when left out"""
-    play: Actor | None = None
-    """how the parent wanders; as it works alone when left out"""
+    play: Play | None = None
+    """how the parent wanders, or a list of manners that it has seen as many steps of each in; as it
+    works alone when left out"""
     steps: Annotated[int, Field(ge=100, le=10_000_000)] | None = None
     """with `data: play`: it wanders until it has seen as many (steps); 40,000 when left out"""
     updates: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
