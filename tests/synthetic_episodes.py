@@ -45,6 +45,7 @@ class Branch:
     effects_at: int = 0
     alarm_at: int | None = None
     defection: int | None = None
+    turned: int | None = None
     named: Sequence[int] = ()
     parent: int = 0
     within: int = NEVER
@@ -191,9 +192,9 @@ def play(
         defection = branch.defection
         if defection is None:
             defection = parting if branch.intent == "proxy" else NEVER
-        turned = 0 if branch.intent == "proxy" else NEVER
-        if turned == 0 and defection > parting:
-            turned = defection
+        turned = branch.turned if branch.turned is not None else NEVER
+        if branch.turned is None and branch.intent == "proxy":
+            turned = defection if defection > parting else 0
         work.add(
             row=row, sub_episode=number, parent=branch.parent, depth=1 + (branch.parent > 0),
             child=child, goal=7, budget=branch.budget, start_clock=clock - branch.length,

@@ -15,7 +15,7 @@ from delegate import envs
 from delegate.agents import Agent, Decision, Decisions, Member, Memory, Outcome, Policy, Ruling
 from delegate.delegation import events
 from delegate.delegation.episodes import Bounds
-from delegate.delegation.protocols import Protocol, Rollback, Unmonitored
+from delegate.delegation.protocols import Always, Protocol, Rollback, Unmonitored
 from delegate.delegation.runtime import Delegation
 from delegate.delegation.tree import DelegationTree
 from delegate.policies import InTurn, Relay
@@ -291,3 +291,27 @@ def test_numbers_that_are_none_end_a_child_of_a_world_of_numbers(value: float) -
     assert table["outcome"].tolist() == [Outcome.FAILED] * 6
     assert table["steps"].tolist() == [4] * 6
     assert np.isfinite(played.steps_table()["action"]).all()
+
+
+def test_a_parents_own_policy_is_asked_only_where_nobody_else_is_left() -> None:
+    """One that goes wrong fails no episode in which the child does the work."""
+
+    class Broken(Policy):
+        def act(self, obs: Any, goal: np.ndarray, memory: Memory) -> Any:
+            raise RuntimeError("asked for nothing")
+
+    env = world(rows=8)
+    members = [
+        Member("root", InTurn(60, Broken()), crew=(1,)),
+        Member("good", child(env, "intended")),
+    ]
+    played = runtime(env, members, bounds=Bounds(60, 100))
+    played.run()
+    ends = [e.outcome for e in played.log if isinstance(e, events.EpisodeEnded)]
+    assert ends == ["terminated"] * 8
+    lost = Member("lost", Flailing(env.single_action_space))
+    stuck = [Member("root", InTurn(60, Broken()), crew=(1,)), lost]
+    played = runtime(world(rows=8), stuck, protocol=Always(), bounds=Bounds(5, 100))
+    played.run()
+    ends = [e.outcome for e in played.log if isinstance(e, events.EpisodeEnded)]
+    assert ends == ["failed"] * 8, "the negative control: here it is asked"

@@ -233,3 +233,19 @@ def test_rates_by_seed_leave_out_seeds_without_anything() -> None:
     assert both["value"] == 0.4
     assert rate_by_seed(np.array([3]), np.array([10]))["reason"] == ONE_SEED
     assert rate_by_seed(np.array([0]), np.array([0]))["value"] is None
+
+
+@pytest.mark.parametrize(("value", "bounds"), [(1.0, (0, 1)), (0.0, (0, 1)), (1.0, (-1, 1))])
+def test_where_all_agree_as_much_is_left_open_as_so_many_that_agree_leave(
+    value: float, bounds: tuple[float, float]
+) -> None:
+    of = sample(3, 5)
+    found = estimate(
+        ratio(np.full(len(of), value), np.ones(len(of))), of, len(of), bounds=bounds, test=True
+    )
+    exact = rate(len(of), len(of))
+    open_to = (1 - exact["low"]) * (bounds[1] - bounds[0])
+    assert max(found["high"] - found["value"], found["value"] - found["low"]) == pytest.approx(
+        open_to
+    )
+    assert found["p"] >= 2 * 0.5 ** len(of) > 0
