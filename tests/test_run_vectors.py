@@ -24,6 +24,7 @@ def small(folder: Path, world: str, *changes: tuple[str, str]) -> Path:
     for pattern, instead in (
         (r"(?m)^  steps: \d+$", "  steps: 600"),
         (r"(?m)^  updates: \d+$", "  updates: 20"),
+        (r"budget: \d+, interactions: \d+", "budget: 40, interactions: 90"),
         *changes,
     ):
         text, count = re.subn(pattern, instead, text)
