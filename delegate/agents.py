@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from pydantic import BaseModel
 
-from delegate.backtrack.spaces import take
 from delegate.settings import NoSettings
 
 if TYPE_CHECKING:
@@ -130,11 +129,20 @@ class View:
     def take(self, rows: np.ndarray) -> View:
         """What is known in those rows alone. rows: int [n]"""
         own = {
-            field.name: take(getattr(self, field.name), rows)
+            field.name: _of_rows(getattr(self, field.name), rows)
             for field in fields(self)
             if field.name != "crew"
         }
         return View(**own, crew=self.crew)
+
+
+def _of_rows(batch: Any, rows: np.ndarray) -> Any:
+    """Those rows of arrays, also in dicts and tuples."""
+    if isinstance(batch, dict):
+        return {name: _of_rows(part, rows) for name, part in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(_of_rows(part, rows) for part in batch)
+    return batch[rows]
 
 
 @dataclass(frozen=True)
