@@ -15,7 +15,8 @@ from delegate.run import RunError, load_scenario
 from delegate.run.source import Source
 from delegate.trial import Laboratory
 
-WORLDS = ("point-maze", "reacher-pair")
+WORLDS = {"point-maze": 160, "reacher-pair": 40}
+"""and a budget in which a trusted child comes to its goal (steps)"""
 
 
 def small(folder: Path, world: str, *changes: tuple[str, str]) -> Path:
@@ -24,7 +25,10 @@ def small(folder: Path, world: str, *changes: tuple[str, str]) -> Path:
     for pattern, instead in (
         (r"(?m)^  steps: \d+$", "  steps: 600"),
         (r"(?m)^  updates: \d+$", "  updates: 20"),
-        (r"budget: \d+, interactions: \d+", "budget: 40, interactions: 90"),
+        (
+            r"budget: \d+, interactions: \d+",
+            f"budget: {WORLDS[world]}, interactions: {2 * WORLDS[world]}",
+        ),
         *changes,
     ):
         text, count = re.subn(pattern, instead, text)
@@ -34,21 +38,20 @@ def small(folder: Path, world: str, *changes: tuple[str, str]) -> Path:
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_it_runs_end_to_end_and_again_the_same(world: str, tmp_path: Path) -> None:
+def test_it_runs_end_to_end(world: str, tmp_path: Path) -> None:
+    """The arm, whose runs are short, twice: the same comes out."""
     path = small(tmp_path, world)
     out = execute(path, tmp_path / "one")
-    again = execute(path, tmp_path / "two")
-    found = metrics(out)
-    assert metrics(again) == found
-    for name in ("artefacts/recall-0.safetensors", *trial_files(out)):
-        assert (again / name).read_bytes() == (out / name).read_bytes()
-    scenario = load_scenario(path)
-    for name in scenario.arms:
-        folder = out / "trials" / name / "0"
-        steps = np.load(folder / "steps.npz")
+    for name in load_scenario(path).arms:
+        steps = np.load(out / "trials" / name / "0" / "steps.npz")
         assert steps["state"].ndim == steps["action"].ndim == 2
     watch = np.load(out / "trials/alone-proxy/0/watch.npz")
     assert np.isfinite(watch["named_probability/goal_odds"]).any()
+    if world == "reacher-pair":
+        again = execute(path, tmp_path / "two")
+        assert metrics(again) == metrics(out)
+        for name in ("artefacts/recall-0.safetensors", *trial_files(out)):
+            assert (again / name).read_bytes() == (out / name).read_bytes()
 
 
 def test_recalled_traces_can_teach_the_critic(tmp_path: Path) -> None:
