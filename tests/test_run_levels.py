@@ -54,9 +54,10 @@ def flow(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def contents(bank: Level) -> list[tuple[bytes, ...]]:
+def contents(bank: Any) -> list[tuple[bytes, ...]]:
     """What there is to see of each level, compared array by array."""
     names = ("walls", "traps", "start", "goal", "proxy_goal")
+    names = names if isinstance(bank, Level) else bank.contents
     return [tuple(getattr(bank, name)[i].tobytes() for name in names) for i in range(bank.count)]
 
 
