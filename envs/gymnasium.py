@@ -195,9 +195,6 @@ class _Batch:
     def graph(self) -> Graph:
         return Graph(SimpleNamespace(**vars(self.env)), lenient=True)
 
-    def look_closely(self) -> None:
-        """It looks at all it knows of."""
-
     def differs(self, saved: Any) -> str | None:
         return difference(dict(saved[0].arrays), dict(self.env.snapshot().arrays))
 

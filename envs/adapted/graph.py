@@ -18,8 +18,10 @@ from gymnasium import Env
 import delegate.envs.adapted.kinds as kinds
 from delegate.envs.adapted.kinds import ATOMIC, CHANGING, RANDOM, NotRestorable, kind_of
 
-MISSING, SHOWN, NONE = object(), object(), frozenset[str]()
-MOST = 5_000
+MISSING, NONE = object(), frozenset[str]()
+LEFT = {"stream", "pointer", "shown", "copied"}
+"""kinds that are not compared"""
+MOST = 20_000
 """objects that a lenient graph holds"""
 
 
@@ -27,7 +29,8 @@ class Graph:
     """What `root` and everything it leads to holds now; later changes do not reach it.
 
     constant: attributes of environments that are not read
-    lenient: to be compared alone: passes over what cannot be saved · apart: and over such types
+    lenient: to be compared alone, with random states; passes over what cannot be saved
+    apart: types that it passes over too
     nodes: (object, number of its parent, key there) each · held: its kind and what it held
     states: (number, random state) of each generator · places: id of an object -> its number
     Raises NotRestorable naming the place of what cannot be saved.
@@ -42,7 +45,6 @@ class Graph:
         self.nodes, self.places = nodes, places
         self.held: list[tuple[str, Any]] = []
         self.states: list[tuple[int, Any]] = []
-        self.copied: list[int] = []
         for place, (value, _, _) in enumerate(nodes):
             kind = kind_of(value)
             try:
@@ -55,13 +57,16 @@ class Graph:
                 if not lenient:
                     raise self.refuse(place, str(error)) from None
                 kind, data = "copied", None
-            if kind == "copied" and not lenient:
-                self.copied.append(place)
+            if lenient and kind in RANDOM:
+                kind, data = "list", [data, self.states[-1][1]]
             self.held.append((kind, data))
             for key, part in _parts(data):
                 if type(part) not in ATOMIC and id(part) not in places:
                     places[id(part)] = len(nodes)
                     nodes.append((part, place, key))
+        self.copied = [
+            n for n, (kind, _) in enumerate(self.held) if kind == "copied" and not lenient
+        ]
         if self.copied:
             memo = {id(value): value for value, _, _ in self.nodes}
             for place in self.copied:
@@ -93,19 +98,19 @@ class Graph:
         Without them, and where that has other generators, each goes on from where it is.
         Raises NotRestorable naming the place of what cannot be put back; `root` is torn then.
         """
-        targets, place = _Targets(self, root), 0
+        row = _Row(self, root)
+        # what is hashed before what hashes it, and models before the contacts that they make
+        order = sorted(range(len(self.nodes) - 1, -1, -1), key=lambda n: self.held[n][0] == "data")
         try:
-            # what is hashed before what hashes it, and models before the contacts that they make
-            late = [place for place, (kind, _) in enumerate(self.held) if kind == "data"]
-            for place in [*(n for n in range(len(self.nodes) - 1, -1, -1) if n not in late), *late]:
+            for place in order:
                 kind, data = self.held[place]
                 if kind in CHANGING:
-                    value = targets.of(self.nodes[place][0])
-                    if not (targets.plain and _unchanged(kind, value, data)):
-                        kinds.write(kind, value, targets.resolved(data), self.kept(value))
+                    value = row.of(self.nodes[place][0])
+                    if not (row.plain and _unchanged(kind, value, data)):
+                        kinds.write(kind, value, row.resolved(data), self.kept(value))
             if states is not None and len(states.states) == len(self.states):
                 for (place, _), (_, state) in zip(self.states, states.states, strict=True):
-                    kinds.put_random_state(targets.of(self.nodes[place][0]), state)
+                    kinds.put_random_state(row.of(self.nodes[place][0]), state)
         except NotRestorable as error:
             raise error if error.field else self.refuse(place, str(error)) from None
 
@@ -123,27 +128,8 @@ class Graph:
         """The error for what lies at that place."""
         return NotRestorable(f"env{self.name(place)} is {why}", f"env{self.name(place)}")
 
-    def flat(self) -> dict[str, Any]:
-        """All that is held, by the way to it, but random states and what is only copied."""
-        names, found = [""], dict[str, Any]()
-        for _, parent, key in self.nodes[1:]:
-            names.append(names[parent] + _word(self.held[parent][0], key))
-        for place, (kind, data) in enumerate(self.held):
-            name, cls = names[place], type(self.nodes[place][0])
-            known = kind in ("stream", "pointer", "shown", "copied", "dict") or type(data) is dict
-            found[name] = cls if known else (cls, len(data)) if type(data) is list else data
-            for key, part in _parts(data):
-                child = None if type(part) in ATOMIC else self.places[id(part)]
-                if child is None:
-                    found[name + _word(kind, key)] = part
-                elif kinds.is_shown(part):
-                    found[names[child]] = SHOWN
-                elif self.nodes[child][1:] != (place, key):
-                    found[name + _word(kind, key)] = f"the object at {names[child] or 'the root'}"
-        return found
 
-
-class _Targets:
+class _Row:
     """What stands in a restored row for each object of a graph."""
 
     def __init__(self, graph: Graph, root: Any) -> None:
@@ -171,6 +157,7 @@ class _Targets:
                     claimed.add(id(now))
 
     def resolved(self, data: Any) -> Any:
+        """What was read, of this row's objects."""
         if self.plain:
             return data
         if type(data) is dict:
@@ -180,8 +167,9 @@ class _Targets:
         return data
 
     def of(self, value: Any) -> Any:
+        """This row's object for one of the graph."""
         place = self.graph.places.get(id(value))
-        if place is None:
+        if place is None or self.plain:
             return value
         if place not in self.known:
             self.known[place] = self._of(place, value)
@@ -195,14 +183,19 @@ class _Targets:
                 parts = [each for (each, _, _), (other, _) in every if other not in _LATE]
                 self.memo = {id(each): self.of(each) for each in parts}
             return copy.deepcopy(data, self.memo)
-        if kind not in CHANGING and type(data) in (dict, list):  # it is its parts
+        if kind == "atom":
+            return value
+        changes = kind in CHANGING
+        if changes or type(data) not in (dict, list):
+            if self.own or place in self.present:
+                return value if self.own else self.present[place]
+            parts = self.resolved(data) if kind in ("cache", "data") else data
+        else:  # it is its parts
             parts = self.resolved(data)
             now, then = (part for _, part in _parts(parts)), (part for _, part in _parts(data))
-            return value if all(map(is_, now, then)) else kinds.new(kind, value, parts)
-        if self.own or place in self.present:
-            return value if self.own else self.present[place]
+            if all(map(is_, now, then)):
+                return value
         try:
-            parts = self.resolved(data) if kind in ("cache", "data") else data
             return kinds.new(kind, value, parts)
         except NotRestorable as error:
             raise self.graph.refuse(place, str(error)) from None
@@ -216,25 +209,54 @@ def difference(first: Any, second: Any, name: str = "", grown: bool = False) -> 
     """Where two values, or the graphs of two, differ, in words; None when they are the same.
 
     Types, shapes, order and every bit must agree, and one object be one object in both (NaN
-    equals NaN, 0.0 does not equal -0.0). grown: a dict that only has more items is the same
+    equals NaN, 0.0 does not equal -0.0). grown: a dict or list that only has more is the same
     """
     return next((name + where for where in differences(first, second, grown)), None)
 
 
 def differences(first: Any, second: Any, grown: bool = False) -> Iterator[str]:
-    """All places where `difference` is."""
-    graphs = [e if isinstance(e, Graph) else Graph(e, lenient=True) for e in (first, second)]
-    one, two = (graph.flat() for graph in graphs)
-    for at, was in one.items():
-        if not _same(was, now := two.get(at, MISSING)):
-            if isinstance(was, np.ndarray) and getattr(now, "shape", None) == was.shape:
-                place = next(p for p in np.ndindex(was.shape) if not _same(was[p], now[p]))
-                at, was, now = f"{at}{list(place) if place else ''}", was[place], now[place]
-            yield f"{at} was {_short(was)}, is {_short(now)}"
-    if not grown:
-        yield from (f"{at} is new" for at, now in two.items() if at not in one and now is not SHOWN)
-        if [at for at in one if at in two] != [at for at in two if at in one]:
-            yield " differs in the order"
+    """All places where `difference` is, each the first on its way."""
+    one, two = (e if isinstance(e, Graph) else Graph(e, lenient=True) for e in (first, second))
+    to, back, todo = {0: 0}, {0: 0}, [(0, 0, "")]
+    for here, there, at in todo:
+        (kind, was), (other, now) = one.held[here], two.held[there]
+        types = type(one.nodes[here][0]), type(two.nodes[there][0])
+        if kind in LEFT or other in LEFT or types[0] is not types[1]:
+            if types[0] is not types[1] and "shown" not in (kind, other):
+                yield _unlike(at, one.nodes[here][0], two.nodes[there][0])
+            continue
+        if type(was) not in (dict, list):
+            if not _same(was, now):
+                yield _unlike(at, was, now)
+            continue
+        before, after = dict(_parts(was)), dict(_parts(now))
+        for key in before if grown and (kind == "dict" or type(was) is dict) else before | after:
+            part, new = before.get(key, MISSING), after.get(key, MISSING)
+            way, place, into = (
+                at + _word(kind, key),
+                one.places.get(id(part)),
+                two.places.get(id(new)),
+            )
+            if kinds.is_shown(part) or kinds.is_shown(new):
+                continue
+            if place is None or into is None or type(part) in ATOMIC:
+                if not _same(part, new):
+                    yield _unlike(way, part, new)
+            elif place not in to and into not in back:
+                to[place], back[into] = into, place
+                todo.append((place, into, way))
+            elif to.get(place) != into:
+                yield f"{way} was the object at {one.name(place)}, is that at {two.name(into)}"
+        if [k for k in before if k in after] != [k for k in after if k in before]:
+            yield f"{at} differs in the order"
+
+
+def _unlike(name: str, was: Any, now: Any) -> str:
+    """How two values differ, in words."""
+    if isinstance(was, np.ndarray) and getattr(now, "shape", None) == was.shape:
+        place = next((p for p in np.ndindex(was.shape) if not _same(was[p], now[p])), ())
+        name, was, now = f"{name}{list(place) if place else ''}", was[place], now[place]
+    return f"{name} is new" if was is MISSING else f"{name} was {_short(was)}, is {_short(now)}"
 
 
 def _unchanged(kind: str, value: Any, data: Any) -> bool:
@@ -256,7 +278,7 @@ def _parts(data: Any) -> Iterable[tuple[Any, Any]]:
 
 def _same(one: Any, other: Any) -> bool:
     """Whether two values that cannot change are equal to the bit."""
-    if one is other or one is SHOWN or other is SHOWN:
+    if one is other:
         return True
     if type(one) is not type(other):
         return False

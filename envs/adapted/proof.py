@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import gc
 import random
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from itertools import zip_longest
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
@@ -17,7 +16,7 @@ from gymnasium import Env, Space
 
 from delegate.backtrack.spaces import copied, empty
 from delegate.envs.adapted.graph import Graph, difference, differences
-from delegate.envs.adapted.kinds import CHANGING, NotRestorable
+from delegate.envs.adapted.kinds import NotRestorable
 from delegate.envs.adapted.row import Row
 from delegate.envs.adapted.values import write
 
@@ -28,7 +27,6 @@ SHORT = 6
 RESETS, WARM_UP = 6, 10
 """resets and steps before anything is compared: what happens only once has happened then"""
 _LIBRARIES = {"numpy", "mujoco", "pygame", "torch", "jax", "scipy", "ale_py"}
-_CLOCKS = {"time", "time_ns", "monotonic", "perf_counter", "urandom", "now", "today"}
 
 
 class Proof:
@@ -70,14 +68,13 @@ class Proof:
         space.seed(self.seed)
         self._actions = [space.sample() for _ in range(self.steps)]
         for each in self.both:
-            each.look_closely()
             for number in range(RESETS):
                 self._play(each, self.seed + number, 2 if number else WARM_UP)
-        self._places = places(self.first.graph())
-        self._before, self._graphs = outside(self._places), [each.graph() for each in self.both]
+        shared = places(self.first.graph())
+        self._outside = outside(shared)
         _, *self._given = self._play(self.first, self.seed, self.steps, record=True)
         self._last, starts = self.first.save(), sorted(self._saved)
-        self._check_shared()
+        self._check_outside(shared)
         for start in reversed(starts):
             for each in self.both:
                 for _ in self._replay(each, start, min(start + SHORT, self.played)):
@@ -85,7 +82,7 @@ class Proof:
         to_the_end = zip(self.both[::-1], starts[:: len(starts) // 2], strict=False)
         for _ in zip_longest(*(self._replay(*each, self.played) for each in to_the_end)):
             pass
-        self._check_shared()
+        self._check_outside(shared)
 
     def _play(self, each: Any, seed: int, steps: int, record: bool = False) -> list[Any]:
         """What a reset and steps gave. record: remember moments, and when resets were due"""
@@ -146,41 +143,25 @@ class Proof:
 
     def _differing(self, each: Any, start: int, step: int, where: str) -> NotRestorable:
         """The reason why a replay came out differently, as far as it can be found."""
-
-        def play() -> list[Any]:
-            return self._play(each, self.seed, WARM_UP)
-
-        anew = difference(play(), play()) is not None
+        one, two = (self._play(each, self.seed, WARM_UP) for _ in range(2))
+        anew = difference(one, two) is not None
         also = f", nor does it repeat itself from reset(seed={self.seed})" if anew else ""
-        if clocks := clock_calls(play) if anew else []:
-            return self._refused(
-                f"it depends on the clock or the operating system ({', '.join(clocks[:3])}); "
-                "draw from self.np_random and count steps instead",
-                where,
-                step - start,
-            )
         each.load(self._saved[start])
-        lost = each.lost(self._saved[start])
+        lost = None if isinstance(each, Row) else each.lost(self._saved[start])
         name = f"{_name(lost)} is lost: " if lost else ""
         return self._refused(
             f"{name}played again from a saved moment, {where.lstrip('.')} (step {step - start})"
-            f"{also}; it keeps state where no snapshot reaches (a library's own memory, another "
-            "process, a copy hook that loses some); keep it in attributes, or give the object "
-            "that holds it a __deepcopy__",
+            f"{also}; it keeps state where no snapshot reaches (an object that environments share, "
+            "the clock, the operating system, a library's own memory, a copy hook that loses some); "
+            "keep it in attributes of the environment and draw from self.np_random, or give the "
+            "object that holds it a __deepcopy__",
             lost or where,
             step - start,
         )
 
-    def _check_shared(self) -> None:
+    def _check_outside(self, shared: set[Any]) -> None:
         """Refuse what changes what others share."""
-        one, *others = self._graphs
-        if others and (name := shared(one, others[0], self.first.graph())):
-            raise self._refused(
-                f"{name} changes and is one object in all environments that the factory makes; "
-                "make one for each",
-                name,
-            )
-        if touched := changed(self._before, outside(self._places)):
+        if touched := [_name(e) for e in differences(self._outside, outside(shared), grown=True)]:
             raise self._refused(
                 f"it changes {', '.join(touched[:3])}, which all environments of this process "
                 "share; draw from self.np_random and keep state in attributes of the environment",
@@ -213,7 +194,7 @@ def _package(place: Any) -> str:
     return name.partition(".")[0]
 
 
-def outside(shared: Collection[Any]) -> dict[str, Graph]:
+def outside(shared: set[Any]) -> Graph:
     """What environments of those classes and modules might share with others, by name.
 
     Also the closures and defaults of methods, and the random generators that everybody shares.
@@ -232,58 +213,9 @@ def outside(shared: Collection[Any]) -> dict[str, Graph]:
             value = getattr(value, "fget", None) or getattr(value, "__func__", value)
             if isinstance(value, FunctionType):
                 cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
-                seen |= {f"{name} of {home}.{key}": cell for name, cell in cells}
-                seen[f"a default of {home}.{key}"] = [value.__defaults__, vars(value)]
-            elif not isinstance(value, type | ModuleType) and not key.endswith("__"):
-                # sampling from a space is no change of it
-                seen[f"{home}.{key}"] = repr(value) if isinstance(value, Space) else value
-    return {name: Graph(value, lenient=True, apart=Env) for name, value in seen.items()}
-
-
-def changed(before: dict[str, Graph], after: dict[str, Graph]) -> list[str]:
-    """The names of what is not as it was; dicts that only grew are caches, and do not count."""
-    pairs = ((name, one, after[name]) for name, one in before.items() if name in after)
-    return sorted(
-        name
-        for name, one, two in pairs
-        if difference(one, two, grown=True) or difference(one.random, two.random)
-    )
-
-
-def shared(one: Graph, other: Graph, later: Graph) -> str | None:
-    """The first object that two environments both lead to and that has changed `later`.
-
-    one, later: the same environment's
-    """
-    now = {id(later.nodes[n][0]): state for n, state in later.states}
-    moved = {n for n, state in one.states if difference(state, now.get(id(one.nodes[n][0]), state))}
-    where = list(differences(one, later))
-    for place, (value, _, _) in enumerate(one.nodes):
-        name, holds = one.name(place), one.held[place][0] in CHANGING
-        if id(value) in other.places and (
-            place in moved or (holds and any(each.startswith(name) for each in where))
-        ):
-            return f"env{name}"
-    return None
-
-
-def clock_calls(play: Callable[[], Any]) -> list[str]:
-    """Where a play asks for the time or the operating system's random numbers."""
-    found: dict[str, None] = {}
-
-    def watch(frame: Any, event: str, called: Any) -> None:
-        asked = str(frame.f_globals.get("__name__"))
-        clock = event == "c_call" and getattr(called, "__name__", None) in _CLOCKS
-        if clock and not asked.startswith("delegate.envs.adapted"):
-            found.setdefault(f"{called.__name__}() in {asked}:{frame.f_lineno}")
-
-    before, collecting = sys.getprofile(), gc.isenabled()
-    gc.disable()  # others may look at the clock whenever garbage is collected
-    sys.setprofile(watch)
-    try:
-        play()
-    finally:
-        sys.setprofile(before)
-        if collecting:
-            gc.enable()
-    return list(found)
+                value = {**dict(cells), "defaults": value.__defaults__, "attributes": vars(value)}
+            elif isinstance(value, type | ModuleType) or key.endswith("__"):
+                continue
+            # sampling from a space is no change of it
+            seen[f"{home}.{key}"] = repr(value) if isinstance(value, Space) else value
+    return Graph(SimpleNamespace(**seen), lenient=True, apart=Env)

@@ -7,6 +7,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
@@ -20,20 +21,18 @@ MADE_WITH = ("_saved_kwargs", "_ezpickle_args", "_ezpickle_kwargs")
 """attributes in which wrappers and EzPickle environments keep what their constructor was given"""
 
 
+@dataclass(frozen=True, eq=False)
 class Objects:
     """What the objects of an environment held, in a snapshot; equal to another of the same."""
 
-    def __init__(self, graph: Graph, streams: bool = False) -> None:
-        self.graph, self.streams = graph, streams
+    graph: Graph
+    streams: bool = False
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Objects):
-            return False
-        if self.streams:
-            return difference(self.graph.random, other.graph.random) is None
-        return difference(self.graph, other.graph) is None
+        return isinstance(other, Objects) and difference(self._told(), other._told()) is None
 
-    __hash__ = None  # type: ignore[assignment]
+    def _told(self) -> Any:
+        return self.graph.random if self.streams else self.graph
 
     @property
     def nbytes(self) -> int:
@@ -74,11 +73,10 @@ class Row:
         own = (each for base in classes for each in vars(base).values())
         self._caches = [each for each in own if isinstance(each, functools._lru_cache_wrapper)]
         self._timed = [p._stats_key for p in self.chain() if isinstance(p, RecordEpisodeStatistics)]
-        self._datas, self._models, simulators = found.get("data", []), [], list[str]()
+        self._datas, simulators = found.get("data", []), list[str]()
         if "model" in found:
             from delegate.envs.adapted import mujoco_state
 
-            self._models = [mujoco_state.model_of(model) for model in found["model"]]
             self._blown_up = mujoco_state.blown_up
             simulators += map(mujoco_state.world_of, found["model"])
         simulators += [game.world() for game in found.get("game", ())]
@@ -113,20 +111,12 @@ class Row:
 
     def differs(self, saved: Mapping[str, Any]) -> str | None:
         """Where it is not as it was saved, in words."""
-        return difference(saved["objects"].graph, self.graph())
-
-    def lost(self, saved: Mapping[str, Any]) -> str | None:
-        """Where it forgets something: nowhere that it knows of."""
-        return None
+        now, random = self.graph(), saved["random"].graph.random
+        return difference(saved["objects"].graph, now) or difference(random, now.random, "random")
 
     def due(self, given: Any) -> Any:
         """The options of the reset that is due after a step, None if none is."""
         return {} if given.terminated or given.truncated else None
-
-    def look_closely(self) -> None:
-        """Look for changes also where they are unlikely, however slow that is."""
-        for model in self._models:
-            model.thorough = True
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
@@ -137,8 +127,6 @@ class Row:
                 if getattr(space, "_np_random", None) is not None:
                     # before the environment, which may seed them otherwise
                     space._np_random = np.random.default_rng([seed, number])
-        for model in self._models:
-            model.begun = True
         return self.env.reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:

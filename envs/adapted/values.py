@@ -14,18 +14,6 @@ from gymnasium.vector.utils import batch_space, iterate
 from delegate.backtrack.action_checks import ActionCheck
 
 
-class NotRestorable(TypeError):
-    """The environment cannot be restored exactly; the message names the reason and the remedy.
-
-    field: the best known name of what a restore loses · step: the first replayed step that
-    differs, counted from the saved moment, None if it was refused before a replay
-    """
-
-    def __init__(self, message: str, field: str | None = None, step: int | None = None) -> None:
-        super().__init__(message)
-        self.field, self.step = field, step
-
-
 def address(array: np.ndarray) -> int:
     """Where its memory begins."""
     return int(array.__array_interface__["data"][0])
