@@ -23,6 +23,7 @@ _WITH_RNG, _WITHOUT_RNG = b"\xb2\xfa\xb1\xfa", b"\xd2\xba\xd1\xba"
 """how a state says whether the generator follows"""
 _NOTHING = (0, 1.0)
 """which button sticks, how strongly"""
+_UNKNOWN = f"an ale-py {ale_py.__version__} whose states are not known here; use ale-py 0.12.1"
 
 
 class WatchedALE:
@@ -37,16 +38,16 @@ class WatchedALE:
         without = ale.cloneState(include_rng=False).serialize()
         self._split = len(without) - _TAIL - len(_WITHOUT_RNG)
         machine, generator = self._read()
-        if self._joined(machine, b"") != without or self._joined(machine, generator) != (
-            ale.cloneState(include_rng=True).serialize()
-        ):
-            raise NotRestorable(
-                f"an ale-py {ale_py.__version__} that writes its states in a way that is not known "
-                "here; use ale-py 0.12.1"
-            )
+        if self._joined(machine, b"") != without:
+            raise NotRestorable(_UNKNOWN)
         self._probability = float(ale.getFloat("repeat_action_probability"))
         self._frames = int(ale.getInt("frame_skip"))
-        self._start, self._accepting = machine, _accepting(self._probability)
+        self._sticky = 0 < self._probability < 1
+        self._known = generator
+        while self._sticky and _stream(self._known).random_raw() / 2.0**32 < self._probability:
+            ale.act(ale_py.Action(0))
+            self._known = self._read()[1]
+        self._accepting = ale.cloneState(include_rng=True)
         self._put(machine, generator, _NOTHING, None)  # what sticks cannot be read: make it known
 
     def __getattr__(self, name: str) -> Any:
@@ -76,18 +77,11 @@ class WatchedALE:
         """The machine, the action that sticks, its strength, and the screen with keep_frames."""
         machine, generator = self._read()
         self._follow(generator)
-        screen = self.getScreenRGB().copy() if self.keep_frames else None
-        return [
-            machine,
-            *self._sticking,
-            None if screen is None else (screen.shape, screen.tobytes()),
-        ]
+        return [machine, *self._sticking, self.getScreenRGB().copy() if self.keep_frames else None]
 
     def load(self, saved: list[Any]) -> None:
         """Be as when that was saved; the generator is left as it is."""
         machine, button, strength, screen = saved
-        if screen is not None:
-            screen = np.frombuffer(screen[1], np.uint8).reshape(screen[0])
         self._put(machine, self._read()[1], (button, strength), screen)
 
     def __getstate__(self) -> bytes:
@@ -107,10 +101,9 @@ class WatchedALE:
     def _read(self) -> tuple[bytes, bytes]:
         """The machine and the generator, apart."""
         state = self.ale.cloneState(include_rng=True).serialize()
-        inner = state[_HEAD + _LENGTH : -_TAIL]
-        split = self._split - _HEAD - _LENGTH
-        machine = state[:_HEAD] + inner[:split] + state[-_TAIL:]
-        return machine, inner[split + len(_WITH_RNG) :]
+        rest = self._split + len(_WITH_RNG)
+        machine = state[:_HEAD] + state[_HEAD + _LENGTH : self._split] + state[-_TAIL:]
+        return machine, state[rest:-_TAIL]
 
     def _joined(self, machine: bytes, generator: bytes) -> bytes:
         """The serialised state of both; without a generator, one that leaves it alone."""
@@ -119,8 +112,8 @@ class WatchedALE:
         return machine[:_HEAD] + length + inner + machine[-_TAIL:]
 
     def _put(self, machine: bytes, generator: bytes, sticking: Any, screen: Any) -> None:
-        if 0 < self._probability < 1:
-            self.ale.restoreState(ale_py.ALEState(self._joined(self._start, self._accepting)))
+        if self._sticky:
+            self.ale.restoreState(self._accepting)
             self.ale.act(ale_py.Action(sticking[0]), sticking[1])
         self.ale.restoreState(ale_py.ALEState(self._joined(machine, generator)))
         self.actions.clear()
@@ -139,17 +132,11 @@ class WatchedALE:
         if not self.actions:
             return
         self._screen = None
-        if 0 < self._probability < 1:
-            stream: Any = np.random.MT19937(0)
-            words = _words(self._known)
-            key = {"key": words[:-1].astype(np.uint32), "pos": int(words[-1])}
-            stream.state = {"bit_generator": "MT19937", "state": key}
+        if self._sticky:
+            stream = _stream(self._known)
             draws = stream.random_raw(2 * self._frames * len(self.actions))
-            if not np.array_equal(_state(stream), _words(generator)):
-                raise NotRestorable(
-                    f"an ale-py {ale_py.__version__} that draws other random numbers for sticky "
-                    "actions than known here; make the game with repeat_action_probability=0"
-                )
+            if not np.array_equal(stream.random_raw(8), _stream(generator).random_raw(8)):
+                raise NotRestorable(_UNKNOWN)
             taken = np.flatnonzero(draws[::2] / 2.0**32 >= self._probability)
             if taken.size:
                 self._sticking = self.actions[int(taken[-1]) // self._frames]
@@ -157,22 +144,10 @@ class WatchedALE:
         self.actions.clear()
 
 
-def _words(generator: bytes) -> np.ndarray:
-    """The numbers of a generator's state, written as text: 624 words and a position. int64 [625]"""
-    return np.fromstring(generator[4:].decode(), np.int64, sep=" ")
-
-
-def _state(stream: np.random.MT19937) -> np.ndarray:
-    state: Any = stream.state["state"]
-    return np.append(state["key"].astype(np.int64), state["pos"])
-
-
-def _accepting(probability: float) -> bytes:
-    """A generator's state whose next draw lets a new action through; empty if none does."""
-    if probability >= 1:
-        return b""
-    seed = 0
-    while np.random.MT19937(seed).random_raw() / 2.0**32 < probability:
-        seed += 1
-    text = " ".join(map(str, _state(np.random.MT19937(seed)).tolist())).encode()
-    return struct.pack("<i", len(text)) + text
+def _stream(generator: bytes) -> Any:
+    """The generator whose state that is: its count of bytes, then 624 words and a position."""
+    words = np.fromstring(generator[4:].decode(), np.int64, sep=" ")
+    stream: Any = np.random.MT19937(0)
+    state = {"key": words[:-1].astype(np.uint32), "pos": int(words[-1])}
+    stream.state = {"bit_generator": "MT19937", "state": state}
+    return stream

@@ -18,9 +18,7 @@ from gymnasium import Env
 import delegate.envs.adapted.kinds as kinds
 from delegate.envs.adapted.kinds import ATOMIC, CHANGING, RANDOM, NotRestorable, kind_of
 
-MISSING, NONE = object(), frozenset[str]()
-LEFT = {"stream", "pointer", "shown", "copied"}
-"""kinds that are not compared"""
+MISSING = object()
 MOST = 20_000
 """objects that a lenient graph holds"""
 
@@ -47,16 +45,16 @@ class Graph:
         self.states: list[tuple[int, Any]] = []
         for place, (value, _, _) in enumerate(nodes):
             kind = kind_of(value)
+            if lenient and (place >= MOST or (place and isinstance(value, apart))):
+                kind = "pointer"
             try:
-                if lenient and (place >= MOST or (place and isinstance(value, apart))):
-                    raise NotRestorable("passed over")
-                data = kinds.read(kind, value, self.kept(value) if kind == "object" else NONE)
+                data = kinds.read(kind, value, self.kept(kind, value))
                 if kind in RANDOM:
                     self.states.append((place, kinds.random_state(value)))
             except NotRestorable as error:
                 if not lenient:
                     raise self.refuse(place, str(error)) from None
-                kind, data = "copied", None
+                kind, data = "pointer", None
             if lenient and kind in RANDOM:
                 kind, data = "list", [data, self.states[-1][1]]
             self.held.append((kind, data))
@@ -64,32 +62,26 @@ class Graph:
                 if type(part) not in ATOMIC and id(part) not in places:
                     places[id(part)] = len(nodes)
                     nodes.append((part, place, key))
-        self.copied = [
-            n for n, (kind, _) in enumerate(self.held) if kind == "copied" and not lenient
-        ]
-        if self.copied:
-            memo = {id(value): value for value, _, _ in self.nodes}
-            for place in self.copied:
-                del memo[id(self.nodes[place][0])]
-            for place in self.copied:
-                self.held[place] = "copied", self._copy(place, memo)
+        self.copied = [n for n, (kind, _) in enumerate(self.held) if kind == "copied"]
+        if self.copied and not lenient:
+            self._copy()
 
-    def _copy(self, place: int, memo: dict[int, Any]) -> Any:
-        value = self.nodes[place][0]
-        try:
-            return copy.deepcopy(value, memo)
-        except Exception as error:
-            raise self.refuse(
-                place,
-                f"a {type(value).__module__}.{type(value).__qualname__}, which cannot be copied "
-                f"({error}); give the class that holds it a __deepcopy__ that copies its state, or "
-                "keep it out of the environment",
-            ) from error
+    def _copy(self) -> None:
+        """Let what says itself how it is copied do so, without what else is held."""
+        memo = {id(value): value for value, _, _ in self.nodes}
+        for place in self.copied:
+            del memo[id(self.nodes[place][0])]
+        for place in self.copied:
+            value = self.nodes[place][0]
+            try:
+                self.held[place] = "copied", copy.deepcopy(value, memo)
+            except Exception as error:
+                raise self.refuse(place, kinds.unreadable(value)) from error
 
-    def kept(self, value: Any) -> frozenset[str]:
+    def kept(self, kind: str, value: Any) -> frozenset[str]:
         """The attributes of an environment that are left as they are."""
-        if not isinstance(value, Env):
-            return NONE
+        if kind != "object" or not isinstance(value, Env):
+            return frozenset()
         return kinds.held_names(type(value)) | self.constant
 
     def restore(self, root: Any, states: Graph | None = None) -> None:
@@ -98,7 +90,7 @@ class Graph:
         Without them, and where that has other generators, each goes on from where it is.
         Raises NotRestorable naming the place of what cannot be put back; `root` is torn then.
         """
-        row = _Row(self, root)
+        row, place = _Row(self, root), 0
         # what is hashed before what hashes it, and models before the contacts that they make
         order = sorted(range(len(self.nodes) - 1, -1, -1), key=lambda n: self.held[n][0] == "data")
         try:
@@ -107,7 +99,7 @@ class Graph:
                 if kind in CHANGING:
                     value = row.of(self.nodes[place][0])
                     if not (row.plain and _unchanged(kind, value, data)):
-                        kinds.write(kind, value, row.resolved(data), self.kept(value))
+                        kinds.write(kind, value, row.resolved(data), self.kept(kind, value))
             if states is not None and len(states.states) == len(self.states):
                 for (place, _), (_, state) in zip(self.states, states.states, strict=True):
                     kinds.put_random_state(row.of(self.nodes[place][0]), state)
@@ -130,41 +122,34 @@ class Graph:
 
 
 class _Row:
-    """What stands in a restored row for each object of a graph."""
+    """What stands in a restored row for each object of a graph.
+
+    plain: each stands for itself, and so do all parts
+    """
 
     def __init__(self, graph: Graph, root: Any) -> None:
         self.graph, self.own = graph, root is graph.root
         self.plain = self.own and not graph.copied
-        self.known, self.memo = dict[int, Any](), dict[int, Any]()
-        self.present: dict[int, Any] = {0: root}
-        if not self.own:
-            self._look()
+        self.known = {} if self.own else self._present(root)
 
-    def _look(self) -> None:
-        """Find what is at the same places now, each once, of the same type."""
-        claimed, inside = {id(self.present[0])}, dict[int, dict[Any, Any]]()
+    def _present(self, root: Any) -> dict[int, Any]:
+        """What lies at the same places now and is alike, by number."""
+        now, found = Graph(root, self.graph.constant), {0: 0}
+        numbers = {node[1:]: number for number, node in enumerate(now.nodes)}
         for place, (value, parent, key) in enumerate(self.graph.nodes):
-            if parent in self.present:
-                if parent not in inside:
-                    data = kinds.read(self.graph.held[parent][0], self.present[parent])
-                    inside[parent] = dict(_parts(data))
-                now = inside[parent].get(key, MISSING)
-                alike = type(now) is type(value) and id(now) not in claimed
-                if alike and isinstance(value, np.ndarray):
-                    alike = (now.dtype, now.shape) == (value.dtype, value.shape)
-                if alike:
-                    self.present[place] = now
-                    claimed.add(id(now))
+            number = numbers.get((found.get(parent), key))
+            if number is not None and _form(now.nodes[number][0]) == _form(value):
+                found[place] = number
+        made = kinds.BUILT | {"copied"}
+        kept = {place for place in found if self.graph.held[place][0] not in made}
+        return {place: now.nodes[found[place]][0] for place in kept}
 
     def resolved(self, data: Any) -> Any:
         """What was read, of this row's objects."""
-        if self.plain:
+        if self.plain or type(data) not in (dict, list):
             return data
-        if type(data) is dict:
-            return {k: p if type(p) in ATOMIC else self.of(p) for k, p in data.items()}
-        if type(data) is list:
-            return [part if type(part) in ATOMIC else self.of(part) for part in data]
-        return data
+        parts = [p if type(p) in ATOMIC else self.of(p) for _, p in _parts(data)]
+        return parts if type(data) is list else dict(zip(data, parts, strict=True))
 
     def of(self, value: Any) -> Any:
         """This row's object for one of the graph."""
@@ -178,23 +163,20 @@ class _Row:
     def _of(self, place: int, value: Any) -> Any:
         kind, data = self.graph.held[place]
         if kind == "copied":
-            if not self.memo:
-                every = zip(self.graph.nodes, self.graph.held, strict=True)
-                parts = [each for (each, _, _), (other, _) in every if other not in _LATE]
-                self.memo = {id(each): self.of(each) for each in parts}
-            return copy.deepcopy(data, self.memo)
-        if kind == "atom":
-            return value
-        changes = kind in CHANGING
-        if changes or type(data) not in (dict, list):
-            if self.own or place in self.present:
-                return value if self.own else self.present[place]
-            parts = self.resolved(data) if kind in ("cache", "data") else data
-        else:  # it is its parts
+            every = zip(self.graph.nodes, self.graph.held, strict=True)
+            parts = [each for (each, _, _), (other, _) in every if other not in _LATE]
+            return copy.deepcopy(data, {id(each): self.of(each) for each in parts})
+        if kind in kinds.BUILT:
             parts = self.resolved(data)
-            now, then = (part for _, part in _parts(parts)), (part for _, part in _parts(data))
-            if all(map(is_, now, then)):
+            if all(
+                one is other
+                for (_, one), (_, other) in zip(_parts(parts), _parts(data), strict=True)
+            ):
                 return value
+        elif self.own:
+            return value
+        else:
+            parts = self.resolved(data) if kind == "data" else data
         try:
             return kinds.new(kind, value, parts)
         except NotRestorable as error:
@@ -203,6 +185,13 @@ class _Row:
 
 _LATE = ("copied", "tuple", "frozenset")
 """kinds that may be made of what is copied"""
+
+
+def _form(value: Any) -> Any:
+    """What two objects must share for one to be made the other."""
+    if isinstance(value, np.ndarray):
+        return type(value), value.dtype, value.shape
+    return type(value)
 
 
 def difference(first: Any, second: Any, name: str = "", grown: bool = False) -> str | None:
@@ -220,33 +209,35 @@ def differences(first: Any, second: Any, grown: bool = False) -> Iterator[str]:
     to, back, todo = {0: 0}, {0: 0}, [(0, 0, "")]
     for here, there, at in todo:
         (kind, was), (other, now) = one.held[here], two.held[there]
-        types = type(one.nodes[here][0]), type(two.nodes[there][0])
-        if kind in LEFT or other in LEFT or types[0] is not types[1]:
-            if types[0] is not types[1] and "shown" not in (kind, other):
-                yield _unlike(at, one.nodes[here][0], two.nodes[there][0])
+        values = one.nodes[here][0], two.nodes[there][0]
+        if "shown" in (kind, other):
             continue
-        if type(was) not in (dict, list):
+        if type(values[0]) is not type(values[1]):
+            yield _unlike(at, *values)
+        elif kind in kinds.LEFT or other in kinds.LEFT:
+            continue
+        elif type(was) not in (dict, list):
             if not _same(was, now):
                 yield _unlike(at, was, now)
             continue
         before, after = dict(_parts(was)), dict(_parts(now))
         for key in before if grown and (kind == "dict" or type(was) is dict) else before | after:
             part, new = before.get(key, MISSING), after.get(key, MISSING)
-            way, place, into = (
-                at + _word(kind, key),
+            place, number, way = (
                 one.places.get(id(part)),
                 two.places.get(id(new)),
+                at + _word(kind, key),
             )
             if kinds.is_shown(part) or kinds.is_shown(new):
                 continue
-            if place is None or into is None or type(part) in ATOMIC:
+            if place is None or number is None or type(part) in ATOMIC:
                 if not _same(part, new):
                     yield _unlike(way, part, new)
-            elif place not in to and into not in back:
-                to[place], back[into] = into, place
-                todo.append((place, into, way))
-            elif to.get(place) != into:
-                yield f"{way} was the object at {one.name(place)}, is that at {two.name(into)}"
+            elif place not in to and number not in back:
+                to[place], back[number] = number, place
+                todo.append((place, number, way))
+            elif to.get(place) != number:
+                yield f"{way} was the object at {one.name(place)}, is that at {two.name(number)}"
         if [k for k in before if k in after] != [k for k in after if k in before]:
             yield f"{at} differs in the order"
 
@@ -256,7 +247,7 @@ def _unlike(name: str, was: Any, now: Any) -> str:
     if isinstance(was, np.ndarray) and getattr(now, "shape", None) == was.shape:
         place = next((p for p in np.ndindex(was.shape) if not _same(was[p], now[p])), ())
         name, was, now = f"{name}{list(place) if place else ''}", was[place], now[place]
-    return f"{name} is new" if was is MISSING else f"{name} was {_short(was)}, is {_short(now)}"
+    return f"{name} was {_short(was)}, is {_short(now)}"
 
 
 def _unchanged(kind: str, value: Any, data: Any) -> bool:
@@ -278,21 +269,12 @@ def _parts(data: Any) -> Iterable[tuple[Any, Any]]:
 
 def _same(one: Any, other: Any) -> bool:
     """Whether two values that cannot change are equal to the bit."""
-    if one is other:
-        return True
-    if type(one) is not type(other):
-        return False
+    if one is other or type(one) is not type(other):
+        return one is other
     if isinstance(one, float | complex | np.inexact | np.ndarray):
         a, b = np.asarray(one), np.asarray(other)
-        if a.dtype != b.dtype or a.shape != b.shape or a.dtype.hasobject:
-            return False
-        if a.dtype.kind in "fc":
-            a, b = (np.where(np.isnan(each), each.dtype.type(np.nan), each) for each in (a, b))
-        return a.tobytes() == b.tobytes()
-    try:
-        return bool(one == other)
-    except Exception:
-        return False
+        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    return bool(one == other)
 
 
 def _word(kind: str, key: Any) -> str:
@@ -302,5 +284,5 @@ def _word(kind: str, key: Any) -> str:
 
 def _short(value: Any) -> str:
     text = str(value) if isinstance(value, np.ndarray | np.generic) else repr(value)
-    kind = "missing" if value is MISSING else f"{type(value).__name__} {text}"
-    return kind if len(kind) < 90 else kind[:87] + "..."
+    told = "missing" if value is MISSING else f"{type(value).__name__} {text}"
+    return told if len(told) < 90 else told[:87] + "..."

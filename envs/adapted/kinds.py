@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from delegate.backtrack.state import Snapshot, StatefulVectorEnv
-from delegate.envs.adapted.values import address
 
 
 class NotRestorable(TypeError):
@@ -76,6 +75,10 @@ class Layout:
 CHANGING = {"object", "dict", "list", "deque", "set", "array", "cell", "cache", "data", "model"}
 CHANGING |= {"game", "rows"}
 """kinds that `write` puts back into the same object"""
+BUILT = {"tuple", "frozenset", "function", "method", "generator", "view", "proxy"}
+"""kinds that cannot change, and are their parts"""
+LEFT = {"stream", "pointer", "copied"}
+"""kinds that are not compared"""
 RANDOM = {"stream", "game", "rows"}
 """kinds with random state, which `random_state` reads apart"""
 ATOMIC: set[type] = {type(None), bool, int, float, complex, str, bytes, np.float64, np.int64}
@@ -207,7 +210,12 @@ def read(kind: str, value: Any, held: frozenset[str] = frozenset()) -> Any:
             return value.save()
         case "data" | "model":
             return getattr(_mujoco(), f"read_{kind}")(value)
-    raise NotRestorable(
+    raise NotRestorable(unreadable(value))
+
+
+def unreadable(value: Any) -> str:
+    """Why something is refused, and the remedy."""
+    return (
         f"a {type(value).__module__}.{type(value).__qualname__}, which holds what cannot be read "
         "or put back (a lock, an open file, a running generator, memory of C++, a finaliser); keep "
         "it out of the environment, or give what holds it a __deepcopy__ that copies its state"
@@ -335,6 +343,11 @@ def held_names(cls: type) -> frozenset[str]:
     """The attributes of an environment of that class that are left as they are."""
     bases = [base for base in cls.__mro__ if base.__module__.startswith("gymnasium")]
     return frozenset[str]().union(*(_HELD.get(base.__name__, "").split() for base in bases))
+
+
+def address(array: np.ndarray) -> int:
+    """Where its memory begins."""
+    return int(array.__array_interface__["data"][0])
 
 
 def owner_of(view: Any) -> Any:

@@ -18,8 +18,7 @@ from weakref import WeakKeyDictionary
 import mujoco
 import numpy as np
 
-from delegate.envs.adapted.kinds import NotRestorable
-from delegate.envs.adapted.values import address
+from delegate.envs.adapted.kinds import NotRestorable, address
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _BAD = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{n}")) for n in ("QPOS", "QVEL", "QACC", "CTRL")]
@@ -34,24 +33,21 @@ class Memory:
 
     def __init__(self, start: int, size: int) -> None:
         self.live = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(start))
-        self.last, self._words = b"", size // 8 * 8
+        self.last = self.live.tobytes()
 
     def read(self) -> bytes:
         """What it holds; snapshots of what has not changed share one copy."""
-        if not (self.last and self._holds(self.last)):
+        words, ends = self.live.size // 8, np.frombuffer(self.last[-8:], np.uint8)
+        same = self.live[: 8 * words].view(np.uint64) == np.frombuffer(self.last, np.uint64, words)
+        if not (same.all() and (self.live[-8:] == ends).all()):
             self.last = self.live.tobytes()
         return self.last
 
     def write(self, saved: bytes) -> None:
         """Put back what was read."""
-        if not self._holds(saved):
+        if self.read() != saved:
             self.live[:] = np.frombuffer(saved, np.uint8)
-
-    def _holds(self, saved: bytes) -> bool:
-        """Whether it holds the same; compared by words of eight bytes, which is quicker."""
-        then, rest = np.frombuffer(saved, np.uint64, self._words // 8), saved[self._words :]
-        same = (self.live[: self._words].view(np.uint64) == then).all()
-        return bool(same) and self.live[self._words :].tobytes() == rest
+            self.last = saved
 
 
 def read_data(data: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from delegate.backtrack.spaces import copied, empty
 from delegate.envs.adapted.graph import Graph, difference, differences
 from delegate.envs.adapted.kinds import NotRestorable
 from delegate.envs.adapted.row import Row
-from delegate.envs.adapted.values import write
+from delegate.envs.adapted.vector import write
 
 STEPS, LEAST, SECONDS = 300, 60, 0.5
 """steps that a proof plays; the fewest, where more take longer than that; all is played thrice"""
@@ -27,6 +27,7 @@ SHORT = 6
 RESETS, WARM_UP = 6, 10
 """resets and steps before anything is compared: what happens only once has happened then"""
 _LIBRARIES = {"numpy", "mujoco", "pygame", "torch", "jax", "scipy", "ale_py"}
+_LIBRARIES |= sys.stdlib_module_names
 
 
 class Proof:
@@ -70,11 +71,11 @@ class Proof:
         for each in self.both:
             for number in range(RESETS):
                 self._play(each, self.seed + number, 2 if number else WARM_UP)
-        shared = places(self.first.graph())
-        self._outside = outside(shared)
+        self._graph = self.first.graph()
+        self._outside = outside(self._graph)
         _, *self._given = self._play(self.first, self.seed, self.steps, record=True)
         self._last, starts = self.first.save(), sorted(self._saved)
-        self._check_outside(shared)
+        self._check_outside()
         for start in reversed(starts):
             for each in self.both:
                 for _ in self._replay(each, start, min(start + SHORT, self.played)):
@@ -82,7 +83,7 @@ class Proof:
         to_the_end = zip(self.both[::-1], starts[:: len(starts) // 2], strict=False)
         for _ in zip_longest(*(self._replay(*each, self.played) for each in to_the_end)):
             pass
-        self._check_outside(shared)
+        self._check_outside()
 
     def _play(self, each: Any, seed: int, steps: int, record: bool = False) -> list[Any]:
         """What a reset and steps gave. record: remember moments, and when resets were due"""
@@ -152,16 +153,17 @@ class Proof:
         return self._refused(
             f"{name}played again from a saved moment, {where.lstrip('.')} (step {step - start})"
             f"{also}; it keeps state where no snapshot reaches (an object that environments share, "
-            "the clock, the operating system, a library's own memory, a copy hook that loses some); "
-            "keep it in attributes of the environment and draw from self.np_random, or give the "
-            "object that holds it a __deepcopy__",
+            "the clock, the operating system, a library's memory, a copy hook that loses some); keep "
+            "it in attributes of the environment and draw from self.np_random, or give the object "
+            "that holds it a __deepcopy__",
             lost or where,
             step - start,
         )
 
-    def _check_outside(self, shared: set[Any]) -> None:
+    def _check_outside(self) -> None:
         """Refuse what changes what others share."""
-        if touched := [_name(e) for e in differences(self._outside, outside(shared), grown=True)]:
+        now = outside(self._graph)
+        if touched := [_name(where) for where in differences(self._outside, now, grown=True)]:
             raise self._refused(
                 f"it changes {', '.join(touched[:3])}, which all environments of this process "
                 "share; draw from self.np_random and keep state in attributes of the environment",
@@ -177,27 +179,10 @@ def _name(where: str) -> str:
     return where.lstrip(".").partition(" was ")[0]
 
 
-def places(graph: Graph) -> set[Any]:
-    """The classes and modules that the objects of a graph are of, but not those of libraries."""
-    found: set[Any] = set()
-    for value, _, _ in graph.nodes:
-        cls = value if isinstance(value, type) else type(value)
-        name = value.__module__ if isinstance(value, FunctionType) else cls.__module__
-        found |= {*cls.__mro__, value if isinstance(value, ModuleType) else sys.modules.get(name)}
-    known = _LIBRARIES | sys.stdlib_module_names
-    own = {each for each in found - {None} if _package(each) not in known}
-    return {e for e in own if isinstance(e, type) or _package(e) != "gymnasium"}
-
-
-def _package(place: Any) -> str:
-    name: str = place.__module__ if isinstance(place, type) else place.__name__
-    return name.partition(".")[0]
-
-
-def outside(shared: set[Any]) -> Graph:
-    """What environments of those classes and modules might share with others, by name.
-
-    Also the closures and defaults of methods, and the random generators that everybody shares.
+def outside(graph: Graph) -> Graph:
+    """What the objects of a graph might share with all others, by name: the random generators that
+    everybody shares; attributes of their classes and modules, but not those of libraries; closures
+    and defaults of methods.
     """
     seen: dict[str, Any] = {
         "numpy's global random generator": np.random.mtrand._rand,
@@ -205,10 +190,17 @@ def outside(shared: set[Any]) -> Graph:
     }
     if (torch := sys.modules.get("torch")) is not None:
         seen["torch's global random generator"] = torch.default_generator
-    for place in shared:
-        home = place.__name__
-        if isinstance(place, type):
-            home = f"{place.__module__}.{place.__qualname__}"
+    homes: set[Any] = set()
+    for value, _, _ in graph.nodes:
+        homes |= set((value if isinstance(value, type) else type(value)).__mro__)
+        home = sys.modules.get(str(getattr(value, "__module__", None)))
+        homes.add(value if isinstance(value, ModuleType) else home)
+    for place in homes - {None}:
+        is_class = isinstance(place, type)
+        home = f"{place.__module__}.{place.__qualname__}" if is_class else place.__name__
+        package = home.partition(".")[0]
+        if package in _LIBRARIES or (package == "gymnasium" and not is_class):
+            continue
         for key, value in list(vars(place).items()):
             value = getattr(value, "fget", None) or getattr(value, "__func__", value)
             if isinstance(value, FunctionType):
