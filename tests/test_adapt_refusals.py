@@ -34,9 +34,9 @@ REFUSED: list[tuple[type[gymnasium.Env[Any, Any]], str]] = [
     (nasty.DrawsFromItsModule, r"it changes nasty_worlds\.SHARED"),
     (
         nasty.ReadsTheClock,
-        r"repeat itself from reset\(seed=0\); .*the clock.*draw from self\.np_random",
+        r"played again .*it depends on .*the clock, .*draw from self\.np_random",
     ),
-    (nasty.AsksTheSystem, r"repeat itself .*the operating system.*draw from self\.np_random"),
+    (nasty.AsksTheSystem, r"it depends on .*the operating system, .*draw from self\.np_random"),
     (nasty.BreaksAt, r"raised ZeroDivisionError \(the third step\) while .*mend it, or narrow"),
     (nasty.ShowsAnotherShape, r"shape \(3,\); its space says \(2,\)\); correct the space"),
 ]

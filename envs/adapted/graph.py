@@ -62,27 +62,22 @@ class Graph:
                 if type(part) not in ATOMIC and id(part) not in places:
                     places[id(part)] = len(nodes)
                     nodes.append((part, place, key))
-        self.copied = [n for n, (kind, _) in enumerate(self.held) if kind == "copied"]
-        if self.copied and not lenient:
-            self._copy()
-
-    def _copy(self) -> None:
-        """Let what says itself how it is copied do so, without what else is held."""
-        memo = {id(value): value for value, _, _ in self.nodes}
-        for place in self.copied:
-            del memo[id(self.nodes[place][0])]
-        for place in self.copied:
-            value = self.nodes[place][0]
-            try:
-                self.held[place] = "copied", copy.deepcopy(value, memo)
-            except Exception as error:
-                raise self.refuse(place, kinds.unreadable(value)) from error
+        self.copied = {n for n, (kind, _) in enumerate(self.held) if kind == "copied"}
+        if self.copied and not lenient:  # each by itself, without what else is held
+            memo = {
+                id(value): value for n, (value, _, _) in enumerate(nodes) if n not in self.copied
+            }
+            for place in self.copied:
+                try:
+                    self.held[place] = "copied", copy.deepcopy(nodes[place][0], memo)
+                except Exception as error:
+                    raise self.refuse(place, kinds.unreadable(nodes[place][0])) from error
 
     def kept(self, kind: str, value: Any) -> frozenset[str]:
         """The attributes of an environment that are left as they are."""
         if kind != "object" or not isinstance(value, Env):
             return frozenset()
-        return kinds.held_names(type(value)) | self.constant
+        return kinds.held_names(type(value), self.constant)
 
     def restore(self, root: Any, states: Graph | None = None) -> None:
         """Be in `root` what was saved; states: where the random states are from.
@@ -134,15 +129,13 @@ class _Row:
 
     def _present(self, root: Any) -> dict[int, Any]:
         """What lies at the same places now and is alike, by number."""
-        now, found = Graph(root, self.graph.constant), {0: 0}
+        now, found, made = Graph(root, self.graph.constant), {0: 0}, kinds.BUILT | {"copied"}
         numbers = {node[1:]: number for number, node in enumerate(now.nodes)}
         for place, (value, parent, key) in enumerate(self.graph.nodes):
             number = numbers.get((found.get(parent), key))
             if number is not None and _form(now.nodes[number][0]) == _form(value):
                 found[place] = number
-        made = kinds.BUILT | {"copied"}
-        kept = {place for place in found if self.graph.held[place][0] not in made}
-        return {place: now.nodes[found[place]][0] for place in kept}
+        return {p: now.nodes[n][0] for p, n in found.items() if self.graph.held[p][0] not in made}
 
     def resolved(self, data: Any) -> Any:
         """What was read, of this row's objects."""
@@ -189,9 +182,8 @@ _LATE = ("copied", "tuple", "frozenset")
 
 def _form(value: Any) -> Any:
     """What two objects must share for one to be made the other."""
-    if isinstance(value, np.ndarray):
-        return type(value), value.dtype, value.shape
-    return type(value)
+    array = isinstance(value, np.ndarray)
+    return (type(value), value.dtype, value.shape) if array else type(value)
 
 
 def difference(first: Any, second: Any, name: str = "", grown: bool = False) -> str | None:

@@ -81,6 +81,8 @@ LEFT = {"stream", "pointer", "copied"}
 """kinds that are not compared"""
 RANDOM = {"stream", "game", "rows"}
 """kinds with random state, which `random_state` reads apart"""
+slots_of = copyreg._slotnames  # type: ignore[attr-defined]
+"""the attributes that instances of a class keep in slots"""
 ATOMIC: set[type] = {type(None), bool, int, float, complex, str, bytes, np.float64, np.int64}
 """types whose values cannot change: the commonest, and those met so far"""
 _NAMES = {
@@ -114,6 +116,13 @@ _HELD = {
 of the wall clock, tables of the dynamics, names of files that differ from one to the next"""
 
 
+@functools.cache
+def held_names(cls: type, constant: frozenset[str]) -> frozenset[str]:
+    """The attributes of such an environment that are left as they are. constant: by request"""
+    bases = [base for base in cls.__mro__ if base.__module__.startswith("gymnasium")]
+    return constant.union(*(_HELD.get(base.__name__, "").split() for base in bases))
+
+
 def kind_of(value: Any) -> str:
     """What that value is."""
     kind = kind_of_type(type(value))
@@ -129,24 +138,18 @@ def kind_of(value: Any) -> str:
 @functools.cache
 def kind_of_type(cls: type) -> str:
     """What values of that type are."""
-    kind = _kind_of_type(cls)
-    if kind == "atom" and not issubclass(cls, type | types.ModuleType):
-        ATOMIC.add(cls)
-    return kind
-
-
-def _kind_of_type(cls: type) -> str:
     for base in cls.__mro__:
         package = base.__module__.partition(".")[0]
         name = base.__name__ if package == "builtins" else f"{package}.{base.__name__}"
-        for known in (name, base.__module__, package):
-            kind = _KIND_OF.get(known)
-            if kind == "atom" and base in (int, float, str, bytes) and "__dict__" in dir(cls):
-                kind = None  # it may hold more than a number or text does
-            elif base is not cls and kind in ("array", "list", "dict", "deque", "set", "frozenset"):
-                kind = "refused" if "set" in kind else "copied"
-            if kind:
-                return kind
+        kind = next((_KIND_OF[e] for e in (name, base.__module__, package) if e in _KIND_OF), None)
+        if kind == "atom" and base in (int, float, str, bytes) and "__dict__" in dir(cls):
+            continue  # it may hold more than a number or text does
+        if kind == "atom" and not issubclass(cls, type | types.ModuleType):
+            ATOMIC.add(cls)
+        elif base is not cls and kind in ("array", "list", "dict", "deque", "set", "frozenset"):
+            return "refused" if "set" in kind else "copied"
+        if kind:
+            return kind
     if hasattr(cls, "__del__"):  # which every copy would run
         return "refused"
     # whether instances hold nothing but Python attributes: no memory of C beside them
@@ -209,7 +212,9 @@ def read(kind: str, value: Any, held: frozenset[str] = frozenset()) -> Any:
         case "game":
             return value.save()
         case "data" | "model":
-            return getattr(_mujoco(), f"read_{kind}")(value)
+            from delegate.envs.adapted import mujoco_state  # only where MuJoCo is in use
+
+            return getattr(mujoco_state, f"read_{kind}")(value)
     raise NotRestorable(unreadable(value))
 
 
@@ -236,8 +241,17 @@ def write(kind: str, value: Any, data: Any, held: frozenset[str] = frozenset()) 
             if list(own) != list(new):
                 own.clear()
             own.update(new)
+        case "array" if type(data) is list:
+            for place, item in zip(np.ndindex(value.shape), data, strict=True):
+                value[place] = item
         case "array":
-            _write_array(value, data)
+            if value.shape != data.shape:
+                value.resize(data.shape, refcheck=False)
+            if value.flags.owndata:
+                value.flags.writeable = True  # it may have been locked since
+            if value.flags.writeable:
+                value[...] = data
+                value.flags.writeable = data.flags.writeable
         case "list":
             value[:] = data
         case "deque":
@@ -258,21 +272,9 @@ def write(kind: str, value: Any, data: Any, held: frozenset[str] = frozenset()) 
         case "game":
             value.load(data)
         case "data" | "model":
-            getattr(_mujoco(), f"write_{kind}")(value, data)
+            from delegate.envs.adapted import mujoco_state
 
-
-def _write_array(value: np.ndarray, saved: Any) -> None:
-    if type(saved) is list:
-        for place, item in zip(np.ndindex(value.shape), saved, strict=True):
-            value[place] = item
-        return
-    if value.shape != saved.shape:
-        value.resize(saved.shape, refcheck=False)
-    if value.flags.owndata:
-        value.flags.writeable = True  # it may have been locked since
-    if value.flags.writeable:
-        value[...] = saved
-        value.flags.writeable = saved.flags.writeable
+            getattr(mujoco_state, f"write_{kind}")(value, data)
 
 
 def new(kind: str, value: Any, parts: Any) -> Any:
@@ -338,13 +340,6 @@ def put_random_state(value: Any, saved: Any) -> None:
         value.__setstate__(saved)
 
 
-@functools.cache
-def held_names(cls: type) -> frozenset[str]:
-    """The attributes of an environment of that class that are left as they are."""
-    bases = [base for base in cls.__mro__ if base.__module__.startswith("gymnasium")]
-    return frozenset[str]().union(*(_HELD.get(base.__name__, "").split() for base in bases))
-
-
 def address(array: np.ndarray) -> int:
     """Where its memory begins."""
     return int(array.__array_interface__["data"][0])
@@ -357,17 +352,6 @@ def owner_of(view: Any) -> Any:
             break
         view = view.base
     return view
-
-
-def _mujoco() -> Any:
-    from delegate.envs.adapted import mujoco_state  # only where MuJoCo is in use
-
-    return mujoco_state
-
-
-def slots_of(cls: type) -> list[str]:
-    """The attributes that instances keep in slots."""
-    return copyreg._slotnames(cls)  # type: ignore[attr-defined]
 
 
 def is_shown(value: Any) -> bool:

@@ -144,18 +144,15 @@ class Proof:
 
     def _differing(self, each: Any, start: int, step: int, where: str) -> NotRestorable:
         """The reason why a replay came out differently, as far as it can be found."""
-        one, two = (self._play(each, self.seed, WARM_UP) for _ in range(2))
-        anew = difference(one, two) is not None
-        also = f", nor does it repeat itself from reset(seed={self.seed})" if anew else ""
         each.load(self._saved[start])
         lost = None if isinstance(each, Row) else each.lost(self._saved[start])
         name = f"{_name(lost)} is lost: " if lost else ""
         return self._refused(
             f"{name}played again from a saved moment, {where.lstrip('.')} (step {step - start})"
-            f"{also}; it keeps state where no snapshot reaches (an object that environments share, "
-            "the clock, the operating system, a library's memory, a copy hook that loses some); keep "
-            "it in attributes of the environment and draw from self.np_random, or give the object "
-            "that holds it a __deepcopy__",
+            "; it depends on state where no snapshot reaches (an object that environments share, the "
+            "clock, the operating system, a library's memory, a copy hook that loses some); keep it "
+            "in attributes of the environment and draw from self.np_random, or give the object that "
+            "holds it a __deepcopy__",
             lost or where,
             step - start,
         )

@@ -31,7 +31,6 @@ FLAGS = ("terminated", "truncated", "ready")
 INSIDE = ("objects", "random")
 """what a snapshot holds of the environments: all that can change, states of random generators"""
 Step = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
-Infos = list[dict[str, Any] | None]
 
 
 class RowFailed(RuntimeError):
@@ -117,11 +116,11 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         """
         rows, seeds = reset_rows(options, self.num_envs), row_seeds(seed, self.num_envs)
         others = {name: value for name, value in (options or {}).items() if name != "reset_mask"}
-        infos: Infos = [None] * self.num_envs
+        infos: list[Any] = [{}] * self.num_envs
         failures: dict[int, Exception] = {}
         self._begin(np.flatnonzero(rows), infos, failures, seeds, others or None)
         self._raise(failures)
-        return copied(self._shown), merge_infos(infos, self.num_envs)
+        return copied(self._shown), merge_infos(infos)
 
     def step(self, actions: Any) -> Step:
         """One step of every row.
@@ -140,8 +139,8 @@ class AdaptedVectorEnv(StatefulVectorEnv):
                 "options={'reset_mask': ...}"
             )
         each, ended = self._split(actions), self._terminated | self._truncated
-        reward, infos = np.zeros(self.num_envs), [None] * self.num_envs  # type: tuple[Any, Infos]
-        failures: dict[int, Exception] = {}
+        reward, failures = np.zeros(self.num_envs), dict[int, Exception]()
+        infos: list[Any] = [{}] * self.num_envs
         for row in np.flatnonzero(rows & ~ended).tolist():
             try:
                 observation, reward[row], *over, infos[row] = self.rows[row].step(each[row])
@@ -154,16 +153,16 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         terminated, truncated = self._terminated & rows, self._truncated & rows
         over, last = terminated | truncated, dict[str, Any]()
         if self.autoreset_mode == AutoresetMode.SAME_STEP and over.any():
-            last = final(self._shown, merge_infos(infos, self.num_envs), over)
+            last = final(self._shown, merge_infos(infos), over)
             self._begin(np.flatnonzero(over), infos, failures)
         self._raise(failures)
-        merged = merge_infos(infos, self.num_envs) | last
+        merged = merge_infos(infos) | last
         return copied(self._shown), reward, terminated, truncated, merged
 
     def _begin(
         self,
         rows: np.ndarray,
-        infos: Infos,
+        infos: list[Any],
         failures: dict[int, Exception],
         seeds: Sequence[int | None] = (),
         options: dict[str, Any] | None = None,
@@ -339,32 +338,31 @@ def _split(space: Any, batched: Any, actions: Any, rows: int, name: str) -> list
     return each
 
 
-def merge_infos(infos: Sequence[dict[str, Any] | None], rows: int) -> dict[str, Any]:
+def merge_infos(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Copies of the infos of single rows as one, with a bool [rows] mask `_key` for each key.
 
     Numbers and arrays of one type and shape become arrays [rows, ...], zero where a row has
     none; dicts are merged likewise; anything else becomes an object array.
     """
     merged: dict[str, Any] = {}
-    for key in dict.fromkeys(key for info in infos if info for key in info):
-        have = np.array([info is not None and key in info for info in infos])
-        values = [info[key] for info in infos if info is not None and key in info]
+    for key in dict.fromkeys(key for info in infos for key in info):
+        merged[f"_{key}"] = have = np.array([key in info for info in infos])
+        values = [info[key] for info in infos if key in info]
         if all(isinstance(value, dict) for value in values):
-            merged[key] = merge_infos([info.get(key) if info else None for info in infos], rows)
+            merged[key] = merge_infos([info.get(key, {}) for info in infos])
         else:
-            merged[key] = _column(values, have, rows)
-        merged[f"_{key}"] = have
+            merged[key] = _column(values, have)
     return merged
 
 
-def _column(values: list[Any], have: np.ndarray, rows: int) -> np.ndarray:
+def _column(values: list[Any], have: np.ndarray) -> np.ndarray:
     numbers = all(isinstance(value, bool | int | float | np.number | np.bool_) for value in values)
     arrays = all(isinstance(value, np.ndarray) and not value.dtype.hasobject for value in values)
     forms = {(np.shape(v), np.asarray(v).dtype) for v in values} if numbers or arrays else set()
     if len(forms) != 1:
         return objects(map(copy.deepcopy, values), have)
     shape, dtype = forms.pop()
-    column = np.zeros((rows, *shape), dtype)
+    column = np.zeros((len(have), *shape), dtype)
     column[have] = values
     return column
 
