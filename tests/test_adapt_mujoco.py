@@ -175,7 +175,7 @@ def test_an_unchanged_model_is_kept_once() -> None:
     model = env.envs[0].unwrapped.model
 
     def held() -> Any:
-        graph = env.snapshot().arrays["objects"][0].graph
+        graph = env.snapshot().arrays["objects"][0].what
         return graph.held[graph.places[id(model)]][1]
 
     first = held()

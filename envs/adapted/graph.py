@@ -8,7 +8,7 @@ and makes new ones where there are none.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from operator import is_
 from typing import Any
 
@@ -16,9 +16,9 @@ import numpy as np
 from gymnasium import Env
 
 import delegate.envs.adapted.kinds as kinds
-from delegate.envs.adapted.kinds import ATOMIC, CHANGING, RANDOM, NotRestorable, kind_of
+from delegate.envs.adapted.kinds import ATOMIC, CHANGING, RANDOM, NotRestorable, kind_of, read
 
-MISSING = object()
+MISSING, NONE = object(), frozenset[str]()
 MOST = 20_000
 """objects that a lenient graph holds"""
 
@@ -30,7 +30,7 @@ class Graph:
     lenient: to be compared alone, with random states; passes over what cannot be saved
     apart: types that it passes over too
     nodes: (object, number of its parent, key there) each · held: its kind and what it held
-    states: (number, random state) of each generator · places: id of an object -> its number
+    streams, states: number and random state of each generator · places: id of an object -> number
     Raises NotRestorable naming the place of what cannot be saved.
     """
 
@@ -42,27 +42,31 @@ class Graph:
         places = {id(root): 0}
         self.nodes, self.places = nodes, places
         self.held: list[tuple[str, Any]] = []
-        self.states: list[tuple[int, Any]] = []
+        self.states: list[Any] = []
+        self.streams: list[int] = []
+        self.copied: list[int] = []
         for place, (value, _, _) in enumerate(nodes):
             kind = kind_of(value)
             if lenient and (place >= MOST or (place and isinstance(value, apart))):
                 kind = "pointer"
             try:
-                data = kinds.read(kind, value, self.kept(kind, value))
+                data = read(kind, value, self.kept(value) if kind == "object" else NONE)
                 if kind in RANDOM:
-                    self.states.append((place, kinds.random_state(value)))
+                    self.states.append(kinds.random_state(value))
+                    self.streams.append(place)
+                    if lenient:
+                        kind, data = "list", [data, self.states[-1]]
             except NotRestorable as error:
                 if not lenient:
                     raise self.refuse(place, str(error)) from None
                 kind, data = "pointer", None
-            if lenient and kind in RANDOM:
-                kind, data = "list", [data, self.states[-1][1]]
+            if kind == "copied":
+                self.copied.append(place)
             self.held.append((kind, data))
             for key, part in _parts(data):
                 if type(part) not in ATOMIC and id(part) not in places:
                     places[id(part)] = len(nodes)
                     nodes.append((part, place, key))
-        self.copied = {n for n, (kind, _) in enumerate(self.held) if kind == "copied"}
         if self.copied and not lenient:  # each by itself, without what else is held
             memo = {
                 id(value): value for n, (value, _, _) in enumerate(nodes) if n not in self.copied
@@ -73,16 +77,14 @@ class Graph:
                 except Exception as error:
                     raise self.refuse(place, kinds.unreadable(nodes[place][0])) from error
 
-    def kept(self, kind: str, value: Any) -> frozenset[str]:
+    def kept(self, value: Any) -> frozenset[str]:
         """The attributes of an environment that are left as they are."""
-        if kind != "object" or not isinstance(value, Env):
-            return frozenset()
-        return kinds.held_names(type(value), self.constant)
+        return kinds.held_names(type(value), self.constant) if isinstance(value, Env) else NONE
 
-    def restore(self, root: Any, states: Graph | None = None) -> None:
-        """Be in `root` what was saved; states: where the random states are from.
+    def restore(self, root: Any, states: Sequence[Any] = ()) -> None:
+        """Be in `root` what was saved. states: of the generators, of this moment or another
 
-        Without them, and where that has other generators, each goes on from where it is.
+        Without them, and where they are of other generators, each goes on from where it is.
         Raises NotRestorable naming the place of what cannot be put back; `root` is torn then.
         """
         row, place = _Row(self, root), 0
@@ -94,17 +96,12 @@ class Graph:
                 if kind in CHANGING:
                     value = row.of(self.nodes[place][0])
                     if not (row.plain and _unchanged(kind, value, data)):
-                        kinds.write(kind, value, row.resolved(data), self.kept(kind, value))
-            if states is not None and len(states.states) == len(self.states):
-                for (place, _), (_, state) in zip(self.states, states.states, strict=True):
+                        kinds.write(kind, value, row.resolved(data), self.kept(value))
+            if len(states) == len(self.streams):
+                for place, state in zip(self.streams, states, strict=True):
                     kinds.put_random_state(row.of(self.nodes[place][0]), state)
         except NotRestorable as error:
             raise error if error.field else self.refuse(place, str(error)) from None
-
-    @property
-    def random(self) -> list[Any]:
-        """The random states of all generators, in order."""
-        return [state for _, state in self.states]
 
     def name(self, place: int) -> str:
         """The way from the root to an object, as one would write it in Python."""
@@ -130,7 +127,7 @@ class _Row:
     def _present(self, root: Any) -> dict[int, Any]:
         """What lies at the same places now and is alike, by number."""
         now, found, made = Graph(root, self.graph.constant), {0: 0}, kinds.BUILT | {"copied"}
-        numbers = {node[1:]: number for number, node in enumerate(now.nodes)}
+        numbers: Any = {node[1:]: number for number, node in enumerate(now.nodes)}
         for place, (value, parent, key) in enumerate(self.graph.nodes):
             number = numbers.get((found.get(parent), key))
             if number is not None and _form(now.nodes[number][0]) == _form(value):

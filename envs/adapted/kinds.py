@@ -81,7 +81,8 @@ LEFT = {"stream", "pointer", "copied"}
 """kinds that are not compared"""
 RANDOM = {"stream", "game", "rows"}
 """kinds with random state, which `random_state` reads apart"""
-slots_of = copyreg._slotnames  # type: ignore[attr-defined]
+cached: Any = functools.cache
+slots_of = cached(copyreg._slotnames)  # type: ignore[attr-defined]
 """the attributes that instances of a class keep in slots"""
 ATOMIC: set[type] = {type(None), bool, int, float, complex, str, bytes, np.float64, np.int64}
 """types whose values cannot change: the commonest, and those met so far"""
@@ -116,7 +117,7 @@ _HELD = {
 of the wall clock, tables of the dynamics, names of files that differ from one to the next"""
 
 
-@functools.cache
+@cached
 def held_names(cls: type, constant: frozenset[str]) -> frozenset[str]:
     """The attributes of such an environment that are left as they are. constant: by request"""
     bases = [base for base in cls.__mro__ if base.__module__.startswith("gymnasium")]
@@ -135,7 +136,7 @@ def kind_of(value: Any) -> str:
     return kind
 
 
-@functools.cache
+@cached
 def kind_of_type(cls: type) -> str:
     """What values of that type are."""
     for base in cls.__mro__:
@@ -172,7 +173,8 @@ def read(kind: str, value: Any, held: frozenset[str] = frozenset()) -> Any:
             return {k: part for k, part in data.items() if k not in held} if held else data
         case "array" if not value.dtype.hasobject:
             saved = value.copy(order="K")
-            saved.flags.writeable = value.flags.writeable
+            if not value.flags.writeable:
+                saved.flags.writeable = False
             return saved
         case "array":
             return list(value.flat)

@@ -136,23 +136,24 @@ class Proof:
             )
         for step in range(start, stop):
             given = self._step(each, step, self._due[step])
-            if (where := difference(self._given[step], given)) is not None:
-                raise self._differing(each, start, step, where)
+            self._check(each, difference(self._given[step], given), start, step)
             yield
-        if stop == self.played and (where := each.differs(self._last)) is not None:
-            raise self._differing(each, start, stop - 1, where)
+        if stop == self.played:
+            self._check(each, each.differs(self._last), start, stop - 1)
 
-    def _differing(self, each: Any, start: int, step: int, where: str) -> NotRestorable:
-        """The reason why a replay came out differently, as far as it can be found."""
+    def _check(self, each: Any, where: str | None, start: int, step: int) -> None:
+        """Refuse a replay that came out differently, with the reason as far as it can be found."""
+        if where is None:
+            return
         each.load(self._saved[start])
         lost = None if isinstance(each, Row) else each.lost(self._saved[start])
         name = f"{_name(lost)} is lost: " if lost else ""
-        return self._refused(
-            f"{name}played again from a saved moment, {where.lstrip('.')} (step {step - start})"
-            "; it depends on state where no snapshot reaches (an object that environments share, the "
-            "clock, the operating system, a library's memory, a copy hook that loses some); keep it "
-            "in attributes of the environment and draw from self.np_random, or give the object that "
-            "holds it a __deepcopy__",
+        raise self._refused(
+            f"{name}played again from a saved moment, {where.lstrip('.')} (step {step - start}); "
+            "it depends on state where no snapshot reaches (an object that environments share, the "
+            "clock, the operating system, a library's memory, a copy hook that loses some); keep "
+            "it in attributes of the environment and draw from self.np_random, or give the object "
+            "that holds it a __deepcopy__",
             lost or where,
             step - start,
         )
@@ -190,8 +191,8 @@ def outside(graph: Graph) -> Graph:
     homes: set[Any] = set()
     for value, _, _ in graph.nodes:
         homes |= set((value if isinstance(value, type) else type(value)).__mro__)
-        home = sys.modules.get(str(getattr(value, "__module__", None)))
-        homes.add(value if isinstance(value, ModuleType) else home)
+        module = sys.modules.get(str(getattr(value, "__module__", None)))
+        homes.add(value if isinstance(value, ModuleType) else module)
     for place in homes - {None}:
         is_class = isinstance(place, type)
         home = f"{place.__module__}.{place.__qualname__}" if is_class else place.__name__

@@ -21,25 +21,25 @@ MADE_WITH = ("_saved_kwargs", "_ezpickle_args", "_ezpickle_kwargs")
 """attributes in which wrappers and EzPickle environments keep what their constructor was given"""
 
 
-@dataclass(frozen=True, eq=False)
-class Objects:
-    """What the objects of an environment held, in a snapshot; equal to another of the same."""
+@dataclass(eq=False)
+class Held:
+    """What an environment held, in a snapshot; equal to another of the same.
 
-    graph: Graph
-    streams: bool = False
+    what: a Graph, or the states of its random generators
+    """
+
+    what: Any
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Objects) and difference(self._told(), other._told()) is None
-
-    def _told(self) -> Any:
-        return self.graph.random if self.streams else self.graph
+        return isinstance(other, Held) and difference(self.what, other.what) is None
 
     @property
     def nbytes(self) -> int:
         """Memory held, in bytes, roughly."""
-        return sum(int(getattr(data, "nbytes", 200)) for _, data in self.graph.held)
+        held = [e for _, e in self.what.held] if isinstance(self.what, Graph) else self.what
+        return sum(int(getattr(data, "nbytes", 200)) for data in held)
 
-    def __deepcopy__(self, memo: Any) -> Objects:
+    def __deepcopy__(self, memo: Any) -> Held:
         return self  # nothing changes it
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -99,20 +99,20 @@ class Row:
         """All that can change."""
         return Graph(self.env, self.constant)
 
-    def save(self) -> dict[str, Any]:
+    def save(self) -> dict[str, Held]:
         graph = self.graph()
-        return {"objects": Objects(graph), "random": Objects(graph, streams=True)}
+        return {"objects": Held(graph), "random": Held(graph.states)}
 
-    def load(self, saved: Mapping[str, Any], fresh: bool = False) -> None:
+    def load(self, saved: Mapping[str, Held], fresh: bool = False) -> None:
         """Be as when that was saved; fresh: but random generators go on from where they are."""
-        saved["objects"].graph.restore(self.env, None if fresh else saved["random"].graph)
+        saved["objects"].what.restore(self.env, () if fresh else saved["random"].what)
         for cache in self._caches:  # of methods: what they hold is of another moment
             cache.cache_clear()
 
-    def differs(self, saved: Mapping[str, Any]) -> str | None:
+    def differs(self, saved: Mapping[str, Held]) -> str | None:
         """Where it is not as it was saved, in words."""
-        now, random = self.graph(), saved["random"].graph.random
-        return difference(saved["objects"].graph, now) or difference(random, now.random, "random")
+        now, states = self.graph(), saved["random"].what
+        return difference(saved["objects"].what, now) or difference(states, now.states, "random")
 
     def due(self, given: Any) -> Any:
         """The options of the reset that is due after a step, None if none is."""
