@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from operator import is_
 from typing import Any
 
 import numpy as np
@@ -95,8 +94,7 @@ class Graph:
                 kind, data = self.held[place]
                 if kind in CHANGING:
                     value = row.of(self.nodes[place][0])
-                    if not (row.plain and _unchanged(kind, value, data)):
-                        kinds.write(kind, value, row.resolved(data), self.kept(value))
+                    kinds.write(kind, value, row.resolved(data), self.kept(value))
             if len(states) == len(self.streams):
                 for place, state in zip(self.streams, states, strict=True):
                     kinds.put_random_state(row.of(self.nodes[place][0]), state)
@@ -237,16 +235,6 @@ def _unlike(name: str, was: Any, now: Any) -> str:
         place = next((p for p in np.ndindex(was.shape) if not _same(was[p], now[p])), ())
         name, was, now = f"{name}{list(place) if place else ''}", was[place], now[place]
     return f"{name} was {_short(was)}, is {_short(now)}"
-
-
-def _unchanged(kind: str, value: Any, data: Any) -> bool:
-    """Whether an object holds the very same as it did, quickly told."""
-    if kind == "object":
-        value = getattr(value, "__dict__", {})
-    if type(data) is dict and type(value) is dict:
-        same = len(value) == len(data) and all(map(is_, value.values(), data.values()))
-        return same and list(value) == list(data)
-    return kind == "list" and len(value) == len(data) and all(map(is_, value, data))
 
 
 def _parts(data: Any) -> Iterable[tuple[Any, Any]]:
