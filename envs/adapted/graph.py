@@ -197,8 +197,6 @@ def differences(first: Any, second: Any, grown: bool = False) -> Iterator[str]:
     for here, there, at in todo:
         (kind, was), (other, now) = one.held[here], two.held[there]
         values = one.nodes[here][0], two.nodes[there][0]
-        if "shown" in (kind, other):
-            continue
         if type(values[0]) is not type(values[1]):
             yield _unlike(at, *values)
         elif kind in kinds.LEFT or other in kinds.LEFT:
@@ -208,13 +206,14 @@ def differences(first: Any, second: Any, grown: bool = False) -> Iterator[str]:
                 yield _unlike(at, was, now)
             continue
         before, after = dict(_parts(was)), dict(_parts(now))
-        for key in before if grown and (kind == "dict" or type(was) is dict) else before | after:
-            part, new = before.get(key, MISSING), after.get(key, MISSING)
-            place, number, way = (
-                one.places.get(id(part)),
-                two.places.get(id(new)),
+        more = grown and (kind == "dict" or type(was) is dict)
+        for key in before if more else before | after:
+            part, new, way = (
+                before.get(key, MISSING),
+                after.get(key, MISSING),
                 at + _word(kind, key),
             )
+            place, number = one.places.get(id(part)), two.places.get(id(new))
             if kinds.is_shown(part) or kinds.is_shown(new):
                 continue
             if place is None or number is None or type(part) in ATOMIC:
@@ -225,7 +224,7 @@ def differences(first: Any, second: Any, grown: bool = False) -> Iterator[str]:
                 todo.append((place, number, way))
             elif to.get(place) != number:
                 yield f"{way} was the object at {one.name(place)}, is that at {two.name(number)}"
-        if [k for k in before if k in after] != [k for k in after if k in before]:
+        if not more and [k for k in before if k in after] != [k for k in after if k in before]:
             yield f"{at} differs in the order"
 
 

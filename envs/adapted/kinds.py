@@ -77,7 +77,7 @@ CHANGING |= {"game", "rows"}
 """kinds that `write` puts back into the same object"""
 BUILT = {"tuple", "frozenset", "function", "method", "generator", "view", "proxy"}
 """kinds that cannot change, and are their parts"""
-LEFT = {"stream", "pointer", "copied"}
+LEFT = {"stream", "pointer", "shown", "copied"}
 """kinds that are not compared"""
 RANDOM = {"stream", "game", "rows"}
 """kinds with random state, which `random_state` reads apart"""

@@ -188,12 +188,13 @@ def outside(graph: Graph) -> Graph:
     }
     if (torch := sys.modules.get("torch")) is not None:
         seen["torch's global random generator"] = torch.default_generator
-    homes: set[Any] = set()
+    homes: dict[Any, None] = {}
     for value, _, _ in graph.nodes:
-        homes |= set((value if isinstance(value, type) else type(value)).__mro__)
         module = sys.modules.get(str(getattr(value, "__module__", None)))
-        homes.add(value if isinstance(value, ModuleType) else module)
-    for place in homes - {None}:
+        homes[value if isinstance(value, ModuleType) else module] = None
+        homes |= dict.fromkeys((value if isinstance(value, type) else type(value)).__mro__)
+    homes.pop(None, None)
+    for place in homes:
         is_class = isinstance(place, type)
         home = f"{place.__module__}.{place.__qualname__}" if is_class else place.__name__
         package = home.partition(".")[0]
