@@ -72,6 +72,53 @@ class Pops(Hides):
         return float(len(name) + hash(name) % 97)
 
 
+@dataclass(frozen=True)
+class Place:
+    row: int
+    column: int
+
+
+class FreePlaces(Hides):
+    """A set of objects that are equal where their fields are."""
+
+    def begin(self) -> None:
+        self.free = {Place(row, column) for row in range(5) for column in range(5)}
+
+    def tell(self) -> float:
+        place = list(self.free)[int(self.np_random.integers(len(self.free)))]
+        self.free.discard(place)
+        self.free.add(Place(self.steps % 6, place.column))
+        return 10 * place.row + place.column
+
+
+class HoldsAClass(Hides):
+    """Which of two classes it holds is drawn at every step, and what it calls."""
+
+    def tell(self) -> float:
+        self.kind = (int, float)[int(self.np_random.integers(2))]
+        self.call = (self.one, self.two)[int(self.np_random.integers(2))]
+        return 10 * self.call() + (self.kind is int)
+
+    def one(self) -> float:
+        return 1.0
+
+    def two(self) -> float:
+        return 2.0
+
+
+class MovesItsWindow(Hides):
+    """A view that looks elsewhere at every step."""
+
+    def begin(self) -> None:
+        self.map = np.zeros((6, 6))
+
+    def tell(self) -> float:
+        corner = int(self.np_random.integers(4))
+        self.window = self.map[corner : corner + 3, corner:]
+        self.window += 1
+        return float(self.window[0, 0] + self.map.sum())
+
+
 class CachedMethod(Hides):
     """A cache that is emptied at every reset, of a method."""
 
@@ -242,7 +289,8 @@ HIDDEN: list[tuple[type[Hides], str]] = [
     (Spawns, "random"),
     (TorchDice, "random"),
 ]
-WORLDS = [*(world for world, _ in HIDDEN), CachedInItsClass, Tensor]
+WORLDS = [world for world, _ in HIDDEN]
+WORLDS += [CachedInItsClass, Tensor, FreePlaces, HoldsAClass, MovesItsWindow]
 
 
 def replays(make: Callable[[], Any], before: int = 35, after: int = 20) -> list[list[Any]]:

@@ -124,7 +124,11 @@ class _Row:
 
     def _present(self, root: Any) -> dict[int, Any]:
         """What lies at the same places now and is alike, by number."""
-        now, found, made = Graph(root, self.graph.constant), {0: 0}, kinds.BUILT | {"copied"}
+        now, found, made = (
+            Graph(root, self.graph.constant),
+            {0: 0},
+            kinds.BUILT | {"atom", "copied"},
+        )
         numbers: Any = {node[1:]: number for number, node in enumerate(now.nodes)}
         for place, (value, parent, key) in enumerate(self.graph.nodes):
             number = numbers.get((found.get(parent), key))
@@ -161,7 +165,7 @@ class _Row:
                 for (_, one), (_, other) in zip(_parts(parts), _parts(data), strict=True)
             ):
                 return value
-        elif self.own:
+        elif self.own or kind == "atom":
             return value
         else:
             parts = self.resolved(data) if kind == "data" else data

@@ -16,7 +16,7 @@ from gymnasium import Env, Space
 
 from delegate.backtrack.spaces import copied, empty
 from delegate.envs.adapted.graph import Graph, difference, differences
-from delegate.envs.adapted.kinds import NotRestorable
+from delegate.envs.adapted.kinds import CHANGING, RANDOM, NotRestorable
 from delegate.envs.adapted.row import Row
 from delegate.envs.adapted.vector import write
 
@@ -71,8 +71,8 @@ class Proof:
         for each in self.both:
             for number in range(RESETS):
                 self._play(each, self.seed + number, 2 if number else WARM_UP)
-        self._graph = self.first.graph()
-        self._outside = outside(self._graph)
+        self._graphs = [each.graph() for each in self.both]
+        self._outside = outside(self._graphs)
         _, *self._given = self._play(self.first, self.seed, self.steps, record=True)
         self._last, starts = self.first.save(), sorted(self._saved)
         self._check_outside()
@@ -160,11 +160,11 @@ class Proof:
 
     def _check_outside(self) -> None:
         """Refuse what changes what others share."""
-        now = outside(self._graph)
+        now = outside(self._graphs)
         if touched := [_name(where) for where in differences(self._outside, now, grown=True)]:
             raise self._refused(
-                f"it changes {', '.join(touched[:3])}, which all environments of this process "
-                "share; draw from self.np_random and keep state in attributes of the environment",
+                f"it changes {', '.join(touched[:3])}, which all environments share; "
+                "draw from self.np_random, and let each have what it changes as its own",
                 touched[0],
             )
 
@@ -177,11 +177,12 @@ def _name(where: str) -> str:
     return where.lstrip(".").partition(" was ")[0]
 
 
-def outside(graph: Graph) -> Graph:
-    """What the objects of a graph might share with all others, by name: the random generators that
-    everybody shares; attributes of their classes and modules, but not those of libraries; closures
-    and defaults of methods.
+def outside(graphs: list[Graph]) -> Graph:
+    """What environments might share with others, by name: objects that two of them lead to; the
+    random generators that everybody shares; attributes of their classes and modules, but not those
+    of libraries; closures and defaults of methods.
     """
+    graph, *others = graphs
     seen: dict[str, Any] = {
         "numpy's global random generator": np.random.mtrand._rand,
         "Python's global random generator": random._inst,
@@ -189,18 +190,20 @@ def outside(graph: Graph) -> Graph:
     if (torch := sys.modules.get("torch")) is not None:
         seen["torch's global random generator"] = torch.default_generator
     homes: dict[Any, None] = {}
-    for value, _, _ in graph.nodes:
+    for place, (value, _, _) in enumerate(graph.nodes):
+        if others and id(value) in others[0].places and graph.held[place][0] in CHANGING | RANDOM:
+            seen[f"env{graph.name(place)}"] = value
         module = sys.modules.get(str(getattr(value, "__module__", None)))
         homes[value if isinstance(value, ModuleType) else module] = None
         homes |= dict.fromkeys((value if isinstance(value, type) else type(value)).__mro__)
     homes.pop(None, None)
-    for place in homes:
-        is_class = isinstance(place, type)
-        home = f"{place.__module__}.{place.__qualname__}" if is_class else place.__name__
+    for each in homes:
+        is_class = isinstance(each, type)
+        home = f"{each.__module__}.{each.__qualname__}" if is_class else each.__name__
         package = home.partition(".")[0]
         if package in _LIBRARIES or (package == "gymnasium" and not is_class):
             continue
-        for key, value in list(vars(place).items()):
+        for key, value in list(vars(each).items()):
             value = getattr(value, "fget", None) or getattr(value, "__func__", value)
             if isinstance(value, FunctionType):
                 cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
