@@ -19,7 +19,7 @@ from nasty_worlds import Walk
 from delegate import Backtrack, envs
 from delegate.backtrack import spaces
 from delegate.envs import NotRestorable
-from delegate.envs.adapted import RowFailed, vector
+from delegate.envs.adapted import RowFailed, row
 
 STAY = np.ones(2, int)
 
@@ -137,7 +137,7 @@ def test_nothing_handed_out_is_live(name: str) -> None:
 @pytest.mark.parametrize("name", ["Sequence", "Graph", "Dict"])
 def test_handing_out_the_live_object_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spaces, "_copied", lambda value: value)
-    monkeypatch.setattr(vector, "copy", SimpleNamespace(deepcopy=lambda value: value))
+    monkeypatch.setattr(row, "copy", SimpleNamespace(deepcopy=lambda value: value))
     with pytest.raises((AssertionError, NotRestorable)):
         check_handed_out(name)
 

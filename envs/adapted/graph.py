@@ -124,17 +124,16 @@ class _Row:
 
     def _present(self, root: Any) -> dict[int, Any]:
         """What lies at the same places now and is alike, by number."""
-        now, found, made = (
-            Graph(root, self.graph.constant),
-            {0: 0},
-            kinds.BUILT | {"atom", "copied"},
-        )
-        numbers: Any = {node[1:]: number for number, node in enumerate(now.nodes)}
+        now, found = Graph(root, self.graph.constant), {0: 0}
+        inside: Any = {(parent, key): (n, e) for n, (e, parent, key) in enumerate(now.nodes)}
         for place, (value, parent, key) in enumerate(self.graph.nodes):
-            number = numbers.get((found.get(parent), key))
-            if number is not None and _form(now.nodes[number][0]) == _form(value):
+            number, there = inside.get((found.get(parent), key), (-1, MISSING))
+            alike = type(there) is type(value)
+            if alike and isinstance(value, np.ndarray):
+                alike = (there.dtype, there.shape) == (value.dtype, value.shape)
+            if alike:
                 found[place] = number
-        return {p: now.nodes[n][0] for p, n in found.items() if self.graph.held[p][0] not in made}
+        return {p: now.nodes[n][0] for p, n in found.items() if self.graph.held[p][0] not in _MADE}
 
     def resolved(self, data: Any) -> Any:
         """What was read, of this row's objects."""
@@ -175,14 +174,10 @@ class _Row:
             raise self.graph.refuse(place, str(error)) from None
 
 
+_MADE = kinds.BUILT | {"atom", "copied"}
+"""kinds that are not looked for in another row"""
 _LATE = ("copied", "tuple", "frozenset")
 """kinds that may be made of what is copied"""
-
-
-def _form(value: Any) -> Any:
-    """What two objects must share for one to be made the other."""
-    array = isinstance(value, np.ndarray)
-    return (type(value), value.dtype, value.shape) if array else type(value)
 
 
 def difference(first: Any, second: Any, name: str = "", grown: bool = False) -> str | None:

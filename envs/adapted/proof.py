@@ -17,8 +17,7 @@ from gymnasium import Env, Space
 from delegate.backtrack.spaces import copied, empty
 from delegate.envs.adapted.graph import Graph, difference, differences
 from delegate.envs.adapted.kinds import CHANGING, RANDOM, NotRestorable
-from delegate.envs.adapted.row import Row
-from delegate.envs.adapted.vector import write
+from delegate.envs.adapted.row import Row, write
 
 STEPS, LEAST, SECONDS = 300, 60, 0.5
 """steps that a proof plays; the fewest, where more take longer than that; all is played thrice"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import re
@@ -16,9 +17,6 @@ from gymnasium.wrappers import MaxAndSkipObservation, RecordEpisodeStatistics, T
 
 from delegate.envs.adapted.graph import Graph, difference
 from delegate.envs.adapted.kinds import NotRestorable
-
-MADE_WITH = ("_saved_kwargs", "_ezpickle_args", "_ezpickle_kwargs")
-"""attributes in which wrappers and EzPickle environments keep what their constructor was given"""
 
 
 @dataclass(eq=False)
@@ -167,9 +165,10 @@ class Row:
         return limit
 
     def _world(self, simulators: list[str]) -> str:
+        made_with = ("_saved_kwargs", "_ezpickle_args", "_ezpickle_kwargs")
         parts = [
             f"{type(part).__module__}.{type(part).__qualname__} "
-            f"{[vars(part).get(name) for name in MADE_WITH]}"
+            f"{[vars(part).get(name) for name in made_with]}"
             for part in self.chain()
         ]
         spec = self.env.unwrapped.spec
@@ -185,3 +184,41 @@ def name_of(env: gymnasium.Env[Any, Any]) -> str:
     """The id of an environment, or its class."""
     spec = env.unwrapped.spec
     return spec.id if spec is not None else type(env.unwrapped).__name__
+
+
+def write(batch: Any, row: int, value: Any, name: str) -> None:
+    """Put a copy of one observation into its row. name: of the environment
+
+    Raises ValueError for one of another shape, or whose numbers its space cannot hold.
+    """
+    if isinstance(batch, dict):
+        for key, part in batch.items():
+            write(part, row, value[key], name)
+    elif isinstance(batch, tuple):
+        for part, inner in zip(batch, value, strict=True):
+            write(part, row, inner, name)
+    elif batch.dtype == object:
+        batch[row] = copy.deepcopy(value)
+    else:
+        given = np.asarray(value)
+        if given.shape != batch.shape[1:]:
+            raise ValueError(
+                f"{name}: the observation has shape {given.shape}; its space says {batch.shape[1:]}"
+            )
+        if given.dtype != batch.dtype and not _fits(given, batch.dtype):
+            raise ValueError(
+                f"{name}: the observation is {given.dtype} {given.reshape(-1)[:4].tolist()}, which "
+                f"would change as {batch.dtype}, as its space says"
+            )
+        batch[row] = given
+
+
+def _fits(given: np.ndarray, dtype: np.dtype[Any]) -> bool:
+    """Whether numbers stay what they are in another type, but for rounding to floats."""
+    if given.dtype.kind not in ("fiub" if dtype.kind == "f" else "iub"):
+        return False
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = given.astype(dtype)
+    if dtype.kind == "f":
+        return bool((np.isfinite(cast) == np.isfinite(given)).all())
+    return bool((cast == given).all())

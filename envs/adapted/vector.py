@@ -25,7 +25,7 @@ from delegate.backtrack.state import (
     StatefulVectorEnv,
 )
 from delegate.envs.adapted.kinds import NotRestorable
-from delegate.envs.adapted.row import Row
+from delegate.envs.adapted.row import Row, write
 
 FLAGS = ("terminated", "truncated", "ready")
 INSIDE = ("objects", "random")
@@ -257,44 +257,6 @@ class AdaptedVectorEnv(StatefulVectorEnv):
             others = sorted(set(failures) - {row})
             also = f" (rows {others} failed too)" if others else ""
             raise RowFailed(row, f"{type(error).__name__}: {error}{also}") from error
-
-
-def write(batch: Any, row: int, value: Any, name: str) -> None:
-    """Put a copy of one observation into its row. name: of the environment
-
-    Raises ValueError for one of another shape, or whose numbers its space cannot hold.
-    """
-    if isinstance(batch, dict):
-        for key, part in batch.items():
-            write(part, row, value[key], name)
-    elif isinstance(batch, tuple):
-        for part, inner in zip(batch, value, strict=True):
-            write(part, row, inner, name)
-    elif batch.dtype == object:
-        batch[row] = copy.deepcopy(value)
-    else:
-        given = np.asarray(value)
-        if given.shape != batch.shape[1:]:
-            raise ValueError(
-                f"{name}: the observation has shape {given.shape}; its space says {batch.shape[1:]}"
-            )
-        if given.dtype != batch.dtype and not _fits(given, batch.dtype):
-            raise ValueError(
-                f"{name}: the observation is {given.dtype} {given.reshape(-1)[:4].tolist()}, which "
-                f"would change as {batch.dtype}, as its space says"
-            )
-        batch[row] = given
-
-
-def _fits(given: np.ndarray, dtype: np.dtype[Any]) -> bool:
-    """Whether numbers stay what they are in another type, but for rounding to floats."""
-    if given.dtype.kind not in ("fiub" if dtype.kind == "f" else "iub"):
-        return False
-    with np.errstate(over="ignore", invalid="ignore"):
-        cast = given.astype(dtype)
-    if dtype.kind == "f":
-        return bool((np.isfinite(cast) == np.isfinite(given)).all())
-    return bool((cast == given).all())
 
 
 def splitter(space: gymnasium.Space[Any], rows: int, name: str) -> Callable[[Any], list[Any]]:
