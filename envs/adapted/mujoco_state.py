@@ -5,7 +5,8 @@ last step derived (positions of bodies, contacts), which lags one substep behind
 which `mj_forward` would therefore compute differently. So the whole buffer of an MjData is saved,
 bit for bit; contacts are found again from the positions in it. Forces of constraints are not: it
 has none until it steps. (A whole MjData for each moment, to be read by `mj_copyData`, would take
-two milliseconds and half a megabyte.)
+two milliseconds and half a megabyte.) A model is compared whole in every save, its textures too:
+some ten microseconds for Hopper's half a megabyte, up to a millisecond for PointMaze's eleven.
 """
 
 from __future__ import annotations
