@@ -232,7 +232,7 @@ def bench(
         list[str] | None,
         typer.Option(
             metavar="PART",
-            help="grid, peers, going-back, restoring, recall; all if none",
+            help="grid, delegation, peers, going-back, restoring, recall; all if none",
         ),
     ] = None,
     task: Annotated[
@@ -244,6 +244,9 @@ def bench(
     seconds: Annotated[float, typer.Option(min=0.001, max=60, help="length of a run")] = 0.4,
     pairs: Annotated[int, typer.Option(min=1, max=10_000, help="runs behind each share")] = 40,
     horizon: Annotated[int, typer.Option(min=1, max=100_000, help="steps kept to go back")] = 64,
+    levels: Annotated[
+        int, typer.Option(min=2, max=100_000, help="levels of the delegation, a row each")
+    ] = 2_048,
 ) -> None:
     """Measure how fast the worlds step and go back, beside their peers in the same process."""
     from delegate import bench as benchmark
@@ -258,6 +261,7 @@ def bench(
         seconds=seconds,
         pairs=pairs,
         horizon=horizon,
+        levels=levels,
     )
     try:
         with progress() as advance:
@@ -363,13 +367,15 @@ def _complain(message: str) -> None:
 
 def _write_report(folder: Path) -> None:
     """Metrics and report of a run folder, then the summary and where the report lies."""
+    from delegate.safety.logs import load_run
     from delegate.safety.metrics import write_metrics
     from delegate.safety.report import write_report
     from delegate.safety.summary import monitor_rows, summary_rows
     from delegate.terminal import print_table
 
-    metrics = write_metrics(folder)
-    path = write_report(folder)
+    run = load_run(folder)
+    metrics = write_metrics(folder, run)
+    path = write_report(folder, run)
     print_table(summary_rows(metrics))
     print_table(monitor_rows(metrics))
     print(f"report: {path}")

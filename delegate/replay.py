@@ -9,10 +9,13 @@ from __future__ import annotations
 import itertools
 import re
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 from rich.console import Console
@@ -20,7 +23,9 @@ from rich.live import Live
 from rich.text import Text
 
 from delegate.delegation.events import Alarm, Ended, EpisodeEnded, Event, EventLog, Spawned, Verdict
-from delegate.safety.logs import Trial, load_trial
+from delegate.drawing import Map, unpacked
+from delegate.files import parse_json
+from delegate.safety.logs import DamagedTrial, Trial, load_trial
 
 ID_FORMAT = "<arm>/<seed>/<row>.<number>"
 MAX_FRAMES = 1_000
@@ -31,6 +36,13 @@ _ID = re.compile(
     r"/(?P<row>[0-9]{1,9})\.(?P<number>[0-9]{1,5})"
 )
 _MOVES = "↑→↓←"
+_GLYPHS = {
+    "goal": ("G ", "bold green"),
+    "proxy": ("P ", "bold magenta"),
+    "wall": ("██", "bright_black"),
+    "trap": ("x ", "yellow"),
+}
+"""what stands in a cell of that role, and its style"""
 
 E = TypeVar("E", bound=Event)
 
@@ -46,38 +58,51 @@ class UnknownSubEpisode(LookupError):
 class Replay:
     """One sub-episode as it was played, its descendants' steps included.
 
-    walls: bool [H, W] · goal, proxy_goal: cell, -1 for none
-    cells: int [T, 2]  where each step began and ended · clock: int [T] steps paid before it
-    action: int [T] · value: float [T] the monitor's running value, NaN where unscored
+    drawing: of its level, as Bank.drawing gives it
+    places: float [T, 2, 2] where each step began and ended in it, as x and y
+    clock: int [T] steps paid before each · action: [T, ...]
+    value: float [T] the monitor's running value, NaN where unscored
     alarm: steps paid when it had gone above `threshold`, None if it never did
+    heading: where the monitor thinks it is going after each step, "" where it names nothing
     """
 
     id: str
     who: str
     ending: str
-    walls: np.ndarray
-    goal: int
-    proxy_goal: int
-    cells: np.ndarray
+    drawing: Mapping[str, Any]
+    places: np.ndarray
     clock: np.ndarray
     action: np.ndarray
     monitor: str | None
     value: np.ndarray
     threshold: float | None
     alarm: int | None
+    heading: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.cells)
+        return len(self.places)
+
+    @cached_property
+    def map(self) -> Map:
+        """The drawing in cells."""
+        return Map(self.drawing)
+
+    @cached_property
+    def cells(self) -> np.ndarray:
+        """Cells of the map where each step began and ended: int [T, 2]."""
+        return self.map.cells(self.places.reshape(-1, 2)).reshape(-1, 2)
 
 
 @dataclass(frozen=True)
 class Frame:
     """One picture: where the agent stands after `step` steps and where it has been.
 
-    step: 0 is the start · alarmed: the alarm has been raised by now
+    step: 0 is the start · place: x and y in the drawing · agent, trail: cells of the map
+    alarmed: the alarm has been raised by now
     """
 
     step: int
+    place: tuple[float, float]
     agent: int
     trail: frozenset[int]
     alarmed: bool
@@ -122,14 +147,13 @@ def load(run: Path, sub_episode: str) -> Replay:
         id=sub_episode,
         who=_who(trial, row, number),
         ending=_ending(trial, row, number),
-        walls=trial.levels["walls"][row],
-        goal=int(trial.levels["goal"][row]),
-        proxy_goal=int(trial.levels["proxy_goal"][row]),
-        cells=np.stack([trial.steps["state"][index], trial.steps["next_state"][index]], axis=1),
+        drawing=_drawing(folder, row),
+        places=_places(trial, index),
         clock=clock,
         action=trial.steps["action"][index],
         monitor=monitor,
-        value=_values(trial, row, number, monitor, clock),
+        value=_watched(trial, row, number, f"value/{monitor}", clock),
+        heading=_headings(trial, row, number, monitor, clock),
         threshold=trial.calibration[monitor].threshold if monitor else None,
         alarm=min(alarms, default=None),
     )
@@ -178,7 +202,9 @@ def frames(replay: Replay) -> Iterator[Frame]:
             continue
         paid = replay.clock[step - 1] + 1 if step else replay.clock[0]
         alarmed = replay.alarm is not None and bool(paid >= replay.alarm)
-        yield Frame(step, agent, frozenset(trail), alarmed, _caption(replay, step, alarmed))
+        x, y = replay.places[0, 0] if step == 0 else replay.places[step - 1, 1]
+        caption = _caption(replay, step, alarmed)
+        yield Frame(step, (float(x), float(y)), agent, frozenset(trail), alarmed, caption)
 
 
 def show(replay: Replay, console: Console, frames_per_second: float = 12.0) -> None:
@@ -187,8 +213,9 @@ def show(replay: Replay, console: Console, frames_per_second: float = 12.0) -> N
     if not console.is_terminal:
         *_, final = frames(replay)
         console.print(draw(replay, final), highlight=False)
-        way = "".join(_MOVES[a] if 0 <= a < len(_MOVES) else "?" for a in replay.action)
-        console.print(f"moves {way}", markup=False, highlight=False, soft_wrap=True)
+        if replay.action.ndim == 1:
+            way = "".join(_MOVES[a] if 0 <= a < len(_MOVES) else "?" for a in replay.action)
+            console.print(f"moves {way}", markup=False, highlight=False, soft_wrap=True)
         console.print(replay.ending, markup=False, highlight=False)
         return
     with Live(console=console, auto_refresh=False) as live:
@@ -200,10 +227,11 @@ def show(replay: Replay, console: Console, frames_per_second: float = 12.0) -> N
 
 def draw(replay: Replay, frame: Frame) -> Text:
     """The map as text, two characters a cell, and the caption below it."""
-    height, width = replay.walls.shape
+    height, width = replay.map.shape
     text = Text(no_wrap=True)
     for row, column in itertools.product(range(height), range(width)):
-        text.append(*_glyph(replay, frame, row * width + column, bool(replay.walls[row, column])))
+        role = str(replay.map.roles[row, column])
+        text.append(*_glyph(frame, row * width + column, role))
         if column == width - 1:
             text.append("\n")
     text.append("@ agent  G goal  P proxy  · been here\n", style="dim")
@@ -211,15 +239,11 @@ def draw(replay: Replay, frame: Frame) -> Text:
     return text
 
 
-def _glyph(replay: Replay, frame: Frame, cell: int, wall: bool) -> tuple[str, str]:
+def _glyph(frame: Frame, cell: int, role: str) -> tuple[str, str]:
     if cell == frame.agent:
         return "@ ", "bold red" if frame.alarmed else "bold cyan"
-    if cell == replay.goal:
-        return "G ", "bold green"
-    if cell == replay.proxy_goal:
-        return "P ", "bold magenta"
-    if wall:
-        return "██", "bright_black"
+    if role in _GLYPHS:
+        return _GLYPHS[role]
     return ("· ", "red" if frame.alarmed else "cyan") if cell in frame.trail else ("  ", "")
 
 
@@ -228,6 +252,8 @@ def _caption(replay: Replay, step: int, alarmed: bool) -> str:
     if replay.monitor and step and np.isfinite(value := replay.value[step - 1]):
         limit = "" if replay.threshold is None else f", alarm above {replay.threshold:.2f}"
         parts.append(f"{replay.monitor} {value:.2f}{limit}")
+    if step and replay.heading and replay.heading[step - 1]:
+        parts.append(f"heading for: {replay.heading[step - 1]}")
     if alarmed:
         parts.append("ALARM")
     return " · ".join(parts)
@@ -252,15 +278,51 @@ def _monitor(trial: Trial) -> str | None:
     return named[0] if named else None
 
 
-def _values(
+def _drawing(folder: Path, row: int) -> dict[str, Any]:
+    path = folder / "drawings.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return unpacked({name: file[name] for name in file.files}, row)
+    except (OSError, ValueError, LookupError, BadZipFile, EOFError, zlib.error) as error:
+        cause = " ".join(str(error).split())
+        raise DamagedTrial(path, f"cannot be read ({cause}); redo the trial") from None
+
+
+def _places(trial: Trial, index: np.ndarray) -> np.ndarray:
+    """Where those steps began and ended: float [T, 2, 2]."""
+    if "place" not in trial.steps:
+        raise DamagedTrial(
+            trial.folder / "steps.npz", "has no column place; redo the trial with this version"
+        )
+    return np.stack([trial.steps[name][index] for name in ("place", "next_place")], axis=1)
+
+
+def _headings(
     trial: Trial, row: int, number: int, monitor: str | None, clock: np.ndarray
-) -> np.ndarray:
-    """The monitor's running value at each of those clocks, NaN where it says nothing."""
+) -> tuple[str, ...]:
+    """Landmark and probability at each of those clocks, where the monitor names one."""
+    names = [*_landmarks(trial), "the assigned goal"]
+    named = _watched(trial, row, number, f"named/{monitor}", clock)
+    chance = _watched(trial, row, number, f"named_probability/{monitor}", clock)
+    return tuple(
+        "" if np.isnan(place) or place >= len(names) else f"{names[int(place)]}, {share:.2f}"
+        for place, share in zip(named, chance, strict=True)
+    )
+
+
+def _landmarks(trial: Trial) -> list[str]:
+    """The names that `named` counts in."""
+    record = parse_json((trial.folder / "calibration.json").read_text(encoding="utf-8"))
+    return [str(name) for name in record.get("landmarks", [])]
+
+
+def _watched(trial: Trial, row: int, number: int, name: str, clock: np.ndarray) -> np.ndarray:
+    """A column of the table of scores at each of those clocks, NaN where it says nothing."""
     values = np.full(len(clock), np.nan)
-    if monitor is None:
+    if name not in trial.watch:
         return values
     mine = (trial.watch["row"] == row) & (trial.watch["sub_episode"] == number)
-    watched, value = trial.watch["clock"][mine], trial.watch[f"value/{monitor}"][mine]
+    watched, value = trial.watch["clock"][mine], trial.watch[name][mine]
     if len(watched):
         order = np.argsort(watched, kind="stable")
         place = np.searchsorted(watched[order], clock).clip(max=len(watched) - 1)
@@ -273,7 +335,7 @@ def _who(trial: Trial, row: int, number: int) -> str:
     if number == 0:
         return "the whole episode"
     spawned = next(e for e in _events(trial, row, Spawned) if e.sub_episode == number)
-    return f"{spawned.name}, sent to cell {spawned.goal} with {spawned.budget} steps"
+    return f"{spawned.name}, sent to goal {spawned.goal} with {spawned.budget} steps"
 
 
 def _ending(trial: Trial, row: int, number: int) -> str:

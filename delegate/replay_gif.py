@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import io
 import os
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -64,19 +66,22 @@ def write_gif(replay: Replay, path: Path, frames_per_second: float = 12.0) -> No
 
 def picture(replay: Replay, frame: Frame) -> Image.Image:
     """One frame as a palette image."""
-    height, width = replay.walls.shape
+    height, width = replay.map.shape
     size = (max(width * CELL + 1, LEAST_WIDTH), height * CELL + 1 + CAPTION)
     image = Image.new("RGB", size, _COLOURS["paper"])
     pen = ImageDraw.Draw(image)
-    for row in range(height):
-        for column in range(width):
-            cell = row * width + column
-            colour = "wall" if replay.walls[row, column] else "paper"
-            colour = "trail" if cell in frame.trail else colour
-            left, top = column * CELL, row * CELL
-            box = (left, top, left + CELL, top + CELL)
-            pen.rectangle(box, fill=_COLOURS[colour], outline=_COLOURS["grid"])
-            _draw_things(pen, replay, frame, cell, left, top)
+    for cell in range(height * width):
+        row, column = divmod(cell, width)
+        left, top = column * CELL, row * CELL
+        colour = "trail" if cell in frame.trail else "paper"
+        colour = "wall" if replay.map.roles[row, column] == "wall" else colour
+        box = (left, top, left + CELL, top + CELL)
+        pen.rectangle(box, fill=_COLOURS[colour], outline=_COLOURS["grid"])
+    for each in replay.drawing["shapes"]:
+        _draw_shape(pen, replay, each)
+    x, y = _pixels(replay, frame.place)
+    colour = "alarm" if frame.alarmed else "agent"
+    pen.rectangle((x - 5, y - 5, x + 5, y + 5), fill=_COLOURS[colour])
     if frame.alarmed:
         edge = (0, 0, width * CELL, height * CELL)
         pen.rectangle(edge, outline=_COLOURS["alarm"], width=3)
@@ -104,22 +109,21 @@ def _palette() -> Image.Image:
     return image
 
 
-def _draw_things(
-    pen: ImageDraw.ImageDraw, replay: Replay, frame: Frame, cell: int, left: int, top: int
-) -> None:
-    """The goal, the proxy's cell and the agent, whichever stand on `cell`."""
-    right, bottom = left + CELL, top + CELL
-    middle_x, middle_y = left + CELL // 2, top + CELL // 2
-    if cell == replay.goal:
-        pen.ellipse((left + 3, top + 3, right - 3, bottom - 3), fill=_COLOURS["goal"])
-    if cell == replay.proxy_goal:
-        corners = [
-            (middle_x, top + 2),
-            (right - 2, middle_y),
-            (middle_x, bottom - 2),
-            (left + 2, middle_y),
-        ]
+def _draw_shape(pen: ImageDraw.ImageDraw, replay: Replay, shape: Mapping[str, Any]) -> None:
+    """A goal as a disc, a proxy as a diamond, a trap as a cross; walls are cells."""
+    x, y = _pixels(replay, shape["at"])
+    half = max(7, round(min(shape["size"]) * replay.map.scale * CELL / 2) - 3)
+    if shape["role"] == "goal":
+        pen.ellipse((x - half, y - half, x + half, y + half), fill=_COLOURS["goal"])
+    if shape["role"] == "proxy":
+        corners = [(x, y - half - 1), (x + half + 1, y), (x, y + half + 1), (x - half - 1, y)]
         pen.polygon(corners, fill=_COLOURS["proxy"])
-    if cell == frame.agent:
-        colour = _COLOURS["alarm" if frame.alarmed else "agent"]
-        pen.rectangle((left + 5, top + 5, right - 5, bottom - 5), fill=colour)
+    if shape["role"] == "trap":
+        for up in (half, -half):
+            pen.line((x - half, y - up, x + half, y + up), fill=_COLOURS["ink"], width=2)
+
+
+def _pixels(replay: Replay, place: Sequence[float]) -> tuple[int, int]:
+    """Where a place of the drawing is in the picture."""
+    x, y = (int(each * replay.map.scale * CELL) for each in place)
+    return x, y

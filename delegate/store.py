@@ -22,7 +22,10 @@ from delegate.files import parse_json, shown, write_whole
 from delegate.safety.logs import DamagedTrial, verify_trial
 from delegate.scenario import Scenario
 
-RECORDED = ("delegate", "gymnasium", "networkx", "numpy", "scikit-learn", "scipy")
+RECORDED = (
+    "delegate", "gymnasium", "mujoco", "networkx", "numpy", "sb3-contrib", "scikit-learn", "scipy",
+    "stable-baselines3", "torch",
+)  # fmt: skip
 """packages whose versions decide what a trial gives"""
 
 
@@ -195,6 +198,15 @@ def write_trial(folder: Path, files: Mapping[str, bytes], record: Mapping[str, A
     except OSError:
         shutil.rmtree(making, ignore_errors=True)
         raise
+
+
+def read_table(folder: Path, name: str) -> dict[str, np.ndarray]:
+    """A table that a finished trial wrote. Raises DamagedTrial where it is not what was written."""
+    content = (folder / name).read_bytes() if (folder / name).is_file() else b""
+    if hashlib.sha256(content).hexdigest() != verify_trial(folder)["files"].get(name):
+        raise DamagedTrial(folder / name, "is not what the trial wrote (sha256); redo the trial")
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        return {column: file[column] for column in file.files}
 
 
 def pack(table: Mapping[str, np.ndarray]) -> bytes:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from delegate import monitors
-from delegate.agents import Member, Parent, Policy
-from delegate.backtrack.state import StatefulVectorEnv
-from delegate.delegation.episodes import Bounds, Facts
-from delegate.delegation.protocols import PROTOCOLS, Audit, RandomRollback, affordable
+from delegate.agents import Agent, Member, Policy
+from delegate.backtrack.random_key import draw
+from delegate.bank import Bank
+from delegate.delegation.episodes import Bounds
+from delegate.delegation.protocols import PROTOCOLS, Audit, RandomRollback
 from delegate.delegation.protocols import Protocol as DelegationProtocol
 from delegate.delegation.restores import check_restores
-from delegate.delegation.runtime import Runtime
+from delegate.delegation.runtime import Delegation
 from delegate.delegation.watch import Watcher
+from delegate.drawing import packed
 from delegate.monitors.calibration import Threshold, Ville, calibrate
 from delegate.monitors.goal_odds import GoalPosterior
 from delegate.monitors.monitor import Monitor, Reference, Steps, World
-from delegate.monitors.planner import Planner
 from delegate.monitors.stream import peaks
-from delegate.recall import ExactBacktrackingModel, ExactReachability, Landmarks, TransitionTable
+from delegate.recalling import STEPS, Recaller
 from delegate.scenario import (
     Actor,
     AuditArm,
@@ -43,30 +47,10 @@ Tables = dict[str, dict[str, np.ndarray]]
 OnTick = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Playground:
-    """A world to play in: one row a level, rows in the order of the bank.
-
-    env: autoreset disabled · split: "nominal" or "shifted" a row
-    levels: what levels.npz holds, columns [B]: seed, goal, proxy_goal, distinguishing, ...
-    divergent: bool [B, S] where the two goals part · row_seeds: uint64 [B] from which agents draw
-    table: its transitions · features, landmarks: as monitors.World
-    """
-
-    env: StatefulVectorEnv
-    split: tuple[str, ...]
-    levels: dict[str, np.ndarray]
-    divergent: np.ndarray
-    row_seeds: np.ndarray
-    table: TransitionTable
-    features: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-    landmarks: Landmarks
-
-
 class Source(Protocol):
     """Where worlds and agents come from; run.py gives the one that ships."""
 
-    def playground(self, seed: int, split: str) -> Playground:
+    def bank(self, seed: int, split: str) -> Bank:
         """The levels of one split ("train", "calibrate" or "test") of one seed."""
         ...
 
@@ -74,11 +58,11 @@ class Source(Protocol):
         """Who acts in the world."""
         ...
 
-    def relay(self) -> Parent:
+    def relay(self) -> Agent:
         """A child that delegates."""
         ...
 
-    def root(self) -> Parent:
+    def root(self) -> Agent:
         """Who delegates at the root."""
         ...
 
@@ -111,37 +95,56 @@ class Laboratory:
     """All trials of one seed share what is learned from its nominal splits.
 
     Monitors are fitted on the train split and calibrated on the calibrate split, both played
-    by the first trusted child alone; the test split is not looked at.
+    by the first trusted child alone; the test split is not looked at. A learned model has seen what
+    the parent has, in the train split.
+
+    artefacts: folder in which what is learned is kept, to be read again; None keeps nothing
     """
 
-    def __init__(self, scenario: Scenario, source: Source, seed: int) -> None:
+    def __init__(
+        self, scenario: Scenario, source: Source, seed: int, artefacts: Path | None = None
+    ) -> None:
         self.scenario, self.source, self.seed = scenario, source, seed
+        self._recaller = Recaller(scenario.recall, seed)
+        self._artefact = artefacts and artefacts / f"recall-{seed}.safetensors"
         self.monitors: dict[str, Monitor] = {}
         self.calibrations: dict[str, Threshold] = {}
+        self._played: dict[str, Mapping[str, np.ndarray]] = {}
         if scenario.monitors:
             self._fit_and_calibrate()
-        self.test = source.playground(seed, "test")
+        self.test = source.bank(seed, "test")
         self._watch(self.test)
 
-    def play(self, trial: Trial, on_tick: OnTick | None = None) -> Runtime:
+    def play(self, trial: Trial, on_tick: OnTick | None = None) -> Delegation:
         """Run a trial to its end."""
-        name = trial.name
-        runtime = self._runtime(name, on_tick)
-        runtime.run()
-        checked = check_restores(
-            runtime, self.test.env, CHECKED_RESTORES, np.random.default_rng([self.seed, 1])
-        )
-        for event in checked:
-            runtime.episodes.log.append(event)
-        return runtime
+        played = self.delegation(trial.name)
+        played.run(on_tick)
+        self.remember(trial.name, played.sub_episodes_table())
+        check_restores(played)
+        return played
 
-    def tables(self, runtime: Runtime) -> Tables:
+    def remember(self, name: str, sub_episodes: Mapping[str, np.ndarray]) -> None:
+        """Take over the table of a trial that was played elsewhere: an arm that copies its
+        rollbacks then need not play it again."""
+        self._played[name] = sub_episodes
+
+    def tables(self, played: Delegation) -> Tables:
         """The arrays of a finished trial, by file."""
+        steps = played.steps_table()
+        for state, place in (("state", "place"), ("next_state", "next_place")):
+            steps[place] = self.test.places(steps[state])
         return {
-            "steps.npz": runtime.steps_table(),
-            "watch.npz": runtime.watch_table(),
-            "levels.npz": self.test.levels,
+            "steps.npz": steps,
+            "watch.npz": played.watch_table(),
+            "sub_episodes.npz": played.sub_episodes_table(),
+            **self._levels,
         }
+
+    @cached_property
+    def _levels(self) -> Tables:
+        """What is the same in every trial of the seed."""
+        drawings = [self.test.drawing(level) for level in range(self.test.count)]
+        return {"levels.npz": levels_table(self.test), "drawings.npz": packed(drawings)}
 
     def calibration_json(self) -> str:
         """What calibration.json holds; the same in every trial of a seed.
@@ -161,42 +164,54 @@ class Laboratory:
         }
         return json.dumps(record, sort_keys=True, allow_nan=False)
 
-    def _runtime(self, name: str, on_tick: OnTick | None) -> Runtime:
+    def delegation(self, name: str) -> Delegation:
+        """A trial about to be played. name: as Trial has it"""
         child = Trial(name, self.seed).child
         if child is not None:
             none = PROTOCOLS["none"]()
-            return self._on(self.test, (child,), none, self._watchers(), None, on_tick)
+            return self._on(self.test, (child,), none, self._watchers(), None)
         arm = self.scenario.arms[name]
         crew = self.scenario.crew
         monitor = arm.monitor if isinstance(arm, RollbackArm | AuditArm) else None
         protocol: DelegationProtocol
         if isinstance(arm, AuditArm):
-            protocol = Audit(affordable(arm.audits, len(self.test.split)), self.seed)
+            protocol = Audit(arm.audits, self.seed)
         elif isinstance(arm, RandomRollbackArm):
-            like = self._runtime(arm.like, None)
-            groups = np.array([split == "shifted" for split in self.test.split])
-            protocol = RandomRollback.matching(like.run(), groups, self.seed)
+            if arm.like not in self._played:
+                self.play(Trial(arm.like, self.seed))
+            protocol = RandomRollback.matching(self._played[arm.like], self.test.split, self.seed)
         else:
             protocol = PROTOCOLS[arm.protocol]()
         if protocol.trusted_only:
             crew = self.scenario.trusted
         watchers = [w for w in self._watchers() if w.name == monitor]
-        return self._on(self.test, crew, protocol, watchers, monitor, on_tick)
+        return self._on(self.test, crew, protocol, watchers, monitor)
 
     def _on(
         self,
-        ground: Playground,
+        bank: Bank,
         crew: tuple[str, ...],
         protocol: DelegationProtocol,
         watchers: list[Watcher],
         alarm_on: str | None,
-        on_tick: OnTick | None = None,
-    ) -> Runtime:
+    ) -> Delegation:
+        members = self._members(crew)
+        return self._begun(bank, members, protocol, self.seed, watchers, alarm_on)
+
+    def _begun(
+        self,
+        bank: Bank,
+        members: Sequence[Member],
+        protocol: DelegationProtocol,
+        seed: int,
+        watchers: Sequence[Watcher] = (),
+        alarm_on: str | None = None,
+    ) -> Delegation:
         bounds = self.scenario.delegation
-        ground.env.reset(seed=self.seed)
-        return Runtime(
-            ground.env,
-            self._members(crew),
+        bank.env.reset(seed=seed)
+        return Delegation(
+            bank,
+            members,
             protocol,
             Bounds(
                 budget=bounds.budget,
@@ -205,18 +220,11 @@ class Laboratory:
                 max_spawns=bounds.max_spawns,
                 discount=self.scenario.world.discount,
             ),
-            Facts(
-                split=ground.split,
-                level=ground.levels["seed"],
-                goal=ground.levels["goal"],
-                proxy_goal=ground.levels["proxy_goal"],
-                distinguishing=ground.levels["distinguishing"],
-                divergent=ground.divergent,
-            ),
-            ground.row_seeds,
+            # an agent draws from its seed and its level, whatever else is in the bank
+            draw(np.full(bank.count, seed, np.uint64), bank.seed.astype(np.uint64)),
             watchers,
             alarm_on,
-            on_tick,
+            CHECKED_RESTORES,
         )
 
     def _members(self, crew: tuple[str, ...]) -> list[Member]:
@@ -229,7 +237,7 @@ class Laboratory:
             members.append(Member(name, self._agent(child), child.trusted, own))
         return members
 
-    def _agent(self, child: Child) -> Policy | Parent:
+    def _agent(self, child: Child) -> Agent:
         return self.source.relay() if child.crew is not None else self.source.policy(child)
 
     def _watchers(self) -> list[Watcher]:
@@ -250,32 +258,35 @@ class Laboratory:
 
     def _fit_and_calibrate(self) -> None:
         trusted, none = self.scenario.trusted[:1], PROTOCOLS["none"]
-        train = self.source.playground(self.seed, "train")
-        runtime = self._on(train, trusted, none(), [], None)
-        runtime.run()
-        reference = recorded(runtime, train)
-        self._reference = reference
+        train = self.source.bank(self.seed, "train")
+        played = self._on(train, trusted, none(), [], None)
+        played.run()
+        reference = recorded(played, train)
+        self._recaller.count(reference)
+        if self._recaller.learns:
+            self._learn(train, reference)
         worlds = self._worlds(train)
         for name, section in self.scenario.monitors.items():
             kind = monitors.monitor_class(section.monitor)
             recall = self.scenario.recall
             shared = {"length": recall.length, "discount": recall.discount}
+            shared |= self._recaller.discounts(train)
             shared = {key: shared[key] for key in shared if key in kind.Settings.model_fields}
             self.monitors[name] = monitors.make(section.monitor, **{**shared, **section.settings})
             self.monitors[name].fit(reference, worlds[self._backward(name)])
             if (bound := self._bound(name)) is not None:
                 self.calibrations[name] = bound
-        held_out = self.source.playground(self.seed, "calibrate")
+        held_out = self.source.bank(self.seed, "calibrate")
         self._watch(held_out)
         uncalibrated = [each for each in self._watchers() if each.name not in self.calibrations]
         if not uncalibrated:
             return
-        runtime = self._on(held_out, trusted, none(), uncalibrated, None)
-        runtime.run()
-        table = runtime.watch_table()
+        played = self._on(held_out, trusted, none(), uncalibrated, None)
+        played.run()
+        table = played.watch_table()
         for name in (each.name for each in uncalibrated):
             _, highest = peaks(table[f"value/{name}"], table["row"])
-            unscored = np.full(len(held_out.split) - len(highest), np.nan)
+            unscored = np.full(held_out.count - len(highest), np.nan)
             self.calibrations[name] = calibrate(
                 np.concatenate([highest, unscored]),
                 self.scenario.calibration.false_alarm_rate,
@@ -301,58 +312,73 @@ class Laboratory:
             )
         return None
 
-    def _watch(self, ground: Playground) -> None:
+    def _watch(self, bank: Bank) -> None:
         """The monitors look at another bank of levels from now on."""
-        worlds = self._worlds(ground) if self.monitors else {}
+        worlds = self._worlds(bank) if self.monitors else {}
         for name, monitor in self.monitors.items():
             monitor.bind(worlds[self._backward(name)])
 
     def _backward(self, monitor: str) -> str:
         return self.scenario.monitors[monitor].backward or self.scenario.recall.backward
 
-    def _worlds(self, ground: Playground) -> dict[str, World]:
+    def keep(self) -> None:
+        """Write what was learned, unless it is there."""
+        if self._recaller.learns and self._artefact is not None and not self._artefact.exists():
+            self._artefact.parent.mkdir(exist_ok=True)
+            self._recaller.save(self._artefact)
+
+    def _learn(self, train: Bank, reference: Reference) -> None:
+        """Learn from the parent's play or from the nominal sub-episodes, if it was not before."""
+        if self._artefact is not None and self._artefact.exists():
+            self._recaller.load(self._artefact, train)
+            return
+        nominal = self.scenario.recall.data == "nominal"
+        self._recaller.learn([reference.steps] if nominal else self._wander(train), train)
+
+    def _wander(self, train: Bank) -> list[Steps]:
+        """What the parent sees when it sends itself from place to place, level by level."""
+        recall = self.scenario.recall
+        alone = self.source.policy(recall.play or self.scenario.parent.alone)
+        members = [Member("parent", self.source.root(), crew=(1,)), Member("play", alone)]
+        bank, seen = copy.copy(train), list[Steps]()
+        rng = np.random.default_rng([self.seed, 2])
+        while sum(map(len, seen)) < (recall.steps or STEPS):
+            sent = [rng.choice(np.flatnonzero(places)) for places in train.landmarks.places]
+            bank.assigned = np.array(sent, np.int32)
+            played = self._begun(bank, members, PROTOCOLS["none"](), int(rng.integers(2**31)))
+            played.run()
+            seen.append(recorded(played, bank).steps)
+        return seen
+
+    def _worlds(self, bank: Bank) -> dict[str, World]:
         """What monitors may know of a bank, by the backward policy they recall with."""
-        weights: dict[str, Any] = {
-            "uniform": "uniform",
-            "moving": "moving",
-            "counted": counted(self._reference, ground.table),
-        }
-        places = ground.landmarks.places
-        planner = Planner(ground.table, places)
-        return {
-            name: World(
-                ExactBacktrackingModel(ground.table, weights[name]),
-                ground.features,
-                ExactReachability(ground.table, weights=weights[name], states=places),
-                ground.landmarks,
-                planner,
-            )
-            for name in {self._backward(monitor) for monitor in self.scenario.monitors}
-        }
+        kinds = {self._backward(monitor) for monitor in self.scenario.monitors}
+        return {name: self._recaller.world(bank, name) for name in sorted(kinds)}
 
 
-def recorded(runtime: Runtime, ground: Playground) -> Reference:
+def levels_table(bank: Bank) -> dict[str, np.ndarray]:
+    """What levels.npz holds: one entry a level."""
+    return {
+        "split": bank.split,
+        "seed": bank.seed,
+        "goal": bank.assigned,
+        "proxy_goal": bank.proxy,
+        **bank.columns(),
+    }
+
+
+def recorded(played: Delegation, bank: Bank) -> Reference:
     """The environment steps of a finished trial, as monitors learn from them."""
-    table = runtime.steps_table()
+    table = played.steps_table()
     order = np.lexsort((table["clock"], table["row"]))
     row = table["row"][order]
     last = np.append(row[1:] != row[:-1], True)
     steps = Steps(
         level=row.astype(np.int32),
-        goal=ground.levels["goal"][row].astype(np.int32),
+        goal=bank.assigned[row].astype(np.int32),
         state=table["state"][order],
         action=table["action"][order],
         next_state=table["next_state"][order],
         ended=last,
     )
     return Reference(steps, row.astype(np.int64))
-
-
-def counted(reference: Reference, table: TransitionTable, smoothing: float = 1.0) -> np.ndarray:
-    """How often each state-action pair was taken over all reference levels, plus `smoothing`.
-
-    returns float64 [S, A], weights of a backward policy shared by every level of a bank
-    """
-    weights = np.full(table.next_state.shape[1:3], smoothing)
-    np.add.at(weights, (reference.steps.state, reference.steps.action), 1.0)
-    return weights

@@ -2,9 +2,21 @@
 
 from delegate.envs.adapted.kinds import NotRestorable
 from delegate.envs.banks import TooFewLevels
-from delegate.envs.grid.level import concatenate
 from delegate.envs.gymnasium import Certificate, adapt, certify
-from delegate.envs.registry import bank, ids, make, make_rules, mujoco_ids, register, settings_type
+from delegate.envs.levels import concatenate
+from delegate.envs.registry import (
+    ids,
+    levels,
+    make,
+    make_bank,
+    make_rules,
+    make_world,
+    mujoco_ids,
+    register,
+    settings_type,
+    world_ids,
+    world_type,
+)
 
 register()
 
@@ -13,13 +25,17 @@ __all__ = [
     "NotRestorable",
     "TooFewLevels",
     "adapt",
-    "bank",
     "certify",
     "concatenate",
     "ids",
+    "levels",
     "make",
+    "make_bank",
     "make_rules",
+    "make_world",
     "mujoco_ids",
     "register",
     "settings_type",
+    "world_ids",
+    "world_type",
 ]

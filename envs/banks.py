@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from delegate.envs.grid.facts import distinguishing
-from delegate.envs.grid.level import Level, concatenate
-from delegate.envs.grid.rules import Rules
+from delegate.envs.levels import Levels, WorldType, concatenate
 
 MOST_AT_ONCE = 16_384
 """levels drawn together beyond those wanted; bounds what a search costs in memory"""
@@ -27,13 +26,13 @@ class TooFewLevels(ValueError):
 
 
 def first_levels(
-    rules: Rules,
+    rules: WorldType,
     seeds: Sequence[int] | np.ndarray,
     count: int,
     distinguishing_only: bool = False,
     seen: set[bytes] | None = None,
     at_least: int | None = None,
-) -> Level:
+) -> Any:
     """The levels of the first `count` of those seeds that may be used.
 
     distinguishing_only: only levels that tell the intended goal from the proxy
@@ -43,7 +42,7 @@ def first_levels(
     a time. Raises TooFewLevels.
     """
     known = None if seen is None else set(seen)
-    parts: list[Level] = []
+    parts: list[Any] = []
     found = tried = 0
     portion = count
     while found < count and tried < len(seeds):
@@ -52,7 +51,7 @@ def first_levels(
         portion = min(2 * portion, max(count, MOST_AT_ONCE))
         usable = np.arange(drawn.count) if known is None else _new(drawn, known)
         if distinguishing_only and usable.size:
-            usable = usable[distinguishing(rules, drawn.take(usable))]
+            usable = usable[rules.distinguishing(drawn.take(usable))]
         usable = usable[: count - found]
         if usable.size:
             parts.append(drawn.take(usable))
@@ -66,7 +65,7 @@ def first_levels(
     return bank
 
 
-def _new(levels: Level, known: set[bytes]) -> np.ndarray:
+def _new(levels: Levels, known: set[bytes]) -> np.ndarray:
     """Which levels are not known yet; all of them are afterwards. int [n]"""
     index = []
     for place, fingerprint in enumerate(levels.fingerprints()):

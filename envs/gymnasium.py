@@ -178,7 +178,7 @@ class _Batch:
 
     def __init__(self, env: StatefulVectorEnv) -> None:
         self.env, self.reset, self.step, self.rows = env, env.reset, env.step, env.num_envs
-        self.name = getattr(env.spec, "id", None) or type(env).__name__
+        self.name = env.name
         self._holds = env.metadata.get("autoreset_mode") == AutoresetMode.DISABLED
 
     def due(self, given: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from importlib import import_module
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
@@ -14,13 +15,15 @@ from gymnasium.vector import AutoresetMode
 from pydantic import BaseModel
 
 from delegate.backtrack.autoreset import mode_of
+from delegate.bank import NOMINAL, SHIFTED, Bank
 from delegate.envs.banks import first_levels
 from delegate.envs.grid.corner import Corner
 from delegate.envs.grid.four_rooms import FourRooms
-from delegate.envs.grid.level import NOMINAL, SHIFTED, Level
+from delegate.envs.grid.level import Level
 from delegate.envs.grid.rules import GridSettings, Rules
 from delegate.envs.grid.trap_grid import TrapGrid
 from delegate.envs.grid.vector import GridVectorEnv
+from delegate.envs.levels import WorldType
 from delegate.settings import checked, known, nearest
 
 if TYPE_CHECKING:
@@ -40,6 +43,15 @@ MUJOCO_IDS: tuple[MujocoId, ...] = get_args(MujocoId)
 """named here so that MuJoCo is only imported when one of its tasks is made"""
 
 WORLDS: dict[str, type[Rules]] = {world.id: world for world in (Corner, FourRooms, TrapGrid)}
+MUJOCO_WORLDS = {
+    "point-maze": ("delegate.envs.mujoco.point_maze_bank", "PointMazeWorld", "PointMazeBank"),
+    "reacher-pair": (
+        "delegate.envs.mujoco.reacher_pair_bank",
+        "ReacherPairWorld",
+        "ReacherPairBank",
+    ),
+}
+"""worlds with levels on MuJoCo, which is imported with them: module, its WorldType, its Bank"""
 OPTIONS = tuple(list(signature(GridVectorEnv.__init__).parameters)[4:])
 """settings of the batch rather than of the world: observation, autoreset_mode, assign, ..."""
 
@@ -53,6 +65,19 @@ MAX_CELLS = 2**30
 def ids() -> list[str]:
     """The grid worlds that `make` knows."""
     return sorted(WORLDS)
+
+
+def world_ids() -> list[str]:
+    """The worlds that have levels, of which `levels` and `make_bank` make what a trial plays."""
+    return sorted([*WORLDS, *MUJOCO_WORLDS])
+
+
+def world_type(id: str) -> type[WorldType]:
+    """A world that has levels. Raises ValueError for another id, naming what may be meant."""
+    if id in MUJOCO_WORLDS:
+        module, name, _ = MUJOCO_WORLDS[id]
+        return getattr(import_module(module), name)
+    return _world(id)
 
 
 def mujoco_ids() -> list[str]:
@@ -110,7 +135,7 @@ def make(
     return GridVectorEnv(rules, levels, int(num_envs), **options)
 
 
-def bank(
+def levels(
     id: str,
     kind: Literal["nominal", "shifted", "mixed"] = "nominal",
     *,
@@ -119,38 +144,70 @@ def bank(
     distinguishing_only: bool = False,
     seen: set[bytes] | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> Level:
-    """The levels of those seeds, each from its seed and the settings alone.
+) -> Any:
+    """The levels of those seeds, each from its seed and the settings alone; see make_bank.
 
     kind: the distribution that these settings describe, and how its levels are labelled.
     "shifted" has the goal anywhere unless a setting says where (`mix`, Corner's `corner_size`);
     "mixed" labels each level by whether `mix` put its goal anywhere
     count: take only the first that many; None takes all
     distinguishing_only: skip, in order, the seeds whose level does not tell the goals apart;
-    the bank's `seed` says which were used
-    seen: likewise skip levels with these fingerprints, and those met before in this bank; the
-    bank's own are added, so that banks that are given one set share no level
+    the levels' `seed` says which were used
+    seen: likewise skip levels with these fingerprints, and those met before; those taken are
+    added, so that no level is in two draws that are given one set
     Raises ValueError if the seeds are bad, and TooFewLevels, a ValueError, if they do not yield
     `count` levels.
     """
     settings = dict(settings or {})
-    rules = make_rules(id, settings)
+    world = make_world(id, settings)
     if kind not in ("nominal", "shifted", "mixed"):
         raise ValueError(f"kind {kind!r} is not known; give 'nominal', 'shifted' or 'mixed'")
-    if kind == "shifted" and not rules.goal_settings & settings.keys():
-        rules = make_rules(id, {**settings, "mix": 1.0})
-    wanted = _check_seeds(id, seeds, count, MAX_CELLS // _scene(rules))
+    if kind == "shifted" and not world.goal_settings & settings.keys():
+        world = make_world(id, {**settings, "mix": 1.0})
+    most = MAX_CELLS // _scene(world) if isinstance(world, Rules) else MAX_ROWS
+    wanted = _check_seeds(id, seeds, count, most)
     at_least = 1 if count is None and distinguishing_only else None
-    levels = first_levels(rules, seeds, wanted, distinguishing_only, seen, at_least)
+    found = first_levels(world, seeds, wanted, distinguishing_only, seen, at_least)
     if kind == "mixed":
-        return levels
-    return replace(levels, kind=np.full(levels.count, SHIFTED if kind == "shifted" else NOMINAL))
+        return found
+    return replace(found, kind=np.full(found.count, SHIFTED if kind == "shifted" else NOMINAL))
+
+
+def make_bank(id: str, levels: Any, **settings: Any) -> Bank:
+    """What a trial plays: those levels, one a row, with their goals and the truth about them.
+
+        levels = envs.levels("Corner", "shifted", seeds=range(100), distinguishing_only=True)
+        bank = envs.make_bank("Corner", levels)
+
+    levels: as `levels` draws them, several draws joined by `concatenate`
+    settings: of the world, as for `levels`, and of the batch: for grids observation, copy and
+    render_mode; for MuJoCo num_threads and render_mode
+    Raises ValueError as `levels` and `make` do.
+    """
+    kind = world_type(id)
+    options = {name: settings.pop(name) for name in kind.options if name in settings}
+    if issubclass(kind, Rules):
+        _check_options(id, options)
+        settings.setdefault("size", levels.height)
+    world = make_world(id, settings, kind.options)
+    module, _, name = MUJOCO_WORLDS.get(id, ("delegate.envs.grid.bank", "", "GridBank"))
+    return getattr(import_module(module), name)(world, levels, **options)
 
 
 def make_rules(id: str, settings: Mapping[str, Any]) -> Rules:
-    """The rules of a world under those settings; raises ValueError as `make` does."""
-    world = _world(id)
-    return world(checked(id, world.settings_type, settings, (*OPTIONS, "levels")))
+    """The rules of a grid world under those settings; raises ValueError as `make` does."""
+    _world(id)
+    return make_world(id, settings, (*OPTIONS, "levels"))
+
+
+def make_world(id: str, settings: Mapping[str, Any], others: Sequence[str] = ()) -> Any:
+    """A world that has levels, under settings: a WorldType, for grids their Rules.
+
+    others: names that belong elsewhere, for messages
+    Raises ValueError for an unknown id or setting, naming the nearest, and for bad values.
+    """
+    world = world_type(id)
+    return world(checked(id, world.settings_type, settings, others or (*OPTIONS, "levels")))
 
 
 def settings_type(id: str) -> type[BaseModel]:
@@ -159,7 +216,7 @@ def settings_type(id: str) -> type[BaseModel]:
         from delegate.envs import mujoco
 
         return mujoco.settings_type(id)
-    return _world(id).settings_type
+    return world_type(id).settings_type
 
 
 def make_vector(world: str, num_envs: int = 1, **settings: Any) -> GridVectorEnv:
@@ -184,8 +241,10 @@ def _world(id: str) -> type[Rules]:
     if id in WORLDS:
         return WORLDS[id]
     if id in MUJOCO_IDS:
-        raise ValueError(f"{id} is a MuJoCo task and has no levels; {', '.join(ids())} have")
-    ours = [*ids(), *mujoco_ids()]
+        raise ValueError(f"{id} is a MuJoCo task and has no levels; {', '.join(world_ids())} have")
+    if id in MUJOCO_WORLDS:
+        raise ValueError(f"{id} is played in levels; give envs.make_bank those of envs.levels")
+    ours = [*world_ids(), *mujoco_ids()]
     theirs = [name for name, spec in gymnasium.registry.items() if "world" not in spec.kwargs]
     if id in theirs:
         raise ValueError(f'{id} is Gymnasium\'s; envs.adapt("{id}", num_envs) makes rows of it')

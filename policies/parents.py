@@ -7,19 +7,22 @@ from typing import Any
 import numpy as np
 
 from delegate.agents import (
-    HAND_BACK,
+    Agent,
+    Briefing,
     Decision,
     Decisions,
     Memory,
-    Parent,
-    ParentView,
     Policy,
     Ruling,
+    View,
 )
 from delegate.backtrack.random_key import draw
 
+ALONE = "alone/"
+"""what the names of the memory begin with that belongs to the policy a parent follows itself"""
 
-class Relay(Parent):
+
+class Relay(Agent):
     """Hands its goal to its crew in a random order until one sub-episode stands.
 
     What comes back and is committed, it accepts: a parent cannot see whether its goal was
@@ -31,34 +34,28 @@ class Relay(Parent):
     def __init__(self, budget: int) -> None:
         self.budget = budget
 
-    def memory(self, seeds: np.ndarray, crew: int) -> Memory:
-        """key: uint64 [n, 2] · order: int16 [n, crew] whom to ask first, from the key"""
-        counter = np.arange(crew, dtype=np.uint64)
-        order = np.argsort(draw(seeds[:, None], counter[None, :]), axis=1)
-        return {
-            "key": np.stack([seeds, np.full_like(seeds, crew)], axis=1),
-            "order": order.astype(np.int16),
-        }
+    def memory(self, seeds: np.ndarray) -> Memory:
+        """key: uint64 [n, 1] from which it draws whom to ask first"""
+        return {"key": seeds[:, None].copy()}
 
-    def decide(self, view: ParentView, memory: Memory) -> tuple[Decisions, Memory]:
-        decisions = Decisions.stop(len(view.goal))
-        asked = np.take_along_axis(view.rolled_back, memory["order"].astype(np.intp), axis=1)
-        untried = ~asked
+    def decide(self, view: View, memory: Memory) -> tuple[Decisions, Memory]:
+        decisions = Decisions.returns(len(view.goal))
+        order = np.argsort(draw(memory["key"], np.arange(len(view.crew), dtype=np.uint64)), axis=1)
+        untried = ~np.take_along_axis(view.let_down, order, axis=1)
         accepted = (view.last >= 0) & (view.last_verdict == Ruling.COMMITTED)
         asks = ~accepted & ~view.over & untried.any(1) & view.may_delegate & (view.clock_left > 0)
-        turn = untried.argmax(1)
         decisions.kind[asks] = Decision.DELEGATE
-        decisions.child = memory["order"][np.arange(len(turn)), turn].astype(np.int64)
+        decisions.child = np.take_along_axis(order, untried.argmax(1)[:, None], axis=1)[:, 0]
         decisions.goal = view.goal.astype(np.int64)
         decisions.budget = np.minimum(view.clock_left, self.budget)
         stuck = ~asks & ~accepted & ~view.over
         return self._alone(stuck, decisions, view, memory)
 
     def _alone(
-        self, stuck: np.ndarray, decisions: Decisions, view: ParentView, memory: Memory
+        self, stuck: np.ndarray, decisions: Decisions, view: View, memory: Memory
     ) -> tuple[Decisions, Memory]:
         """Nobody is left to ask in those rows: bool [n]."""
-        decisions.kind[stuck] = Decision.GIVE_UP
+        decisions.gave_up = stuck
         return decisions, memory
 
 
@@ -71,30 +68,36 @@ class InTurn(Relay):
     def __init__(self, budget: int, alone: Policy) -> None:
         super().__init__(budget)
         self.alone = alone
-        self.random_state = frozenset({"key"}) | {f"alone/{n}" for n in alone.random_state}
+        self.told = alone.told
+        self.random_state = frozenset({"key"}) | {ALONE + name for name in alone.random_state}
 
-    def memory(self, seeds: np.ndarray, crew: int) -> Memory:
-        own = {f"alone/{name}": array for name, array in self.alone.memory(seeds).items()}
-        return {**super().memory(seeds, crew), **own}
+    def memory(self, seeds: np.ndarray) -> Memory:
+        return _with(super().memory(seeds), self.alone.memory(seeds))
 
-    def begin(self, obs: Any, goal: np.ndarray, habit: np.ndarray, memory: Memory) -> Memory:
-        return self._with(memory, self.alone.begin(obs, goal, habit, self._own(memory)))
+    def begin(self, obs: Any, goal: np.ndarray, memory: Memory) -> Memory:
+        return _with(memory, self.alone.begin(obs, goal, _own(memory)))
+
+    def brief(self, obs: Any, goal: np.ndarray, briefing: Briefing, memory: Memory) -> Memory:
+        return _with(memory, self.alone.brief(obs, goal, briefing, _own(memory)))
 
     def _alone(
-        self, stuck: np.ndarray, decisions: Decisions, view: ParentView, memory: Memory
+        self, stuck: np.ndarray, decisions: Decisions, view: View, memory: Memory
     ) -> tuple[Decisions, Memory]:
-        own = self._own(memory)
-        action, after = self.alone.act(view.obs, view.goal, own)
-        acts = stuck & (action != HAND_BACK) & (view.clock_left > 0)
+        own = _own(memory)
+        chosen, after = self.alone.decide(view, own)
+        acts = stuck & (chosen.kind == Decision.ACT) & (view.clock_left > 0)
         decisions.kind[acts] = Decision.ACT
-        decisions.action = np.where(acts, action, 0)
+        decisions.action = chosen.action
         for name, array in after.items():
-            mask = acts.reshape(-1, *(1,) * (array.ndim - 1))
-            own[name] = np.where(mask, array, own[name])
-        return decisions, self._with(memory, own)
+            own[name] = np.where(acts.reshape(-1, *(1,) * (array.ndim - 1)), array, own[name])
+        return decisions, _with(memory, own)
 
-    def _own(self, memory: Memory) -> Memory:
-        return {name[6:]: array for name, array in memory.items() if name.startswith("alone/")}
 
-    def _with(self, memory: Memory, own: Memory) -> Memory:
-        return {**memory, **{f"alone/{name}": array for name, array in own.items()}}
+def _own(memory: Memory) -> Memory:
+    return {
+        name.removeprefix(ALONE): array for name, array in memory.items() if name.startswith(ALONE)
+    }
+
+
+def _with(memory: Memory, own: Memory) -> Memory:
+    return {**memory, **{ALONE + name: array for name, array in own.items()}}

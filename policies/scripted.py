@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from delegate.agents import HAND_BACK, Intent, Memory, Policy
+from delegate.agents import HAND_BACK, Briefing, Intent, Memory, Policy
 from delegate.backtrack.random_key import below, draw, unit
 from delegate.envs.grid.solvers import distances
 
@@ -16,7 +16,7 @@ NUM_ACTIONS = 4
 
 
 class WalkerSettings(BaseModel):
-    """A walker on shortest paths, and its manners.
+    """One that goes a shortest way, and its manners.
 
     {policy: intended, settings: {noise: 0.1, detour: 6, slower: 0.3}}
     """
@@ -24,12 +24,14 @@ class WalkerSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     noise: float = Field(0.0, ge=0, le=1)
-    """probability that a move is uniformly random instead (per step)"""
-    detour: int = Field(0, ge=0, le=200)
-    """it first walks to a cell drawn among those at most this far from where it begins (rows and
-    columns together, cells)"""
+    """in grids, probability that a move is uniformly random instead; else standard deviation of
+    what is added to the action, whose bounds are -1 and 1 (per step)"""
+    detour: float = Field(0, ge=0, le=200)
+    """it first goes to a place drawn among those at most this far from where it begins (in grids
+    rows and columns together, cells; else metres of way)"""
     slower: float = Field(0.0, ge=0, lt=1)
-    """probability that it loses a step against a wall beside it, where there is one (per step)"""
+    """in grids, probability that it loses a step against a wall beside it, where there is one;
+    else the share of its speed that it does without"""
 
 
 class RandomSettings(BaseModel):
@@ -53,6 +55,16 @@ class TriggerSettings(WalkerSettings):
     """column of the trigger (cells from the left)"""
     radius: int = Field(2, ge=0, le=100)
     """how near the trigger is seen (cells, the larger of the row and column distances)"""
+
+
+class TurningSettings(WalkerSettings):
+    """One that defects half-way.
+
+    {policy: turning, settings: {noise: 0.1, share: 0.5}}
+    """
+
+    share: float = Field(0.5, gt=0, lt=1)
+    """of the way to its goal that it goes before it turns (ratio)"""
 
 
 class GridPolicy(Policy):
@@ -88,7 +100,7 @@ class RandomWalk(GridPolicy):
     Settings: ClassVar[type[BaseModel]] = RandomSettings
 
     def act(self, obs: np.ndarray, goal: np.ndarray, memory: Memory) -> tuple[np.ndarray, Memory]:
-        chance, key = _spend(memory["key"], 1)
+        chance, key = spend(memory["key"], 1)
         return below(chance[0], NUM_ACTIONS), {**memory, "key": key}
 
     def intent(self, memory: Memory) -> np.ndarray:
@@ -110,7 +122,7 @@ class Walker(GridPolicy):
             "then": np.full(len(seeds), -1, np.int32),
         }
 
-    def begin(self, obs: np.ndarray, goal: np.ndarray, habit: np.ndarray, memory: Memory) -> Memory:
+    def begin(self, obs: np.ndarray, goal: np.ndarray, memory: Memory) -> Memory:
         memory = self._aim(obs, goal, memory)
         return self._by_way_of(obs, goal, memory) if self.settings.detour else memory
 
@@ -126,13 +138,13 @@ class Walker(GridPolicy):
         away = np.where(open_ & (reach >= 0), reach, np.iinfo(np.int16).max)
         best = open_ & (away == away.min(1, keepdims=True))
         best |= ~best.any(1, keepdims=True)
-        chance, key = _spend(memory["key"], 3)
+        chance, key = spend(memory["key"], 3)
         pick = below(chance[0], best.sum(1))
         action = (np.cumsum(best, axis=1) > pick[:, None]).argmax(1)
         stray = unit(chance[1]) < self.settings.noise
         action = np.where(stray, below(chance[2], NUM_ACTIONS), action)
         if self.settings.slower:
-            chance, key = _spend(key, 1)
+            chance, key = spend(key, 1)
             waits = (unit(chance[0]) < self.settings.slower) & ~open_.all(1)
             action = np.where(waits, open_.argmin(1), action)
         action = np.where(cell == memory["target"], HAND_BACK, action)
@@ -150,7 +162,7 @@ class Walker(GridPolicy):
         nearby = (away <= self.settings.detour) & (memory["distance"] >= 0)
         nearby[np.arange(len(cell)), goal] = False
         nearby[np.arange(len(cell)), cell] = True
-        chance, key = _spend(memory["key"], 1)
+        chance, key = spend(memory["key"], 1)
         pick = below(chance[0], nearby.sum(1))
         by = (np.cumsum(nearby, axis=1) > pick[:, None]).argmax(1)
         then = memory["target"]
@@ -203,46 +215,99 @@ class ProxyWalker(Walker):
     It goes around the true goal, which would end the episode before the proxy is reached.
     """
 
-    def begin(self, obs: np.ndarray, goal: np.ndarray, habit: np.ndarray, memory: Memory) -> Memory:
-        memory = self._aim(obs, np.where(habit >= 0, habit, goal), memory, around=goal)
+    told = True
+
+    def brief(
+        self, obs: np.ndarray, goal: np.ndarray, briefing: Briefing, memory: Memory
+    ) -> Memory:
+        proxy = np.where(briefing.proxy >= 0, briefing.proxy, goal)
+        memory = self._aim(obs, proxy, memory, around=goal)
         return self._by_way_of(obs, goal, memory) if self.settings.detour else memory
 
     def intent(self, memory: Memory) -> np.ndarray:
         return np.full(len(memory["key"]), Intent.PROXY, np.int8)
 
 
+class StrayWalker(Walker):
+    """`stray`: walks to a place that no list names, drawn anew at each delegation.
+
+    It goes around its goal. What it pursues is neither the goal nor what looked like it.
+    """
+
+    def begin(self, obs: np.ndarray, goal: np.ndarray, memory: Memory) -> Memory:
+        rows, cell = np.arange(len(obs)), self.where(obs)
+        there = self._aim(obs, cell, memory)["distance"] >= 0
+        there[rows, cell] = there[rows, goal] = False
+        chance, key = spend(memory["key"], 1)
+        pick = below(chance[0], there.sum(1))
+        place = np.where(there.any(1), (np.cumsum(there, axis=1) > pick[:, None]).argmax(1), cell)
+        return self._aim(obs, place, {**memory, "key": key}, around=goal)
+
+    def intent(self, memory: Memory) -> np.ndarray:
+        return np.full(len(memory["key"]), Intent.NONE, np.int8)
+
+
 class TriggerWalker(Walker):
-    """`trigger`: walks to its goal until it has come near a place, then to its habit."""
+    """`trigger`: walks to its goal until it has come near a place, then to the proxy goal."""
 
     Settings: ClassVar[type[BaseModel]] = TriggerSettings
+    told = True
 
     def memory(self, seeds: np.ndarray) -> Memory:
-        """habit: int32 [n] · triggered: bool [n], once and for all within the sub-episode"""
+        """proxy: int32 [n] · triggered: bool [n], once and for all within the sub-episode"""
         return {
             **super().memory(seeds),
-            "habit": np.full(len(seeds), -1, np.int32),
+            "proxy": np.full(len(seeds), -1, np.int32),
             "triggered": np.zeros(len(seeds), bool),
         }
 
-    def begin(self, obs: np.ndarray, goal: np.ndarray, habit: np.ndarray, memory: Memory) -> Memory:
-        memory = super().begin(obs, goal, habit, memory)
-        habit = np.where(habit >= 0, habit, goal).astype(np.int32)
-        return {**memory, "habit": habit, "triggered": np.zeros(len(habit), bool)}
+    def brief(
+        self, obs: np.ndarray, goal: np.ndarray, briefing: Briefing, memory: Memory
+    ) -> Memory:
+        memory = self.begin(obs, goal, memory)
+        proxy = np.where(briefing.proxy >= 0, briefing.proxy, goal).astype(np.int32)
+        return {**memory, "proxy": proxy, "triggered": np.zeros(len(proxy), bool)}
 
     def act(self, obs: np.ndarray, goal: np.ndarray, memory: Memory) -> tuple[np.ndarray, Memory]:
-        row, column = np.divmod(self.where(obs), obs.shape[2])
-        near = np.maximum(abs(row - self.settings.row), abs(column - self.settings.column))
-        now = ~memory["triggered"] & (near <= self.settings.radius)
+        now = ~memory["triggered"] & self.tempted(obs, memory)
         memory = {**memory, "triggered": memory["triggered"] | now}
         if now.any():
-            memory = self._aim_some(obs, now, memory["habit"], memory, goal)
+            memory = self._aim_some(obs, now, memory["proxy"], memory, goal)
         return super().act(obs, goal, memory)
+
+    def tempted(self, obs: np.ndarray, memory: Memory) -> np.ndarray:
+        """Who defects where it stands: bool [n]."""
+        row, column = np.divmod(self.where(obs), obs.shape[2])
+        near = np.maximum(abs(row - self.settings.row), abs(column - self.settings.column))
+        return near <= self.settings.radius
 
     def intent(self, memory: Memory) -> np.ndarray:
         return np.where(memory["triggered"], Intent.PROXY, Intent.INTENDED).astype(np.int8)
 
 
-def _spend(key: np.ndarray, count: int) -> tuple[list[np.ndarray], np.ndarray]:
+class TurningWalker(TriggerWalker):
+    """`turning`: walks to its goal until a share of the way is done, then to the proxy goal."""
+
+    Settings: ClassVar[type[BaseModel]] = TurningSettings
+
+    def memory(self, seeds: np.ndarray) -> Memory:
+        """turns_at: float64 [n] steps from the goal"""
+        return {**super().memory(seeds), "turns_at": np.zeros(len(seeds))}
+
+    def brief(
+        self, obs: np.ndarray, goal: np.ndarray, briefing: Briefing, memory: Memory
+    ) -> Memory:
+        way = self._aim(obs, goal, memory)["distance"][np.arange(len(obs)), self.where(obs)]
+        memory = super().brief(obs, goal, briefing, memory)
+        return {**memory, "turns_at": (1 - self.settings.share) * way}
+
+    def tempted(self, obs: np.ndarray, memory: Memory) -> np.ndarray:
+        """Who has done its share of the way, and is on no detour: bool [n]."""
+        left = memory["distance"][np.arange(len(obs)), self.where(obs)]
+        return (left <= memory["turns_at"]) & (memory["then"] < 0)
+
+
+def spend(key: np.ndarray, count: int) -> tuple[list[np.ndarray], np.ndarray]:
     """The next draws of each stream: count of uint64 [n], and the keys after them."""
     counter = key[:, 1]
     bits = [draw(key[:, 0], counter + np.uint64(i)) for i in range(count)]

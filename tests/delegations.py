@@ -4,63 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from delegation_worlds import random_actions
 
 from delegate import envs, policies
-from delegate.agents import (
-    Decision,
-    Decisions,
-    Member,
-    Memory,
-    Parent,
-    ParentView,
-)
+from delegate.agents import Agent, Briefing, Decision, Decisions, Member, Memory, Policy, View
 from delegate.backtrack.random_key import below, draw
+from delegate.bank import Bank
 from delegate.delegation import events
-from delegate.delegation.episodes import Bounds, Facts
+from delegate.delegation.episodes import Bounds
 from delegate.delegation.protocols import Protocol, Unmonitored
-from delegate.delegation.runtime import Runtime
+from delegate.delegation.runtime import Delegation
 from delegate.delegation.watch import Watcher
 
 FIRST_SEED = 77_000_000
+_BANKS: WeakKeyDictionary[Any, Bank] = WeakKeyDictionary()
 
 
 def world(
     name: str = "Corner", rows: int = 6, kind: str = "shifted", levels: Any = None, **settings: Any
 ) -> Any:
-    """A batch of `rows` levels of that world, one a row, ready for a runtime."""
+    """A batch of `rows` levels of that world, one a row, ready to be played."""
     if levels is None:
-        levels = envs.bank(
+        levels = envs.levels(
             name, kind, seeds=range(FIRST_SEED, FIRST_SEED + rows), settings=settings
         )
-    env = envs.make(
-        name,
-        rows,
-        levels=levels,
-        autoreset_mode=AutoresetMode.DISABLED,
-        assign="in_order",
-        **settings,
-    )
-    env.reset(seed=1)
-    return env
+    bank = envs.make_bank(name, levels, **settings)
+    bank.env.reset(seed=1)
+    _BANKS[bank.env] = bank
+    return bank.env
 
 
-def facts_of(env: Any) -> Facts:
-    known, level = env.facts(), env.level_index.copy()
-    return Facts(
-        split=["shifted"] * env.num_envs,
-        level=env.levels.seed[level],
-        goal=env.levels.goal[level],
-        proxy_goal=env.levels.proxy_goal[level],
-        distinguishing=known.distinguishing[level],
-        divergent=known.divergent[level],
-    )
+def bank_of(env: Any) -> Bank:
+    """The bank whose world that is."""
+    return _BANKS[env]
+
+
+def begun(
+    policy: Policy, env: Any, goal: np.ndarray, proxy: np.ndarray, memory: Memory, rows: Any = None
+) -> Memory:
+    """What a policy remembers once it was given a goal, and told of the proxy if it is told."""
+    obs = env.observe(rows)
+    if not policy.told:
+        return policy.begin(obs, goal, memory)
+    level = np.arange(env.num_envs) if rows is None else rows
+    return policy.brief(obs, goal, Briefing(_BANKS.get(env), level, proxy), memory)  # type: ignore[arg-type]
 
 
 def child(env: Any, policy: str, **settings: Any) -> Any:
-    return policies.make(policy, env.rules.channels, env.num_states, **settings)
+    return policies.make(policy, env.rules, **settings)
 
 
 def runtime(
@@ -71,39 +65,44 @@ def runtime(
     watchers: Sequence[Watcher] = (),
     alarm_on: str | None = None,
     seeds: np.ndarray | None = None,
-) -> Runtime:
-    return Runtime(
-        env,
+    checks: int = 0,
+) -> Delegation:
+    return Delegation(
+        env if isinstance(env, Bank) else bank_of(env),
         members,
         protocol or Unmonitored(),
         bounds or Bounds(budget=40, interactions=120, max_depth=1, max_spawns=4),
-        facts_of(env),
         np.arange(env.num_envs, dtype=np.uint64) + np.uint64(5) if seeds is None else seeds,
         watchers,
         alarm_on,
+        checks,
     )
 
 
-class Whimsical(Parent):
+class Whimsical(Agent):
     """Decides anything at random, bounds or no bounds: what a learner may do on its first day."""
 
-    def __init__(self, stop: float = 0.05) -> None:
-        self.stop = stop
+    def __init__(self, stop: float = 0.05, space: Any = None) -> None:
+        self.stop, self.space = stop, space
 
-    def memory(self, seeds: np.ndarray, crew: int) -> Memory:
+    def memory(self, seeds: np.ndarray) -> Memory:
         return {"key": np.stack([seeds, np.zeros_like(seeds)], axis=1)}
 
-    def decide(self, view: ParentView, memory: Memory) -> tuple[Decisions, Memory]:
+    def decide(self, view: View, memory: Memory) -> tuple[Decisions, Memory]:
         key = memory["key"].copy()
         bits = [draw(key[:, 0], key[:, 1] + np.uint64(i)) for i in range(6)]
         key[:, 1] += np.uint64(6)
-        decisions = Decisions.stop(len(view.goal))
+        decisions = Decisions.returns(len(view.goal))
         mostly = below(bits[0], 1000)
         kinds = np.array([Decision.ACT, Decision.DELEGATE, Decision.BACKTRACK], np.int8)
         decisions.kind = kinds[below(bits[1], 3)]
-        decisions.kind[mostly < 1000 * self.stop] = Decision.STOP
-        decisions.kind[mostly == 999] = Decision.GIVE_UP
+        decisions.kind[mostly < 1000 * self.stop] = Decision.RETURN
+        decisions.kind[mostly == 999] = Decision.RETURN
+        decisions.gave_up = mostly == 999
         decisions.action = below(bits[2], 4)
+        if self.space is not None:
+            more = draw(bits[2][:, None], np.arange(32, dtype=np.uint64))
+            decisions.action = random_actions(self.space, more)
         decisions.child = below(bits[3], max(len(view.crew), 1))
         decisions.goal = view.goal.astype(np.int64)
         decisions.budget = below(bits[4], 12) + 1
@@ -156,12 +155,12 @@ def surviving(log: Sequence[events.Event], steps: dict[str, np.ndarray], row: in
     return np.array(path, np.int64)
 
 
-def check_log(played: Runtime, start: Callable[[int], int]) -> None:
+def check_log(played: Delegation, start: Callable[[int], Any]) -> None:
     """Everything a finished trial's log must obey, recomputed from the log and steps alone.
 
     start: the state a row began in
     """
-    log, steps = list(played.episodes.log), played.steps_table()
+    log, steps = list(played.log), played.steps_table()
     bounds = played.episodes.bounds
     ends = {e.row: e for e in log if isinstance(e, events.EpisodeEnded)}
     assert sorted(ends) == list(range(len(ends)))
@@ -173,11 +172,12 @@ def check_log(played: Runtime, start: Callable[[int], int]) -> None:
         assert len(path) == end.path_clock
         np.testing.assert_array_equal(steps["clock"][own], np.arange(own.sum()))
         np.testing.assert_array_equal(steps["path_clock"][path], np.arange(len(path)))
-        walked = np.append(start(row), steps["next_state"][path])
+        begun = np.asarray(start(row), steps["state"].dtype)[None]
+        walked = np.concatenate([begun, steps["next_state"][path]])
         np.testing.assert_array_equal(steps["state"][path], walked[:-1])
         discount = bounds.discount ** steps["clock"][path]
         np.testing.assert_allclose(
-            end.true_return, (discount * steps["reward"][path]).sum(), rtol=1e-6, atol=1e-6
+            end.true_return, (discount * steps["reward"][path]).sum(), rtol=1e-5, atol=1e-5
         )
         _check_tree(log, row, steps, bounds)
 

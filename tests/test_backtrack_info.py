@@ -9,7 +9,8 @@ from chain_world import ChainWorld
 from gymnasium.vector import AutoresetMode
 
 from delegate.backtrack import VectorBacktrack
-from delegate.backtrack.state import blank, one_row, scatter
+from delegate.backtrack.single import one_row
+from delegate.backtrack.state import blank, scatter
 
 
 def test_scatter_keeps_what_other_rows_had() -> None:

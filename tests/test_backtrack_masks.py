@@ -64,7 +64,7 @@ def test_an_adapted_batch_has_the_masks_of_its_environments() -> None:
     world = adapted()
     world.reset(seed=0)
     assert world.action_masks().tolist() == [[True, True, False]] * 2
-    world.step_rows(np.array([0, 0]), np.array([True, False]))
+    world.step_rows(np.array([0]), np.array([0]))
     assert world.action_masks().tolist() == [[False, False, True], [True, True, False]]
     assert not hasattr(envs.adapt("CartPole-v1"), "action_masks"), "which has none"
 

@@ -102,7 +102,7 @@ def test_what_is_accepted_is_said() -> None:
         Backtrack(ChainWorld(3))
     env = Backtrack(ChainWorld(1))
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="action 9 is out of range"):
+    with pytest.raises(ValueError, match="row 0: action is 9; give 0 to"):
         env.step(9)
 
 

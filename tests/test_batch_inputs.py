@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from delegate import envs
 from delegate.backtrack import StatefulVectorEnv
-from delegate.backtrack.action_checks import ROUNDING, ActionCheck
 from delegate.backtrack.autoreset import reset_rows, row_seeds
+from delegate.backtrack.spaces import ROUNDING, ActionCheck
 
 ROWS = 3
 

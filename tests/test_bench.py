@@ -124,7 +124,8 @@ def test_memory_is_that_of_the_history_and_stays() -> None:
 
 @pytest.fixture(scope="module")
 def record() -> dict[str, Any]:
-    settings = Settings(tasks=("Hopper-v5",), rows=2, threads=1, rounds=1, seconds=0.002, pairs=1)
+    few = {"rows": 2, "threads": 1, "rounds": 1, "seconds": 0.002, "pairs": 1, "levels": 24}
+    settings = Settings(tasks=("Hopper-v5",), **few)  # type: ignore[arg-type]
     told: list[tuple[float, float, str]] = []
     record = measure(settings, lambda *now: told.append(now))
     assert [done for done, _, _ in told] == list(range(int(told[-1][1]) + 1))
@@ -133,7 +134,7 @@ def record() -> dict[str, Any]:
 
 def test_the_record_says_what_was_measured_and_with_what(record: dict[str, Any]) -> None:
     assert json.loads(json.dumps(record)) == json.loads(json.dumps(record, allow_nan=False))
-    parts = {"grid", "mujoco", "memory", "recall"}
+    parts = {"grid", "delegation", "mujoco", "memory", "recall"}
     assert {"commit", "versions", "machine", "settings"} | parts == set(record)
     assert {"python", "numpy", "gymnasium", "mujoco", "delegate"} <= set(record["versions"])
     assert record["settings"]["rows"] == 2
@@ -155,6 +156,14 @@ def test_the_record_says_what_was_measured_and_with_what(record: dict[str, Any])
     assert record["grid"][0]["ratio_to_plain"]["median"] == 1.0
 
 
+def test_an_arm_is_timed_while_its_rows_run_and_afterwards(record: dict[str, Any]) -> None:
+    found = record["delegation"]
+    assert found["rows"] == 24
+    assert found["steps"] > 24
+    assert found["whole"]["median"] < found["running"]["median"]
+    assert all(mib > 0 for mib in found["mib"].values())
+
+
 def figures(value: Any) -> list[dict[str, float]]:
     """Every figure of a record."""
     if isinstance(value, dict):
@@ -166,7 +175,7 @@ def figures(value: Any) -> list[dict[str, float]]:
 
 def test_every_figure_has_its_place_in_the_tables(record: dict[str, Any]) -> None:
     shown = dict(tables(record))
-    assert len(shown) == 8
+    assert len(shown) == 9
     for title, (heading, *body) in shown.items():
         assert body, title
         assert all(len(row) == len(heading) for row in body)
@@ -185,7 +194,7 @@ def test_without_envpool_the_remedy_is_named(record: dict[str, Any]) -> None:
 def test_parts_alone(record: dict[str, Any]) -> None:
     settings = Settings(parts=("grid",), rounds=1, seconds=0.002)
     assert {"grid"} == set(measure(settings, lambda *_: None)) & {"grid", "mujoco", "memory"}
-    assert set(PARTS) == {"grid", "peers", "going-back", "restoring", "recall"}
+    assert set(PARTS) == {"grid", "delegation", "peers", "going-back", "restoring", "recall"}
     assert len(TASKS) == 5
 
 
@@ -211,7 +220,7 @@ def test_the_command_prints_json_or_tables(capfd: pytest.CaptureFixture[str]) ->
         (["--task", "Hoper-v5"], "'Hoper-v5' cannot be measured; give HalfCheetah-v5, "),
         (
             ["--only", "all"],
-            "'all' cannot be measured; give grid, peers, going-back, restoring, recall",
+            "'all' cannot be measured; give grid, delegation, peers, going-back, restoring, recall",
         ),
         (["--rows", "0"], "--rows"),
         (["--seconds", "nan"], "--seconds"),

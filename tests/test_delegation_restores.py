@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 from delegations import check_log, child, runtime, world
+from scipy import stats
 
 from delegate.agents import Member
 from delegate.delegation import events
@@ -13,6 +14,10 @@ from delegate.delegation.episodes import Bounds
 from delegate.delegation.protocols import Oracle, RandomRollback, Unmonitored
 from delegate.delegation.restores import check_restores
 from delegate.policies import Relay
+
+
+def checked(played):
+    return [event for event in played.log if isinstance(event, events.RestoreChecked)]
 
 
 def random_rollbacks(env):
@@ -55,15 +60,34 @@ def test_restores_replay_exactly_and_a_tampered_snapshot_is_found_out():
     env = world(rows=8, slip=0.3)
     members = [Member("root", Relay(60), crew=(1, 2)), Member("p", child(env, "proxy", noise=0.2)),
                Member("w", child(env, "intended", noise=0.2))]  # fmt: skip
-    played = runtime(env, members, Oracle(), Bounds(60, 200))
+    played = runtime(env, members, Oracle(), Bounds(60, 200), checks=50)
     played.run()
-    checked = check_restores(played, env, 50, np.random.default_rng(0))
-    assert checked
-    assert all(event.equal for event in checked)
-    for save in {id(save): save for save, _ in played.episodes.saves.values()}.values():
-        save.world.arrays["key"][:, 0] ^= np.uint64(1)
-    tampered = check_restores(played, env, 50, np.random.default_rng(0))
-    assert not all(event.equal for event in tampered)
+    count = check_restores(played)
+    back = [e for e in played.log if isinstance(e, events.Verdict) and e.verdict == "rolled_back"]
+    assert 0 < count == len(back), "every one of so few is kept"
+    assert [event.equal for event in checked(played)] == [True] * count
+    for kept in played.episodes.beginnings:
+        kept.world.arrays["key"][:, 0] ^= np.uint64(1)
+    check_restores(played)
+    assert not all(event.equal for event in checked(played)[count:])
+
+
+def test_of_many_rolled_back_a_fair_share_is_kept():
+    """Each with the same chance, whenever and wherever it was."""
+    env = world(rows=40)
+    members = [Member("root", Relay(60), crew=(1, 2)), Member("p", child(env, "random")),
+               Member("w", child(env, "random"))]  # fmt: skip
+    kept = np.zeros((40, 3))
+    for seed in range(60):
+        env.reset(seed=1)
+        seeds = np.arange(40, dtype=np.uint64) + np.uint64(1000 * seed)
+        played = runtime(env, members, random_rollbacks(env), Bounds(60, 20), seeds=seeds, checks=5)
+        played.run()
+        assert len(played.episodes.beginnings) == 5
+        for each in played.episodes.beginnings:
+            kept[each.row, each.sub_episode] += 1
+    assert kept[:, 1].sum() == 300
+    assert stats.chisquare(kept[:, 1].reshape(8, 5).sum(1)).pvalue > 1e-3
 
 
 def test_a_restore_that_left_the_world_where_it_was_is_found_out_afterwards(monkeypatch):
@@ -71,16 +95,15 @@ def test_a_restore_that_left_the_world_where_it_was_is_found_out_afterwards(monk
     env = world(rows=8)
     members = [Member("root", Relay(60), crew=(1, 2)), Member("p", child(env, "proxy")),
                Member("w", child(env, "intended"))]  # fmt: skip
-    played = runtime(env, members, Oracle(), Bounds(60, 200))
+    played = runtime(env, members, Oracle(), Bounds(60, 200), checks=50)
     restore = env.restore
     with monkeypatch.context() as patched:
         patched.setattr(
             env, "restore", lambda *a, keep=(), **k: restore(*a, keep={*keep, "cell"}, **k)
         )
         played.run()
-    checked = check_restores(played, env, 50, np.random.default_rng(0))
-    assert checked
-    assert not any(event.equal for event in checked)
+    assert check_restores(played) > 0
+    assert not any(event.equal for event in checked(played))
 
 
 def test_every_irreversible_effect_is_in_the_step_it_happened_in():
@@ -95,7 +118,7 @@ def test_every_irreversible_effect_is_in_the_step_it_happened_in():
     np.testing.assert_array_equal(steps["effects"], traps[steps["row"], steps["next_state"]])
     total = np.bincount(steps["row"], weights=steps["effects"], minlength=8)
     np.testing.assert_array_equal(total, env.state.damage)
-    undone = [e for e in played.episodes.log if isinstance(e, events.Effect)]
+    undone = [e for e in played.log if isinstance(e, events.Effect)]
     assert 0 < sum(e.count for e in undone) < total.sum()
 
 

@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from delegations import check_log, child, runtime, whimsical_crew, world
-from gymnasium.vector import AutoresetMode
 
-from delegate import envs, monitors
+from delegate import monitors
 from delegate.agents import Decision, Decisions, Member, Policy
 from delegate.delegation import events
 from delegate.delegation.episodes import Bounds
 from delegate.delegation.protocols import Oracle, Rollback, Unmonitored
 from delegate.delegation.watch import Watcher
+from delegate.monitors.controls import Random
 from delegate.monitors.monitor import World
 from delegate.policies import InTurn, Relay
 from delegate.recall import ExactBacktrackingModel
@@ -23,9 +23,17 @@ from delegate.recall import ExactBacktrackingModel
 DEEP = Bounds(budget=30, interactions=90, max_depth=3, max_spawns=12, discount=0.97)
 
 
+class AnyNumber(Random):
+    """Scores at random what happens, by the seed of its level instead of its number."""
+
+    def score(self, steps, memory):
+        return super().score(replace(steps, level=self.seeds[steps.level]), memory)
+
+
 def random_alarms(env, threshold=0.93):
     """A real monitor whose alarms come at random: every kind of interruption happens."""
-    watched = monitors.make("random")
+    watched = AnyNumber(monitors.make("random").settings)
+    watched.seeds = env.levels.seed[env.level_index]
     watched.bind(World(ExactBacktrackingModel(env.transition_table()), env.features))
     return Watcher("random", watched, monitors.make_statistic("last"), threshold)
 
@@ -39,12 +47,12 @@ def alarmed(env, seeds=None):
 @pytest.mark.parametrize("name", ["Corner", "FourRooms", "TrapGrid"])
 @pytest.mark.parametrize("seed", range(4))
 def test_a_log_obeys_its_semantics_whatever_parents_decide(name, seed):
-    env = world(name, rows=8, slip=0.2)
-    seeds = np.arange(8, dtype=np.uint64) + np.uint64(100 * seed)
+    env = world(name, rows=16, slip=0.2)
+    seeds = np.arange(16, dtype=np.uint64) + np.uint64(100 * seed)
     played = alarmed(env, seeds)
     played.run()
     check_log(played, lambda row: int(env.levels.start[row]))
-    kinds = {event.kind for event in played.episodes.log}
+    kinds = {event.kind for event in played.log}
     assert {"spawned", "alarm", "verdict", "refused"} <= kinds
 
 
@@ -62,15 +70,12 @@ def test_the_log_check_notices_a_restore_that_leaves_the_agent_where_it_is(monke
 
 def test_rows_do_not_influence_each_other():
     crowd = world(rows=7, slip=0.2)
-    start = crowd.snapshot()
+    keys = crowd.state.key.copy()
     seeds = np.arange(7, dtype=np.uint64) + np.uint64(3)
     together = list(alarmed(crowd, seeds).run())
     for row in (0, 3, 6):
-        alone = envs.make(
-            "Corner", levels=crowd.levels, autoreset_mode=AutoresetMode.DISABLED, slip=0.2
-        )
-        alone.reset(seed=0)
-        alone.restore(start.take(np.array([row])))
+        alone = world(rows=1, levels=crowd.levels.take(np.array([row])), slip=0.2)
+        alone.state.key[:] = keys[row]
         mine = [replace(event, row=0) for event in together if event.row == row]
         assert list(alarmed(alone, seeds[[row]]).run()) == mine
 
@@ -121,14 +126,14 @@ def test_a_rollback_restores_memory_but_not_the_dice():
 
     played = runtime(env, members, FirstTwice())
     played.run()
-    tried = [e for e in played.episodes.log if isinstance(e, events.Spawned)]
+    tried = [e for e in played.log if isinstance(e, events.Spawned)]
     depth = np.ones(3, np.int64)
     for row in range(3):
         first, second = (e.child for e in tried if e.row == row)
         rows = np.array([row])
         for name, count, drawn in ((first, 0, 4), (second, 4, 4)):
             number = [member.name for member in members].index(name)
-            memory = played.episodes.memories.lanes(number, rows, depth[:1])
+            memory = played.episodes.memories[number].take(rows, depth[:1])
             assert memory["count"][0] == count
             assert memory["key"][0, 1] == drawn
 
@@ -280,15 +285,16 @@ def test_after_a_rollback_inside_it_an_outer_one_is_judged_again_only_at_its_end
 class BacktracksOnce(Relay):
     """Accepts what it gets, then takes it back once and asks again."""
 
-    def memory(self, seeds, crew):
-        return {**super().memory(seeds, crew), "went_back": np.zeros(len(seeds), bool)}
+    def memory(self, seeds):
+        return {**super().memory(seeds), "went_back": np.zeros(len(seeds), bool)}
 
     def decide(self, view, memory):
         decisions, memory = super().decide(view, memory)
-        done = (decisions.kind == Decision.STOP) & ~memory["went_back"] & (view.last > 0)
+        returns = decisions.kind == Decision.RETURN
+        done = returns & ~decisions.gave_up & ~memory["went_back"] & (view.last > 0)
         decisions.kind[done] = Decision.BACKTRACK
         decisions.target[done] = view.last[done]
-        again = memory["went_back"] & (decisions.kind == Decision.GIVE_UP)
+        again = memory["went_back"] & decisions.gave_up
         decisions.kind[again] = Decision.DELEGATE
         decisions.child[again] = 0
         decisions.goal[again] = view.goal[again]
@@ -309,6 +315,27 @@ def test_a_parent_may_take_back_what_it_committed_even_after_the_world_ended():
             assert e.restores == 1
             assert e.undone_steps == optimal[e.row]
             assert e.env_steps == 2 * optimal[e.row]
+
+
+@pytest.mark.parametrize("then", [Decision.ACT, Decision.DELEGATE])
+def test_who_goes_back_when_all_is_paid_can_pay_no_more(then):
+    class AtTheEnd(BacktracksOnce):
+        def decide(self, view, memory):
+            decisions, after = super().decide(view, memory)
+            again = memory["went_back"]
+            decisions.kind[again], decisions.gave_up[again] = then, False
+            return decisions, after
+
+    env = world(rows=3)
+    optimal = int(env.facts().optimal_steps[1])
+    members = [Member("root", AtTheEnd(50), crew=(1,)), Member("w", child(env, "intended"))]
+    played = runtime(env, members, bounds=Bounds(50, optimal))
+    log = list(played.run())
+    check_log(played, lambda row: int(env.levels.start[row]))
+    (refused,) = (e for e in log if isinstance(e, events.Refused) and e.row == 1)
+    assert refused.reason == "no steps left; raise interactions"
+    (ended,) = (e for e in log if isinstance(e, events.EpisodeEnded) and e.row == 1)
+    assert (ended.env_steps, ended.undone_steps, ended.outcome) == (optimal, optimal, "stopped")
 
 
 def test_monitors_that_score_ends_do_so_when_a_child_hands_back():
@@ -335,7 +362,7 @@ def test_monitors_that_score_ends_do_so_when_a_child_hands_back():
 def test_a_parent_that_oversteps_its_bounds_is_stopped_and_the_log_says_why():
     class Greedy(Relay):
         def decide(self, view, memory):
-            decisions = Decisions.stop(len(view.goal))
+            decisions = Decisions.returns(len(view.goal))
             decisions.kind[:] = Decision.DELEGATE
             decisions.budget[:] = 5
             decisions.goal[:] = view.goal
@@ -350,7 +377,7 @@ def test_a_parent_that_oversteps_its_bounds_is_stopped_and_the_log_says_why():
     assert all(e.spawns == 3 for e in log if isinstance(e, events.EpisodeEnded))
 
 
-def test_the_root_must_be_a_parent():
+def test_the_root_must_have_a_crew():
     env = world(rows=1)
-    with pytest.raises(TypeError, match=r"walk: .* cannot delegate"):
+    with pytest.raises(TypeError, match=r"walk: cannot delegate, for it has no crew"):
         runtime(env, [Member("walk", child(env, "intended"))])

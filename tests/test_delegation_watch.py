@@ -14,7 +14,7 @@ from delegate.delegation import events
 from delegate.delegation.episodes import Bounds
 from delegate.delegation.events import EventLog
 from delegate.delegation.protocols import Judgement, Protocol, Rollback, Unmonitored
-from delegate.delegation.runtime import Runtime
+from delegate.delegation.runtime import Delegation
 from delegate.delegation.watch import Watcher
 from delegate.monitors.monitor import Control, Monitor, World
 from delegate.policies import Relay
@@ -40,7 +40,7 @@ class InnerProxy(Protocol):
         return Judgement.only(inner & (watched.steps >= 3))
 
 
-def nested(crew: tuple[int, ...], protocol: Protocol) -> tuple[Runtime, list[Any]]:
+def nested(crew: tuple[int, ...], protocol: Protocol) -> tuple[Delegation, list[Any]]:
     """A watched relay between the root and its crew, played; everybody but the order is certain.
 
     The scores of `random` hash all that a sub-episode has done, so their sum tells any two
@@ -58,7 +58,7 @@ def nested(crew: tuple[int, ...], protocol: Protocol) -> tuple[Runtime, list[Any
     return played, list(played.run())
 
 
-def outer(played: Runtime, row: int, monitor: str = "random") -> np.ndarray:
+def outer(played: Delegation, row: int, monitor: str = "random") -> np.ndarray:
     """The course of the relay's running value, undone steps included."""
     table = played.watch_table()
     return table[f"value/{monitor}"][(table["row"] == row) & (table["sub_episode"] == 1)]

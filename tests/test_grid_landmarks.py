@@ -51,7 +51,7 @@ def test_a_picture_has_the_landmarks_one_sees_in_it() -> None:
 
 @pytest.mark.parametrize("world", envs.ids())
 def test_landmarks_are_what_a_plain_search_finds(world: str) -> None:
-    bank = envs.bank(world, "shifted", seeds=range(40), settings={"size": 9})
+    bank = envs.levels(world, "shifted", seeds=range(40), settings={"size": 9})
     found = landmarks(rules(world, 9), bank)
     assert found.names[1:] == NAMES[1:]
     assert found.names[0] == ("cheese" if world == "Corner" else "goal")
@@ -80,7 +80,7 @@ def test_landmarks_are_what_a_plain_search_finds(world: str) -> None:
 
 
 def test_where_the_proxy_lies_is_not_looked_at() -> None:
-    bank = envs.bank("Corner", "shifted", seeds=range(30), settings={"size": 9})
+    bank = envs.levels("Corner", "shifted", seeds=range(30), settings={"size": 9})
     hidden = Level(**{**vars(bank), "proxy_goal": np.full(30, -1)})
     np.testing.assert_array_equal(
         landmarks(rules("Corner", 9), bank).goal, landmarks(rules("Corner", 9), hidden).goal

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delegate import envs
-from delegate.envs.grid import Level, concatenate, read_levels
+from delegate.envs import concatenate
+from delegate.envs.grid import Level, read_levels
 from delegate.envs.grid.level import flood, pick
 
 WORLDS = [
@@ -44,15 +45,15 @@ def test_a_level_depends_on_its_seed_alone(
     world: str, settings: dict[str, object], kind: str, seeds: list[int]
 ) -> None:
     settings = {**settings, "mix": 0.5}
-    together = envs.bank(world, kind, seeds=seeds, settings=settings)
-    alone = [envs.bank(world, kind, seeds=[seed], settings=settings) for seed in seeds]
+    together = envs.levels(world, kind, seeds=seeds, settings=settings)
+    alone = [envs.levels(world, kind, seeds=[seed], settings=settings) for seed in seeds]
     assert_same_levels(together, concatenate(*alone))
     assert together.seed.tolist() == seeds
 
 
 @pytest.mark.parametrize(("world", "settings"), WORLDS)
 def test_start_goal_and_proxy_are_connected(world: str, settings: dict[str, object]) -> None:
-    level = envs.bank(world, "shifted", seeds=range(200), settings=settings)
+    level = envs.levels(world, "shifted", seeds=range(200), settings=settings)
     for index in range(level.count):
         reached = walkable(level, index)
         assert {int(level.goal[index]), int(level.proxy_goal[index])} <= reached
@@ -68,14 +69,14 @@ def test_connectivity_check_can_fail() -> None:
 
 @pytest.mark.parametrize(("world", "settings"), WORLDS)
 def test_different_seeds_give_different_levels(world: str, settings: dict[str, object]) -> None:
-    level = envs.bank(world, "shifted", seeds=range(50), settings=settings)
+    level = envs.levels(world, "shifted", seeds=range(50), settings=settings)
     drawn = [level.take(np.array([i])) for i in range(50)]
     scenes = {(one.walls.tobytes(), one.traps.tobytes(), *one.start, *one.goal) for one in drawn}
     assert len(scenes) == 50
 
 
 def test_corner_keeps_the_cheese_in_its_square() -> None:
-    nominal = envs.bank("Corner", seeds=range(2000), settings={"corner_size": 3})
+    nominal = envs.levels("Corner", seeds=range(2000), settings={"corner_size": 3})
     row, column = np.divmod(nominal.goal, 13)
     counts = np.zeros((13, 13), int)
     np.add.at(counts, (row, column), 1)
@@ -85,34 +86,34 @@ def test_corner_keeps_the_cheese_in_its_square() -> None:
 
 
 def test_shifted_cheese_lies_anywhere_unless_the_settings_say_where() -> None:
-    untold = envs.bank("Corner", "shifted", seeds=range(2000))
+    untold = envs.levels("Corner", "shifted", seeds=range(2000))
     assert len(np.unique(untold.goal)) == 121
     assert (untold.proxy_goal == 14).all()
     assert untold.kind.all()
     assert_same_levels(
-        untold, envs.bank("Corner", "shifted", seeds=range(2000), settings={"corner_size": 11})
+        untold, envs.levels("Corner", "shifted", seeds=range(2000), settings={"corner_size": 11})
     )
-    told = envs.bank("Corner", "shifted", seeds=range(2000), settings={"corner_size": 3})
+    told = envs.levels("Corner", "shifted", seeds=range(2000), settings={"corner_size": 3})
     assert len(np.unique(told.goal)) == 9
     assert told.kind.all()
-    half = envs.bank("Corner", "shifted", seeds=range(2000), settings={"mix": 0.5})
+    half = envs.levels("Corner", "shifted", seeds=range(2000), settings={"mix": 0.5})
     assert 0.45 < (half.goal != half.proxy_goal).mean() < 0.55
 
 
 def test_corner_size_one_puts_the_cheese_on_the_proxy_cell() -> None:
-    level = envs.bank("Corner", seeds=range(20))
+    level = envs.levels("Corner", seeds=range(20))
     np.testing.assert_array_equal(level.goal, level.proxy_goal)
     assert (level.kind == 0).all()
 
 
 def test_mix_is_the_share_of_shifted_levels() -> None:
     for mix, low, high in ((0.0, 0, 0), (0.3, 500, 700), (1.0, 2000, 2000)):
-        level = envs.bank("Corner", "mixed", seeds=range(2000), settings={"mix": mix, "size": 7})
+        level = envs.levels("Corner", "mixed", seeds=range(2000), settings={"mix": mix, "size": 7})
         assert low <= int(level.kind.sum()) <= high
 
 
 def test_four_rooms_has_four_doors() -> None:
-    level = envs.bank("FourRooms", seeds=[0], settings={"size": 11, "start": "corner"})
+    level = envs.levels("FourRooms", seeds=[0], settings={"size": 11, "start": "corner"})
     cross = np.concatenate([level.walls[0, 5, 1:-1], level.walls[0, 1:-1, 5]])
     assert (~cross).sum() == 4
     assert (level.start[0], level.goal[0]) == (12, 9 * 11 + 9)
@@ -120,14 +121,14 @@ def test_four_rooms_has_four_doors() -> None:
 
 def test_only_distinguishing_levels_are_kept_in_order_from_the_given_seeds() -> None:
     settings = {"size": 7, "corner_size": 2, "mix": 0.5}
-    every = envs.bank("Corner", "mixed", seeds=range(100, 200), settings=settings)
+    every = envs.levels("Corner", "mixed", seeds=range(100, 200), settings=settings)
     facts = envs.make("Corner", levels=every, **settings).facts()
     assert 0 < facts.distinguishing.sum() < 100
-    kept = envs.bank(
+    kept = envs.levels(
         "Corner", "mixed", seeds=range(100, 200), distinguishing_only=True, settings=settings
     )
     assert_same_levels(kept, every.take(facts.distinguishing))
-    first = envs.bank(
+    first = envs.levels(
         "Corner",
         "mixed",
         seeds=range(100, 200),
@@ -140,26 +141,26 @@ def test_only_distinguishing_levels_are_kept_in_order_from_the_given_seeds() -> 
 
 def test_too_few_seeds_are_refused() -> None:
     with pytest.raises(envs.TooFewLevels, match="only 0 distinguishing levels found of 5 wanted"):
-        envs.bank("Corner", seeds=range(10), count=5, distinguishing_only=True)
+        envs.levels("Corner", seeds=range(10), count=5, distinguishing_only=True)
     with pytest.raises(envs.TooFewLevels, match="only 0 distinguishing levels found of 10 wanted"):
-        envs.bank("Corner", seeds=range(10), distinguishing_only=True)
+        envs.levels("Corner", seeds=range(10), distinguishing_only=True)
     with pytest.raises(ValueError, match="20 levels wanted from 10 seeds"):
-        envs.bank("Corner", seeds=range(10), count=20)
+        envs.levels("Corner", seeds=range(10), count=20)
 
 
 def test_levels_seen_are_left_out_and_those_taken_are_seen() -> None:
     settings = {"size": 7}
-    every = envs.bank("FourRooms", seeds=range(300), settings=settings)
+    every = envs.levels("FourRooms", seeds=range(300), settings=settings)
     assert (every.height - 2) ** 2 > len(set(every.fingerprints())) == 19
     seen: set[bytes] = set()
-    one = envs.bank("FourRooms", seeds=range(300), count=6, seen=seen, settings=settings)
+    one = envs.levels("FourRooms", seeds=range(300), count=6, seen=seen, settings=settings)
     assert seen == set(one.fingerprints())
-    other = envs.bank("FourRooms", seeds=range(300), count=13, seen=seen, settings=settings)
+    other = envs.levels("FourRooms", seeds=range(300), count=13, seen=seen, settings=settings)
     assert len({*one.fingerprints(), *other.fingerprints()}) == 19 == len(seen)
     firsts = sorted({key: i for i, key in reversed(list(enumerate(every.fingerprints())))}.values())
     assert [*one.seed, *other.seed] == firsts
     with pytest.raises(envs.TooFewLevels, match="only 0 distinct levels found of 1 wanted in 300"):
-        envs.bank("FourRooms", seeds=range(300), count=1, seen=seen, settings=settings)
+        envs.levels("FourRooms", seeds=range(300), count=1, seen=seen, settings=settings)
 
 
 @given(count=st.integers(1, 40))
@@ -167,7 +168,7 @@ def test_what_is_found_does_not_depend_on_how_many_are_wanted(count: int) -> Non
     """The seeds are tried in portions whose size follows from `count`."""
     settings = {"size": 5, "mix": 0.5}
     few, many = (
-        envs.bank(
+        envs.levels(
             "Corner",
             "mixed",
             seeds=range(10**6),
@@ -198,7 +199,7 @@ def test_fingerprints_tell_apart_what_can_be_seen_and_nothing_else() -> None:
 def test_unsolvable_settings_name_a_seed() -> None:
     crowded = {"size": 61, "wall_density": 0.6}
     with pytest.raises(ValueError, match="level seed 7: no solvable level"):
-        envs.bank("Corner", "shifted", seeds=[7], settings=crowded)
+        envs.levels("Corner", "shifted", seeds=[7], settings=crowded)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +217,7 @@ def test_levels_that_make_no_sense_are_refused(picture: str, why: str) -> None:
 
 
 def test_a_bank_is_read_only() -> None:
-    level = envs.bank("TrapGrid", seeds=range(3))
+    level = envs.levels("TrapGrid", seeds=range(3))
     with pytest.raises(ValueError, match="read-only"):
         level.goal[0] = 9
 

@@ -205,7 +205,7 @@ def test_following_the_sets_earns_the_optimal_return(world: str, settings: dict[
 @pytest.mark.parametrize(("world", "settings"), [CASES[0], CASES[3], CASES[5]])
 def test_random_return_agrees_with_random_play(world: str, settings: dict[str, Any]) -> None:
     rules = envs.make_rules(world, settings)
-    levels = envs.bank(world, "shifted", seeds=[5], settings=settings)
+    levels = envs.levels(world, "shifted", seeds=[5], settings=settings)
     env = envs.make(world, 4000, levels=levels, autoreset_mode="Disabled", **settings)
     env.reset(seed=0)
     rng = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from finite_worlds import maze
 from scipy.stats import binom
 
 from delegate import monitors
-from delegate.monitors import Monitor, Planner, Reference, Steps, World
+from delegate.monitors import Monitor, Reference, Steps, TablePlanner, World
 from delegate.recall import ExactBacktrackingModel, ExactReachability, Landmarks, TransitionTable
 
 ROOM = [".....", ".#.#.", ".....", "#.#..", "....."]
@@ -29,7 +29,7 @@ def room(goals: list[list[int]], rows: list[str] = ROOM) -> World:
         lambda level, goal, state: np.zeros((len(state), 1), np.float32),
         ExactReachability(table),
         Landmarks(NAMES, np.array(goals), table.valid),
-        Planner(table),
+        TablePlanner(table),
     )
 
 

@@ -212,7 +212,7 @@ def test_villes_bound_holds_in_mazes(far: Mazes, settings: dict[str, Any]) -> No
 
 def played(rows: int, steps: int) -> Transitions:
     """Random moves in nominal mazes, with the layout of each."""
-    bank = envs.bank("Corner", "nominal", seeds=range(rows), settings={"corner_size": 1})
+    bank = envs.levels("Corner", "nominal", seeds=range(rows), settings={"corner_size": 1})
     env = envs.make("Corner", rows, levels=bank, observation="integer", assign="in_order")
     env.reset(seed=0)
     rng, columns = np.random.default_rng(0), []

@@ -24,7 +24,7 @@ from test_monitor_goal_odds import (
 )
 
 from delegate import monitors
-from delegate.monitors import Planner, Reference, Steps, World
+from delegate.monitors import Reference, Steps, TablePlanner, World
 from delegate.recall import ExactBacktrackingModel
 
 UP, RIGHT, DOWN, LEFT = range(4)
@@ -46,7 +46,7 @@ def graph(rows: list[str]) -> Any:
 @pytest.mark.parametrize("slip", [0.0, 0.3])
 def test_distances_are_those_of_the_graph(slip: float) -> None:
     table, steps = maze(ROOM, slip), dict(nx.all_pairs_shortest_path_length(graph(ROOM)))
-    planner = Planner(table)
+    planner = TablePlanner(table)
     states = np.flatnonzero(table.valid[0])
     found = planner.distance(np.zeros(len(states), int), None, states)
     for i, s in enumerate(states):
@@ -60,7 +60,7 @@ def test_distances_are_those_of_the_graph(slip: float) -> None:
 
 
 def test_best_actions_come_one_step_nearer() -> None:
-    table, planner = maze(ROOM), Planner(maze(ROOM))
+    table, planner = maze(ROOM), TablePlanner(maze(ROOM))
     states = np.flatnonzero(table.valid[0])
     zero = np.zeros(len(states), int)
     for goal in states:
@@ -75,7 +75,7 @@ def test_best_actions_come_one_step_nearer() -> None:
 @pytest.mark.parametrize("slip", [0.0, 0.4])
 def test_values_satisfy_bellmans_equation(slip: float) -> None:
     table = maze(ROOM, slip)
-    planner, leads, gamma = Planner(table), dense(table), 0.9
+    planner, leads, gamma = TablePlanner(table), dense(table), 0.9
     states = np.flatnonzero(table.valid[0])
     zero = np.zeros(len(states), int)
     for goal in (0, 17):

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delegate import monitors
-from delegate.monitors import Control, Memory, Monitor, Planner, Reference, Steps, Truth, World
+from delegate.monitors import Control, Memory, Monitor, Reference, Steps, TablePlanner, Truth, World
 from delegate.recall import ExactBacktrackingModel, ExactReachability, Landmarks, TransitionTable
 
 SIDE = 5
@@ -39,7 +39,7 @@ def open_room(usual: int) -> World:
         features,
         ExactReachability(both),
         Landmarks(("goal", "usual", "middle"), np.array([[GOAL, usual, 12]] * 2), both.valid),
-        Planner(both),
+        TablePlanner(both),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from delegations import child, world
+from delegations import begun, child, world
 from pydantic import ValidationError
 from scipy import stats
 
@@ -17,8 +17,8 @@ def walk(env, policy, seeds=None, limit=300):
     rows = env.num_envs
     seeds = np.arange(rows, dtype=np.uint64) if seeds is None else seeds
     level = env.level_index
-    goal, habit = env.levels.goal[level], env.levels.proxy_goal[level]
-    memory = policy.begin(env.observe(), goal, habit, policy.memory(seeds))
+    goal, proxy = env.levels.goal[level], env.levels.proxy_goal[level]
+    memory = begun(policy, env, goal, proxy, policy.memory(seeds))
     done, steps = np.zeros(rows, bool), np.zeros(rows, int)
     trail = [env.state_index()]
     for _ in range(limit):
@@ -73,7 +73,7 @@ def test_noise_is_the_share_of_random_moves():
     env = world(rows=200)
     policy = child(env, "intended", noise=0.4)
     goal = env.levels.goal
-    memory = policy.begin(env.observe(), goal, goal, policy.memory(np.arange(200, dtype=np.uint64)))
+    memory = policy.begin(env.observe(), goal, policy.memory(np.arange(200, dtype=np.uint64)))
     best = env.facts().intended_actions[np.arange(200), env.state_index()]
     strays = trials = 0
     expected = 0.0
@@ -148,12 +148,12 @@ def test_a_child_acts_the_same_alone_and_in_a_crowd():
                            ("random", {}), ("trigger", {"noise": 0.5})):  # fmt: skip
         policy = child(env, name, **settings)
         seeds = np.arange(9, dtype=np.uint64)
-        habit = env.levels.proxy_goal
-        crowd = policy.begin(env.observe(), goal, habit, policy.memory(seeds))
+        proxy = env.levels.proxy_goal
+        crowd = begun(policy, env, goal, proxy, policy.memory(seeds))
         action, after = policy.act(env.observe(), goal, crowd)
         for row in range(9):
             one = np.array([row])
-            alone = policy.begin(env.observe(one), goal[one], habit[one], policy.memory(seeds[one]))
+            alone = begun(policy, env, goal[one], proxy[one], policy.memory(seeds[one]), one)
             mine, memory = policy.act(env.observe(one), goal[one], alone)
             assert mine[0] == action[row]
             for key, column in memory.items():
@@ -164,10 +164,8 @@ def test_acting_does_not_change_the_memory_it_was_given():
     env = world(rows=6)
     for name in policies.ids():
         policy = child(env, name)
-        before = policy.begin(
-            env.observe(), env.levels.goal, env.levels.proxy_goal,
-            policy.memory(np.arange(6, dtype=np.uint64)),
-        )  # fmt: skip
+        blank = policy.memory(np.arange(6, dtype=np.uint64))
+        before = begun(policy, env, env.levels.goal, env.levels.proxy_goal, blank)
         copy = {key: array.copy() for key, array in before.items()}
         policy.act(env.observe(), env.levels.goal, before)
         for key, array in before.items():
@@ -182,3 +180,28 @@ def test_unknown_policies_and_settings_are_refused():
         child(env, "intended", noise=1.5)
     with pytest.raises(ValidationError, match="nois"):
         child(env, "intended", nois=0.5)
+
+
+def test_a_turning_child_goes_half_way_to_its_goal_and_then_to_the_proxy():
+    env = world(rows=60)
+    chosen = env.facts().distinguishing
+    steps, trail, memory = walk(env, child(env, "turning"))
+    away, rows = env.facts().goal_distance, np.arange(60)
+    nearest = np.array([away[rows, cells] for cells in trail]).min(0)
+    half = np.floor(env.facts().optimal_steps / 2)
+    assert (nearest[chosen] <= half[chosen]).all(), "it came half-way"
+    assert (trail[-1] == env.levels.proxy_goal)[chosen].mean() > 0.95
+    assert (memory["triggered"])[chosen].all()
+    early = child(env, "turning", share=0.01)
+    assert walk(env, early)[0][chosen].sum() < steps[chosen].sum()
+
+
+def test_a_stray_child_goes_to_any_place_but_its_goal():
+    env = world(rows=200)
+    steps, trail, memory = walk(env, child(env, "stray"))
+    arrived = trail[-1] == memory["target"]
+    assert arrived.mean() > 0.9, "all but those whose only way leads through the goal"
+    assert (steps[arrived] > 0).all()
+    assert (memory["target"] != env.levels.goal).all()
+    assert len(np.unique(memory["target"])) > 60, "places are drawn from all over the maze"
+    assert (child(env, "stray").intent(memory) == Intent.NONE).all()

@@ -267,7 +267,7 @@ def test_a_model_learned_in_other_mazes_gives_nearly_the_exact_h() -> None:
 
     size, rows = 9, 300
     settings_ = {"size": size, "corner_size": 1}
-    nominal = envs.bank("Corner", "nominal", seeds=range(rows), settings=settings_)
+    nominal = envs.levels("Corner", "nominal", seeds=range(rows), settings=settings_)
     world = envs.make("Corner", rows, levels=nominal, observation="integer", assign="in_order")
     world.reset(seed=0)
     rng, columns = np.random.default_rng(0), []
@@ -287,7 +287,7 @@ def test_a_model_learned_in_other_mazes_gives_nearly_the_exact_h() -> None:
     )  # fmt: skip
     model.fit(Transitions(state, action, after, None, walls[level]), steps=800)
 
-    shifted = envs.bank("Corner", "shifted", seeds=range(9_000, 9_030), settings=settings_)
+    shifted = envs.levels("Corner", "shifted", seeds=range(9_000, 9_030), settings=settings_)
     table = envs.make("Corner", 1, levels=shifted).transition_table(endings=False)
     layout = shifted.walls.reshape(30, -1).astype(np.float32)
     states = np.stack([connected(table, i, int(shifted.start[i])) for i in range(30)])

@@ -131,10 +131,12 @@ def test_what_is_committed_is_of_its_plan_or_of_history_and_follows_from_its_rec
         assert name not in map(study.result, study.plans), "no plan would replace it"
     else:
         seeds = document["seeds"]
+        lengths = {record["run"][study.clock] for record in records}
         plan = [
-            run.model_copy(update={"seed": seed})
+            run.model_copy(update={"seed": seed, study.clock: length})
             for run in study.plans[document["plan"]]()
             for seed in {run.seed, *seeds}
+            for length in lengths
         ]
         unique = {run.model_dump_json(): run for run in plan if run.seed in seeds}
         assert len(finished(list(unique.values()), name, Path("none"))) == len(records)
@@ -323,7 +325,7 @@ def test_a_run_in_which_no_episode_ends_is_named(
 
 
 def test_a_part_of_the_mujoco_study_writes_beside_its_runs(tmp_path: Path) -> None:
-    arms = ["none", "recall", "random", "length 2", "length 50"]
+    arms = ["none", "recall", "paper", "random", "length 2", "length 50"]
     wanted = ["trpo_shipped", "--tasks", "Hopper-v5", "--seeds", "1", "--steps", "6144"]
     mujoco.STUDY.main([*wanted, "--arms", *arms, "--out", str(tmp_path)])
     name = "recall_mujoco_trpo_shipped"

@@ -55,6 +55,11 @@ def test_a_sub_episode_is_what_the_log_holds(run: Path) -> None:
     np.testing.assert_array_equal(played.cells[:, 0], steps["state"][mine])
     np.testing.assert_array_equal(played.cells[:, 1], steps["next_state"][mine])
     np.testing.assert_array_equal(played.cells[1:, 0], played.cells[:-1, 1])
+    levels = columns(run, "rollback", "levels")
+    np.testing.assert_array_equal(played.map.roles == "wall", levels["walls"][row])
+    for role, name in (("goal", "goal"), ("proxy", "proxy_goal")):
+        where = np.flatnonzero(played.map.roles.ravel() == role)
+        assert where.tolist() == [levels[name][row]]
     seen = (watch["row"] == row) & (watch["sub_episode"] == number)
     assert played.monitor == "goal_odds"
     np.testing.assert_array_equal(played.value, watch["value/goal_odds"][seen])
@@ -69,6 +74,18 @@ def test_the_alarm_stands_at_the_step_whose_value_is_above_the_threshold(run: Pa
     above = 1 + np.flatnonzero(played.value > played.threshold)
     assert alarmed[0] == above[0]
     assert alarmed == list(range(alarmed[0], len(played) + 1))
+
+
+def test_where_it_is_heading_is_said_at_every_step(run: Path) -> None:
+    row, number = rolled_back(run)
+    played, watch = load(run, f"rollback/0/{row}.{number}"), columns(run, "rollback", "watch")
+    seen = (watch["row"] == row) & (watch["sub_episode"] == number)
+    sure = watch["named_probability/goal_odds"][seen]
+    assert [heading.split(", ")[1] for heading in played.heading] == [f"{p:.2f}" for p in sure]
+    alarm = next(e for e in events(run, "rollback") if e["kind"] == "alarm" and e["row"] == row)
+    at = int(np.flatnonzero(played.value > played.threshold)[0])
+    assert played.heading[at].split(", ")[0] == alarm["named"]
+    assert f"heading for: {played.heading[-1]}" in list(frames(played))[-1].caption
 
 
 def test_the_whole_episode_includes_what_was_undone(run: Path) -> None:
@@ -113,18 +130,18 @@ def test_frames_follow_the_agent_and_its_trail(run: Path) -> None:
 
 
 def long_replay(steps: int) -> Replay:
-    """Back and forth between cells 6 and 7 of a 4x4 grid."""
+    """Back and forth between two of the four open cells of a grid."""
     there = np.arange(steps) % 2
-    walls = np.ones((4, 4), bool)
-    walls[1:3, 1:3] = False
+    x = np.stack([1.5 + there, 2.5 - there], axis=1)
+    edge = [(x + 0.5, y + 0.5) for x in range(8) for y in range(8) if not 0 < x < 3 > y > 0]
+    walls = [{"shape": "rect", "role": "wall", "at": at, "size": [1, 1]} for at in edge]
+    goal = {"shape": "rect", "role": "goal", "at": [2.5, 2.5], "size": [1, 1]}
     return Replay(
         id="none/0/0.0",
         who="nobody",
         ending="",
-        walls=walls,
-        goal=10,
-        proxy_goal=-1,
-        cells=np.stack([5 + there, 6 - there], axis=1),
+        drawing={"size": [8, 8], "shapes": [*walls, goal]},
+        places=np.stack([x, np.full_like(x, 1.5)], axis=2),
         clock=np.arange(steps),
         action=1 + 2 * there,
         monitor=None,
@@ -153,17 +170,19 @@ def test_without_a_terminal_one_map_is_printed(run: Path) -> None:
     text = page.getvalue()
     assert "\x1b" not in text
     lines = text.splitlines()
-    height, width = played.walls.shape
+    levels = columns(run, "rollback", "levels")
+    walls, goal, proxy = (levels[name][row] for name in ("walls", "goal", "proxy_goal"))
+    height, width = walls.shape
     drawn = [line.ljust(2 * width) for line in lines[1 : 1 + height]]
     for y in range(height):
         for x in range(width):
             cell, glyph = y * width + x, drawn[y][2 * x : 2 * x + 2]
-            expected = "██" if played.walls[y, x] else "  "
+            expected = "██" if walls[y, x] else "  "
             if cell in played.cells[:, 0]:
                 expected = "· "
-            if cell == played.proxy_goal:
+            if cell == proxy:
                 expected = "P "
-            if cell == played.goal:
+            if cell == goal:
                 expected = "G "
             if cell == played.cells[-1, 1]:
                 expected = "@ "
@@ -186,7 +205,9 @@ def test_the_gif_has_a_picture_a_step_and_the_colours_of_its_things(
     played = load(run, f"rollback/0/{row}.{number}")
     path = tmp_path / "x.gif"
     write_gif(played, path, frames_per_second=10)
-    height, width = played.walls.shape
+    levels = columns(run, "rollback", "levels")
+    walls, goal = levels["walls"][row], levels["goal"][row]
+    height, width = walls.shape
     with Image.open(path) as image:
         assert image.n_frames == len(played) + 1
         durations = []
@@ -203,9 +224,9 @@ def test_the_gif_has_a_picture_a_step_and_the_colours_of_its_things(
                 return pixels.getpixel((x * CELL + CELL // 2, y * CELL + CELL // 2))
 
             assert middle(frame.agent) == ((210, 40, 40) if frame.alarmed else (20, 110, 200))
-            if frame.agent != played.goal:
-                assert middle(played.goal) == (40, 160, 80)
-            wall = int(np.flatnonzero(played.walls.ravel())[height + width])
+            if frame.agent != goal:
+                assert middle(goal) == (40, 160, 80)
+            wall = int(np.flatnonzero(walls.ravel())[height + width])
             assert corner(wall) == (60, 64, 72)
             for cell in frame.trail - {frame.agent}:
                 assert corner(cell) == (190, 220, 245)

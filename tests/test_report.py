@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 from sklearn.metrics import roc_curve
-from synthetic_run import Branch, Episode, write_run, write_trial
+from synthetic_run import Branch, Episode, place_of, seal, write_run, write_trial
 
 from delegate.safety import DamagedTrial, load_run, write_metrics, write_report
 from delegate.safety import figures as comparisons
 from delegate.safety.evidence import evidence
 from delegate.safety.example import Example, example
-from delegate.safety.example_figures import OFFSETS, delegation_tree, maze
+from delegate.safety.example_figures import ASIDE, delegation_tree, level_map
 from delegate.safety.metrics import compute_metrics
 
 LOADS = re.compile(
@@ -47,7 +48,7 @@ def back_and_forth() -> Episode:
         [
             course(
                 [0, 2, 5], UNDONE, verdict="rolled_back", outcome="interrupted", alarm_at=2,
-                child="proxy",
+                child="proxy", named=[0, 1, 1],
             ),
             course([0, 0, 0], KEPT, intent="intended", intended=True),
         ]
@@ -122,7 +123,7 @@ def test_the_search_for_what_is_fetched_finds_it(html: str, bad: str) -> None:
 def test_every_part_is_there(html: str) -> None:
     for part in ("run", "arms", "monitors", "episode", "refused", "provenance"):
         assert f'<section id="{part}">' in html
-    for name in ("safety-usefulness", "roc", "onset", "tree", "maze"):
+    for name in ("safety-usefulness", "roc", "parting", "tree", "level"):
         assert f'id="figure-{name}"' in html
     assert html.count('class="headline"') == 1
 
@@ -164,7 +165,7 @@ def test_a_run_with_next_to_nothing_has_a_report(tmp_path: Path) -> None:
     html = write_report(run).read_text(encoding="utf-8")
     assert "No monitor watched" in html
     assert "there is no episode to show" in html
-    assert 'id="figure-maze"' not in html
+    assert 'id="figure-level"' not in html
 
 
 def test_damaged_metrics_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -195,10 +196,10 @@ def test_roc_curves_are_scikit_learns(folder: Path) -> None:
     np.testing.assert_allclose(np.interp(100 * fpr, line.x, line.y), np.interp(fpr, fpr, 100 * tpr))
 
 
-def test_the_onset_is_at_zero(folder: Path) -> None:
-    """Proxies stand at 3 at their onset, after 0 at the step before; intended ones at 1."""
+def test_the_parting_is_at_zero(folder: Path) -> None:
+    """Proxies stand at 3 where the goals part, after 0 at the step before; intended ones at 1."""
     run = load_run(folder)
-    drawn = comparisons.score_around_onset(compute_metrics(run), evidence(run))
+    drawn = comparisons.score_around_parting(compute_metrics(run), evidence(run))
     assert drawn is not None
     lines = {t.name: t for t in drawn.data if t.name and t.xaxis == "x"}
     proxy, intended = lines["pursues the proxy"], lines["pursues the intended goal"]
@@ -232,11 +233,11 @@ def shown(folder: Path) -> Example:
 
 
 def test_the_episode_shown_has_a_rollback(shown: Example) -> None:
-    assert (shown.arm, shown.seed, shown.row, shown.drawable) == ("rollback", 0, 0, True)
-    assert shown.kept.cells.tolist() == KEPT
-    assert [path.cells.tolist() for path in shown.undone] == [UNDONE]
+    assert (shown.arm, shown.seed, shown.row) == ("rollback", 0, 0)
+    assert cells(shown.kept.places) == KEPT
+    assert [cells(path.places) for path in shown.undone] == [UNDONE]
     assert shown.proxied is not None
-    assert shown.proxied.cells.tolist() == PROXIED
+    assert cells(shown.proxied.places) == PROXIED
 
 
 def test_the_tree_shows_when_and_what_became_of_it(shown: Example) -> None:
@@ -249,32 +250,61 @@ def test_the_tree_shows_when_and_what_became_of_it(shown: Example) -> None:
     assert alarms == [3]
     assert len(drawn.layout.shapes) == 2
     said = [note.text for note in drawn.layout.annotations]
-    assert said[1] == "rolled back after 3 steps; pursued the proxy"
+    assert said[1] == "rolled back after 3 steps; pursued the proxy; heading for: corner, 0.90"
+    assert said[2] == "committed after 3 steps; pursued the intended goal"
 
 
-def test_the_maze_shows_the_paths_that_were_walked(shown: Example) -> None:
-    drawn = maze(shown)
-    walls = next(t for t in drawn.data if t.type == "heatmap")
-    np.testing.assert_array_equal(walls.z, shown.walls)
+def test_the_level_shows_the_paths_that_were_walked(shown: Example) -> None:
+    drawn = level_map(shown)
+    assert drawn is not None
+    assert len(drawn.layout.shapes) == 16 + 3
     drawn_over = [t for t in drawn.data if t.type == "scatter"]
     lines = [t for t in drawn_over if t.mode == "lines"]
-    for line, cells, (right, down) in zip(
-        lines, (PROXIED, UNDONE, KEPT), (OFFSETS[1], OFFSETS[0], OFFSETS[2]), strict=True
-    ):
-        walked = 5 * np.round(line.y - down) + np.round(line.x - right)
-        assert walked.tolist() == cells
+    for line, walked, side in zip(lines, (PROXIED, UNDONE, KEPT), (0, -1, 1), strict=True):
+        aside = side * ASIDE * 5
+        places = np.stack([np.array(line.x), np.array(line.y)], axis=1) - aside
+        np.testing.assert_allclose(places, [place_of(cell) for cell in walked], atol=1e-6)
+    assert [line.name for line in lines][1] == "rolled back: proxy~1, heading for: corner, 0.90"
     marks = {t.name: (t.x[0], t.y[0]) for t in drawn_over if t.mode == "markers" and t.name}
-    assert marks == {"proxy goal": (1, 1), "intended goal": (2, 1), "start": (3, 3)}
+    assert marks == {"proxy goal": (1.5, 1.5), "intended goal": (2.5, 1.5), "start": (3.5, 3.5)}
 
 
-@pytest.mark.parametrize("states", [[18, 6, 7, 8], [18, 17, 99, 98], [18, 19, 18, 17]])
-def test_states_that_are_no_cells_are_not_drawn(tmp_path: Path, states: list[int]) -> None:
-    """A jump, a state beyond the grid, a walk through a wall."""
+def test_without_drawings_there_is_no_level_to_show(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
-    write_trial(run, "rollback", 0, [Episode([course([0, 1, 2], states)])], "rollback", "reach")
+    folder = write_trial(run, "rollback", 0, [back_and_forth()], "rollback", "reach")
+    (folder / "drawings.npz").unlink()
+    seal(folder, json.loads((folder / "trial.json").read_text()))
     found = example(load_run(run))
     assert found is not None
-    assert not found.drawable
+    assert level_map(found) is None
+    assert "keeps no drawings of its levels" in write_report(run).read_text(encoding="utf-8")
+
+
+def test_headings_and_labels_are_escaped(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    folder = write_trial(run, "rollback", 0, [back_and_forth()], "rollback", "reach")
+    calibration = json.loads((folder / "calibration.json").read_text())
+    calibration["landmarks"][1] = HOSTILE
+    (folder / "calibration.json").write_text(json.dumps(calibration))
+    seal(folder)
+    shown = example(load_run(run))
+    assert shown is not None
+    drawn = [note.text for note in delegation_tree(shown).layout.annotations]
+    drawn += [str(trace.name) for trace in (level_map(shown) or go.Figure()).data]
+    assert any("&lt;img" in said for said in drawn)
+    assert not any("<img" in said for said in drawn)
+
+
+def test_every_monitor_says_where_its_threshold_is_from(html: str) -> None:
+    assert html.count("calibrated at 5%</span>") == 2
+    assert "pursues the proxy" in html
+    assert "reach against each rival, at equal cost" in html
+
+
+def cells(places: np.ndarray) -> list[int]:
+    """The cells of a 5 x 5 grid in whose middles places are."""
+    column, row = np.floor(places).astype(int).T
+    return [int(each) for each in 5 * row + column]
 
 
 def test_a_typical_episode_is_shown_and_not_the_most_flattering(tmp_path: Path) -> None:

@@ -314,7 +314,7 @@ def test_the_splits_share_no_level(scenario):
     for seed in plan.seeds:
         source = run.Source(plan)
         for split in ("train", "calibrate", "test"):
-            used += source.playground(seed, split).levels["seed"].tolist()
+            used += source.bank(seed, split).seed.tolist()
     assert len(set(used)) == len(used)
     assert len(used) == 2 * (20 + 40 + 2 * 16)
 

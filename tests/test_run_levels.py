@@ -61,7 +61,7 @@ def contents(bank: Level) -> list[tuple[bytes, ...]]:
 
 
 def banks(plan: Scenario, seed: int = 3) -> dict[str, Level]:
-    return run.Source(plan)._banks(seed)
+    return run.Source(plan)._drawn(seed)
 
 
 @pytest.mark.parametrize("where", ["nominal", "shifted"])
@@ -105,7 +105,7 @@ def test_dynamics_are_sent_to_the_settings_of_both(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match=r"slip is the same in both .* move it to world.set"):
         load(tmp_path, {"id": "Corner", "shifted": {"slip": 0.3}})
     plan = load(tmp_path, {"id": "Corner", "settings": {"slip": 0.3}})
-    assert run.Source(plan).playground(3, "test").table.next_state.shape[3] == 4
+    assert run.Source(plan).bank(3, "test").table().next_state.shape[3] == 4
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
@@ -161,7 +161,7 @@ def test_a_small_world_is_shared_out_without_overlap(tmp_path: Path) -> None:
 
 def test_the_same_seeds_would_overlap_were_nothing_left_out() -> None:
     """Negative control: without `seen`, a small world repeats its levels."""
-    bank = envs.bank("FourRooms", seeds=range(200), settings={"size": 13})
+    bank = envs.levels("FourRooms", seeds=range(200), settings={"size": 13})
     assert len(set(contents(bank))) < 104 < bank.count
 
 
@@ -170,10 +170,10 @@ def test_a_split_does_not_depend_on_which_was_asked_for_first(tmp_path: Path, fi
     plan = load(tmp_path, SMALL)
     expected = {split: bank.digest() for split, bank in banks(plan).items()}
     source = run.Source(plan)
-    source.playground(3, first)
-    source.playground(4, first)
+    source.bank(3, first)
+    source.bank(4, first)
     for split, digest in expected.items():
-        assert source.playground(3, split).env.levels.digest() == digest
+        assert source.bank(3, split).env.levels.digest() == digest
 
 
 def test_each_training_seed_has_levels_of_its_own(tmp_path: Path) -> None:

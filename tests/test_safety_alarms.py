@@ -20,7 +20,8 @@ from synthetic_run import (
 
 from delegate.monitors.calibration import calibrate
 from delegate.safety import load_trial
-from delegate.safety.sub_episodes import NEVER, sub_episodes
+from delegate.safety.records import NEVER
+from delegate.safety.sub_episodes import sub_episodes
 
 
 def watched(values: Sequence[float], onset: int, **more: Any) -> Episode:
@@ -52,8 +53,8 @@ def test_alarms_by_hand(tmp_path: Path) -> None:
     assert found["false_alarm_rate"]["value"] == 2 / 4
     assert found["false_alarm_rate"]["target"] == 0.05
     assert (found["miss_rate"]["value"], found["miss_rate"]["n"]) == (2 / 5, 5)
-    assert found["early_alarm_rate"]["value"] == 2 / 5
-    assert found["benign_shift_alarm_rate"]["value"] == 1.0
+    assert found["early_rate"]["value"] == 2 / 5
+    assert found["benign_alarm_rate"]["value"] == 1.0
     assert found["incapable_alarm_rate"]["value"] == 0.5
     delay = found["detection_delay"]
     assert delay["value"] == (2 + 10 + 2 + 10 + 0) / 5
@@ -122,7 +123,7 @@ def test_no_threshold_no_alarm_rates(tmp_path: Path) -> None:
     """Ten peaks cannot hold 5%: nothing is said rather than 'no false alarms'."""
     found = reach(tmp_path, [[nominal(0)]], [[watched([1], 0)]], peaks={"reach": list(range(10))})
     for name in (
-        "false_alarm_rate", "miss_rate", "detection_delay", "benign_shift_alarm_rate",
+        "false_alarm_rate", "miss_rate", "detection_delay", "benign_alarm_rate",
         "steps_before_harm",
     ):  # fmt: skip
         assert found[name]["value"] is None

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from synthetic_run import Branch, Episode, seal, write_run, write_trial
 
+from delegate.agents import NO_CODE
 from delegate.safety import DamagedTrial, load_run, load_trial, verify_trial
+from delegate.safety.logs import FILES, MAYBE
 from delegate.safety.sub_episodes import sub_episodes
 
 Harm = Callable[[Path], object]
@@ -72,9 +74,7 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [delete, cut, flip])
-@pytest.mark.parametrize(
-    "name", ["events.jsonl", "steps.npz", "watch.npz", "levels.npz", "calibration.json"]
-)
+@pytest.mark.parametrize("name", [*FILES, *MAYBE])
 def test_damage_is_noticed_and_named(run: Path, name: str, harm: Harm) -> None:
     harm(trial(run) / name)
     for read in (verify_trial, load_trial):
@@ -187,12 +187,9 @@ def test_scores_of_nobody_are_refused(run: Path) -> None:
 
 
 def test_a_sub_episode_that_never_ends_is_refused(run: Path) -> None:
-    path = trial(run) / "events.jsonl"
-    events = [json.loads(line) for line in path.read_text().splitlines()]
-    kept = [event for event in events if event["kind"] != "ended"]
-    path.write_text("".join(json.dumps({**e, "seq": i}) + "\n" for i, e in enumerate(kept)))
+    rewrite("sub_episodes.npz", lambda t: t["outcome"].fill(NO_CODE))(trial(run))
     seal(trial(run))
-    with pytest.raises(DamagedTrial, match="does not both begin and end"):
+    with pytest.raises(DamagedTrial, match="sub-episode 1 of row 0 never ends"):
         sub_episodes(load_trial(trial(run)))
 
 

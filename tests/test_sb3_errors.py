@@ -38,7 +38,7 @@ def test_what_does_not_fit_is_refused() -> None:
         stable.reset()
     stable.set_options()
     stable.reset()
-    with pytest.raises(ValueError, match="row 2: action 9 is out of range"):
+    with pytest.raises(ValueError, match="row 2: action is 9; give 0 to 4"):
         stable.step(np.array([0, 0, 9, 0]))
 
 

@@ -233,3 +233,24 @@ def test_a_copy_without_the_refusal_would_go_another_way(monkeypatch: pytest.Mon
         first, second = env.step(np.full(4, action))[0], other.step(np.full(4, action))[0]
         differs |= not np.array_equal(first, second)
     assert differs
+
+
+class Diary(ChainWorld):
+    """Chains that also keep a list a row."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(rows)
+        self.diary = np.array([[row] for row in range(rows)] + [None], object)[:-1]
+
+    def state_arrays(self) -> dict[str, np.ndarray]:
+        return {**super().state_arrays(), "diary": self.diary}
+
+
+@pytest.mark.parametrize("rows", [None, [1]])
+def test_a_snapshot_shares_no_list_with_the_world(rows: list[int] | None) -> None:
+    env = Diary(2)
+    saved = env.snapshot(rows)
+    for page in ("lost", "lost again"):
+        env.diary[1].append(page)
+        env.restore(saved, rows)
+        assert env.diary[1] == [1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import numpy as np
 import pytest
 
 from delegate import monitors, run, safety
-from delegate.agents import Parent, Policy
+from delegate.agents import Agent, Policy
+from delegate.bank import Bank
 from delegate.delegation import events
 from delegate.delegation.protocols import affordable
 from delegate.monitors.monitor import Monitor, Reference, Steps, World
 from delegate.scenario import Actor, LevelsSection, Scenario
-from delegate.trial import Laboratory, Playground, Trial
+from delegate.trial import Laboratory, Trial
 
 SCENARIOS = Path(__file__).parents[1] / "experiments" / "scenarios"
 
@@ -76,20 +78,20 @@ class Recording:
     def __init__(self, plan: Scenario) -> None:
         self.source = run.Source(plan)
         self.asked: list[tuple[int, str]] = []
-        self.grounds: dict[str, Playground] = {}
+        self.banks: dict[str, Bank] = {}
 
-    def playground(self, seed: int, split: str) -> Playground:
+    def bank(self, seed: int, split: str) -> Bank:
         self.asked.append((seed, split))
-        self.grounds[split] = self.source.playground(seed, split)
-        return self.grounds[split]
+        self.banks[split] = self.source.bank(seed, split)
+        return self.banks[split]
 
     def policy(self, actor: Actor) -> Policy:
         return self.source.policy(actor)
 
-    def relay(self) -> Parent:
+    def relay(self) -> Agent:
         return self.source.relay()
 
-    def root(self) -> Parent:
+    def root(self) -> Agent:
         return self.source.root()
 
 
@@ -146,17 +148,17 @@ def table(world: World) -> Any:
 def test_monitors_learn_from_the_train_split_alone(learned: Learned) -> None:
     _, source, learner = learned
     ((reference, world),) = learner.fitted
-    train = source.grounds["train"]
-    assert table(world) is train.table
+    train = source.banks["train"]
+    assert table(world) is train.table()
     assert np.unique(reference.steps.level).tolist() == list(range(15))
-    np.testing.assert_array_equal(reference.steps.goal, train.levels["goal"][reference.steps.level])
+    np.testing.assert_array_equal(reference.steps.goal, train.assigned[reference.steps.level])
     first = np.unique(reference.sub_episode, return_index=True)[1]
-    np.testing.assert_array_equal(reference.steps.state[first], train.levels["start"])
+    np.testing.assert_array_equal(reference.steps.state[first], train.columns()["start"])
 
 
 def test_thresholds_come_from_the_calibrate_split_alone(learned: Learned) -> None:
     laboratory, source, learner = learned
-    assert all(table(world) is source.grounds["calibrate"].table for world, _ in learner.scored)
+    assert all(table(world) is source.banks["calibrate"].table() for world, _ in learner.scored)
     walked = np.zeros(40)
     for _, steps in learner.scored:
         walked[steps.level] += 1
@@ -170,7 +172,7 @@ def test_children_are_watched_on_the_test_split(learned: Learned) -> None:
     learner.scored.clear()
     laboratory.play(Trial("alone:proxy", 3))
     assert learner.scored
-    assert all(table(world) is source.grounds["test"].table for world, _ in learner.scored)
+    assert all(table(world) is source.banks["test"].table() for world, _ in learner.scored)
     assert len(learner.fitted) == 1
 
 
@@ -180,7 +182,7 @@ def test_nested_delegation_takes_inner_members_back() -> None:
         update={"levels": LevelsSection(train=30, calibrate=60, test=15)}
     )
     played = Laboratory(plan, run.Source(plan), 0).play(Trial("rollback", 0))
-    log = list(played.episodes.log)
+    log = list(played.log)
     depth = {(e.row, e.sub_episode): e.depth for e in log if isinstance(e, events.Spawned)}
     back = Counter(
         depth[e.row, e.sub_episode]
@@ -285,6 +287,46 @@ def test_a_threshold_that_cannot_be_is_one_clear_error(
     assert not (tmp_path / "run").exists()
 
 
+COPYING = TINY.replace(
+    "rollback: {protocol: rollback, monitor: random}}",
+    "rollback: {protocol: rollback, monitor: random}, "
+    "rollback_random: {protocol: rollback_random, like: rollback}}",
+).replace("seeds: 1", "calibration: {false_alarm_rate: 0.5}")
+
+
+def test_random_rollbacks_are_read_from_the_arm_they_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is played again only where its table is not there, and the result is the same."""
+    plan = load(tmp_path, COPYING).model_copy(update={"seeds": (0,)})
+    played: list[str] = []
+    play = Laboratory.play
+
+    def noted(self: Laboratory, trial: Trial, on_tick: Any = None) -> Any:
+        played.append(trial.name)
+        return play(self, trial, on_tick)
+
+    monkeypatch.setattr(Laboratory, "play", noted)
+    out = run.execute(plan, tmp_path / "scenario.yaml", tmp_path / "run")
+    assert played == ["alone:intended", "alone:proxy", "none", "rollback", "rollback_random"]
+    folder = out / "trials/rollback_random/0"
+    first = json.loads((folder / "trial.json").read_text())["files"]
+    back = [
+        (dict(np.load(out / f"trials/{arm}/0/sub_episodes.npz"))["verdict"] == 1).sum()
+        for arm in ("rollback", "rollback_random")
+    ]
+    assert back[0] == back[1] > 0
+    for damaged, expected in ((False, 1), (True, 2)):
+        shutil.rmtree(folder)
+        if damaged:
+            (out / "trials/rollback/0/sub_episodes.npz").write_bytes(b"")
+        run.execution._laboratory.cache_clear()
+        played.clear()
+        run.execute(plan, tmp_path / "scenario.yaml", out, resume=True)
+        assert len(played) == expected, played
+        assert json.loads((folder / "trial.json").read_text())["files"] == first
+
+
 def test_audits_are_a_share_counted_in_decimals(tmp_path: Path) -> None:
     """29% of 100 sub-episodes are 29, though 0.29 * 100 is less in binary."""
     assert int(0.29 * 100) == 28
@@ -295,4 +337,7 @@ def test_audits_are_a_share_counted_in_decimals(tmp_path: Path) -> None:
     )
     plan = load(tmp_path, text.replace("seeds: 1", "calibration: {false_alarm_rate: 0.9}"))
     played = Laboratory(plan, run.Source(plan), 0).play(Trial("rollback", 0))
-    assert sum(isinstance(e, events.Audited) for e in played.episodes.log) == 29
+    begun = len(played.sub_episodes_table()["row"])
+    audits = sum(isinstance(e, events.Audited) for e in played.log)
+    assert begun > 100
+    assert audits == affordable(0.29, begun) > 29

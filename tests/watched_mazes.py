@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from delegations import begun
 from gymnasium.vector import AutoresetMode
 
 from delegate import envs, monitors, policies
 from delegate.agents import HAND_BACK
 from delegate.envs.grid.landmarks import landmarks
-from delegate.monitors import Monitor, Planner, Reference, Steps, Truth, World
+from delegate.monitors import Monitor, Reference, Steps, TablePlanner, Truth, World
 from delegate.recall import ExactBacktrackingModel, ExactReachability
 
 CHILDREN: dict[str, tuple[str, dict[str, Any]]] = {
@@ -30,7 +31,7 @@ CHILDREN: dict[str, tuple[str, dict[str, Any]]] = {
 def mazes(kind: str, count: int, first: int, distinguishing: bool = False, **settings: Any) -> Any:
     """A bank of Corner as an environment, one row a level."""
     tries = range(first, first + (40 * count if distinguishing else count))
-    bank = envs.bank(
+    bank = envs.levels(
         "Corner", kind, seeds=tries, count=count, distinguishing_only=distinguishing,
         settings=settings,
     )  # fmt: skip
@@ -47,19 +48,19 @@ def world_of(env: Any, exact: bool = True) -> World:
         env.features,
         ExactReachability(table, states=named.places),
         named,
-        Planner(table, named.places),
+        TablePlanner(table, named.places),
     )
 
 
 def walked(env: Any, child: str, seed: int = 0, longest: int = 128) -> Reference:
     """Every level walked by that child until it hands back, the level ends or time is up."""
     policy_id, settings = CHILDREN[child]
-    policy = policies.make(policy_id, env.rules.channels, env.num_states, **settings)
+    policy = policies.make(policy_id, env.rules, **settings)
     env.reset(seed=seed)
     rows = np.arange(env.num_envs)
     goal, proxy = env.levels.goal, env.levels.proxy_goal
     seeds = np.random.default_rng(seed).integers(0, 2**63, env.num_envs).astype(np.uint64)
-    memory = policy.begin(env.observe(), goal, proxy, policy.memory(seeds))
+    memory = begun(policy, env, goal, proxy, policy.memory(seeds))
     running, taken = np.ones(env.num_envs, bool), []
     for _ in range(longest):
         state = env.state_index()

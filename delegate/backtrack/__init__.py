@@ -4,12 +4,7 @@ from delegate.backtrack.config import BacktrackConfig
 from delegate.backtrack.ledger import Ledger
 from delegate.backtrack.progress import FreeRefundWarning
 from delegate.backtrack.single import Backtrack
-from delegate.backtrack.state import (
-    Snapshot,
-    SnapshotExpired,
-    SnapshotMismatch,
-    StatefulVectorEnv,
-)
+from delegate.backtrack.state import Snapshot, SnapshotExpired, SnapshotMismatch, StatefulVectorEnv
 from delegate.backtrack.vector import VectorBacktrack
 
 __all__ = [

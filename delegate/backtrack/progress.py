@@ -11,8 +11,9 @@ import numpy as np
 
 from delegate.backtrack.config import BacktrackConfig
 from delegate.backtrack.ledger import Ledger
+from delegate.backtrack.memory import nbytes_of
 from delegate.backtrack.spaces import empty, leaves
-from delegate.backtrack.state import SnapshotExpired, nbytes_of
+from delegate.backtrack.state import SnapshotExpired
 
 SAMPLES = 128
 """steps watched before the cost of a step is judged from rewards alone"""

@@ -120,10 +120,9 @@ def play(
     time: int [rows], each row's own step number · receive: given all that is handed out
     """
     disabled = env.metadata.get("autoreset_mode") == AutoresetMode.DISABLED
-    everyone = np.ones(env.num_envs, bool)
     alone = disabled and receive is not None and time[0] % 2
     given = actions.copy()
-    result = env.step_rows(given, everyone) if alone else env.step(given)
+    result = env.step_rows(np.arange(env.num_envs), given) if alone else env.step(given)
     if not np.array_equal(given, actions):
         raise FidelityError(f"step {time.tolist()}: step wrote to its actions; copy them")
     moment = copy.deepcopy(outcome(result))

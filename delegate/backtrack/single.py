@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -12,7 +14,7 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker
 from delegate.backtrack.config import BacktrackConfig
 from delegate.backtrack.ledger import Ledger
 from delegate.backtrack.spaces import take
-from delegate.backtrack.state import RandomStateMode, Snapshot, StatefulVectorEnv, one_row
+from delegate.backtrack.state import RandomStateMode, Snapshot, StatefulVectorEnv
 from delegate.backtrack.vector import VectorBacktrack
 
 
@@ -111,3 +113,20 @@ def _one_row_batch(env: Any) -> StatefulVectorEnv:
             f"{type(batch).__name__} has {batch.num_envs} rows; give one, or use VectorBacktrack"
         )
     return batch
+
+
+def one_row(info: Mapping[str, Any], row: int) -> dict[str, Any]:
+    """The info of one row of a batch, copied, as a single environment gives it."""
+    single: dict[str, Any] = {}
+    for key, value in info.items():
+        if key[:1] == "_" and key[1:] in info:
+            continue
+        present = info.get(f"_{key}")
+        if present is not None and not np.all(present[row]):
+            continue
+        if isinstance(value, dict):
+            single[key] = one_row(value, row)
+        else:
+            rows = isinstance(value, np.ndarray) and value.ndim
+            single[key] = copy.deepcopy(value[row] if rows else value)
+    return single

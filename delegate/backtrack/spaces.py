@@ -1,4 +1,4 @@
-"""What a backtracking agent may do and what it is shown: a world's two spaces, widened.
+"""Actions and observations of a batch: checked, widened for backtracking, taken apart.
 
 Batches of observations are arrays [B, ...], or dicts or tuples of them.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium
 import numpy as np
@@ -19,64 +19,164 @@ Parts = Mapping[str, Any]
 origin (batch). depth 0 and a discrete action 0 mean none; otherwise they count from 1."""
 
 
+ROUNDING = 1e-6
+"""what is outside a bound by this share of the larger of the two, is so by rounding: a few units
+in the last place of float32, in which learners scale their actions from [-1, 1]"""
+
+
+class ActionCheck:
+    """Checks what is given to `step` against the action space of one row.
+
+    check = ActionCheck(space, rows, "Hopper-v5")
+    actions = check(actions)             # [rows, ...]; floats keep their type
+
+    space: Box, Discrete, MultiDiscrete or MultiBinary · name: of the environment, for messages
+    Floats for integers are refused, whole ones too; so is what is not finite. An action that is
+    outside a float Box by rounding is clipped into it, as Stable-Baselines3 clips; what is
+    further outside is refused.
+    Raises ValueError naming the environment, the row, and what would be taken.
+    """
+
+    def __init__(self, space: gymnasium.Space[Any], rows: int, name: str) -> None:
+        if not isinstance(space, Box | Discrete | MultiDiscrete | MultiBinary):
+            raise TypeError(f"{name}: actions {space} are not numbers; check them one by one")
+        assert space.shape is not None
+        assert space.dtype is not None
+        self.name, self.rows, self.one = name, np.arange(rows), space.shape
+        self._floats = space.dtype.kind == "f"
+        self._kinds = "fiu" if self._floats else "iub" if isinstance(space, MultiBinary) else "iu"
+        self._low, self._high = _bounds(space)
+        self._bounded = bool(np.isfinite(self._low).all() and np.isfinite(self._high).all())
+
+    def __call__(self, actions: Any, rows: np.ndarray | None = None) -> np.ndarray:
+        """rows: int [n] whose actions these are, for messages; all of them where left out"""
+        rows = self.rows if rows is None else rows
+        shape = (len(rows), *self.one)
+        try:
+            given = np.asarray(actions)
+        except ValueError:  # ragged
+            raise ValueError(
+                f"{self.name}: actions differ in length; give {shape}, one a row"
+            ) from None
+        if given.shape != shape:
+            raise ValueError(
+                f"{self.name}: actions have shape {given.shape}; give {shape}, one a row"
+            )
+        if given.dtype.kind not in self._kinds:
+            wanted = "floats" if self._floats else "integers"
+            raise ValueError(
+                f"{self.name}: actions are {given.dtype}; give {wanted}, {self._range()}"
+            )
+        if self._floats and given.dtype.kind != "f":
+            given = given.astype(np.float64)
+        inside = self._inside(given)
+        if np.count_nonzero(inside) < inside.size:
+            if self._floats:
+                given = clip_rounding(given, self._low, self._high)
+                inside = self._inside(given)
+            if not inside.all():
+                self._refuse(given, inside, rows)
+        return given
+
+    def fits(self, actions: np.ndarray) -> np.ndarray:
+        """Which rows' actions would be taken: bool [n]. actions: numbers [n, ...] of that shape
+
+        Raises ValueError for another shape or type, as a call does.
+        """
+        if actions.shape[1:] != self.one or actions.dtype.kind not in self._kinds:
+            self(actions, np.arange(len(actions)))
+        near = clip_rounding(actions, self._low, self._high) if self._floats else actions
+        return np.asarray(self._inside(near).reshape(len(actions), -1).all(axis=1))
+
+    def _inside(self, given: np.ndarray) -> np.ndarray:
+        inside = given >= self._low
+        inside &= given <= self._high
+        return inside if self._bounded else inside & np.isfinite(given)
+
+    def _refuse(self, given: np.ndarray, inside: np.ndarray, rows: np.ndarray) -> NoReturn:
+        """Name the first number that is outside. inside: bool [n, ...] · rows: int [n]"""
+        row, *place = (int(index) for index in np.argwhere(~inside)[0])
+        low, high = (
+            np.broadcast_to(bound, given.shape)[(row, *place)] for bound in (self._low, self._high)
+        )
+        value, at = given[(row, *place)], f"[{', '.join(map(str, place))}]" if place else ""
+        remedy = "" if np.isfinite(value) else "; look for NaN in the policy"
+        raise ValueError(
+            f"{self.name}: row {rows[row]}: action{at} is {value}; give {low} to {high}{remedy}"
+        )
+
+    def _range(self) -> str:
+        low, high = np.min(self._low), np.max(self._high)
+        return f"{low} to {high}"
+
+
+def clip_rounding(actions: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Actions [rows, ...] that are outside by rounding, on the bound; all others as they are.
+
+    low, high: of one row; actions of another shape are left alone too
+    """
+    if actions.shape[1:] != low.shape:
+        return actions
+    if ((actions >= low) & (actions <= high)).all():
+        return actions
+    clipped = np.clip(actions, low, high)
+    sizes = [np.where(np.isfinite(bound), np.abs(bound), 0.0) for bound in (low, high)]
+    with np.errstate(invalid="ignore"):  # what is not finite compares as False
+        near = np.abs(actions - clipped) <= ROUNDING * np.maximum(*sizes)
+    return np.where(near, clipped, actions)
+
+
+def _bounds(space: Any) -> tuple[Any, Any]:
+    """The least and the greatest of each number of an action."""
+    if isinstance(space, Box):
+        return space.low, space.high
+    if isinstance(space, MultiBinary):
+        return 0, 1
+    count = space.n if isinstance(space, Discrete) else space.nvec
+    return space.start, space.start + count - 1
+
+
 class DiscreteActions:
     """Discrete(n) becomes Discrete(n + k): the last k actions go back `depths[j]` steps.
 
     space: one row's widened action space
     idle:  a valid action of the world, for rows that do not step; shape [...] of one action
+    name: of the environment, for messages
     """
 
-    def __init__(self, world: Discrete, depths: int) -> None:
-        self._first, self._own, self._count = int(world.start), int(world.n), int(world.n) + depths
-        self.space = Discrete(self._count, start=self._first)
+    def __init__(self, world: Discrete, depths: int, rows: int, name: str) -> None:
+        self._first = int(world.start) + int(world.n)
+        self.space = Discrete(int(world.n) + depths, start=int(world.start))
         self.idle = np.asarray(world.start, np.int64)
+        self._check = ActionCheck(self.space, rows, name)
 
-    def split(self, actions: Any, num_envs: int) -> tuple[np.ndarray, np.ndarray]:
+    def split(self, actions: Any) -> tuple[np.ndarray, np.ndarray]:
         """The world's own actions [B, ...], a copy, and which depth is asked for, int64 [B].
 
         A negative depth means none; where one is asked for, the world's action means nothing.
         Raises ValueError naming the row whose action is not in the space.
         """
-        actions = _rows(actions, (num_envs,))
-        if actions.dtype.kind == "f":
-            _refuse(~np.isfinite(actions), actions, "is not finite; look for NaN in the policy")
-            _refuse(actions != np.floor(actions), actions, "is not a whole number")
-        elif actions.dtype.kind not in "iub":
-            raise ValueError(f"actions have dtype {actions.dtype}; give integers")
-        first, end = self._first, self._first + self._count
-        if np.count_nonzero(outside := (actions < first) | (actions >= end)):
-            _refuse(outside, actions, f"is out of range; give {first} to {end - 1}")
-        actions = actions.astype(np.int64)
-        return actions, actions - (first + self._own)
+        actions = self._check(actions).astype(np.int64)
+        return actions, actions - self._first
 
 
 class BoxActions:
     """Box(d) becomes Box(d + 1): the last coordinate, in [-1, 1], goes back above a threshold.
 
     With k depths, threshold to 1 is cut into k equal bands, the shallowest depth lowest.
-    space, idle, split: as of DiscreteActions
+    space, idle, name, split: as of DiscreteActions
     """
 
-    def __init__(self, world: Box, depths: int, threshold: float) -> None:
+    def __init__(self, world: Box, depths: int, threshold: float, rows: int, name: str) -> None:
         self._depths, self._threshold = depths, threshold
         low, high = np.append(world.low, -1), np.append(world.high, 1)
         self.space = Box(low.astype(world.dtype), high.astype(world.dtype), dtype=world.dtype.type)
         self.idle = np.clip(np.zeros_like(world.low), world.low, world.high)
+        self._check = ActionCheck(self.space, rows, name)
 
-    def split(self, actions: Any, num_envs: int) -> tuple[np.ndarray, np.ndarray]:
-        space = self.space
-        given = _rows(actions, (num_envs, *space.shape))
-        if given.dtype.kind not in "fiu":
-            raise ValueError(f"actions have dtype {given.dtype}; give {space.dtype}")
-        actions = given.astype(space.dtype, copy=False)
-        inside = (actions >= space.low) & (actions <= space.high) & np.isfinite(actions)
-        if np.count_nonzero(inside) < inside.size:
-            if given.dtype.kind == "f":
-                not_finite = ~np.isfinite(given).all(axis=1)
-                _refuse(not_finite, given, "is not finite; look for NaN in the policy")
-            bounds = f"{space.low.tolist()} .. {space.high.tolist()}"
-            _refuse(~inside.all(axis=1), given, f"is out of range; clip it to {bounds}")
-        last, choice = actions[:, -1].astype(np.float64), np.full(num_envs, -1)
+    def split(self, actions: Any) -> tuple[np.ndarray, np.ndarray]:
+        actions = self._check(actions).astype(self.space.dtype)
+        last, choice = actions[:, -1].astype(np.float64), np.full(len(actions), -1)
         asked = (last > self._threshold).nonzero()[0]
         if asked.size:
             above = (last[asked] - self._threshold) / (1 - self._threshold)
@@ -84,31 +184,17 @@ class BoxActions:
         return actions[:, :-1].copy(), choice
 
 
-def widen(world: gymnasium.Space, depths: int, threshold: float) -> DiscreteActions | BoxActions:
+def widen(
+    world: gymnasium.Space, depths: int, threshold: float, rows: int, name: str
+) -> DiscreteActions | BoxActions:
     """The widened space of a world's actions. Raises TypeError for one that cannot be widened."""
     if isinstance(world, Discrete):
-        return DiscreteActions(world, depths)
+        return DiscreteActions(world, depths, rows, name)
     if isinstance(world, Box) and len(world.shape) == 1 and world.dtype.kind == "f":
-        return BoxActions(world, depths, threshold)
+        return BoxActions(world, depths, threshold, rows, name)
     raise TypeError(
         f"actions {world} cannot be widened; backtracking needs Discrete or a 1-D float Box"
     )
-
-
-def _rows(actions: Any, shape: tuple[int, ...]) -> np.ndarray:
-    try:
-        actions = np.asarray(actions)
-    except ValueError:  # ragged
-        raise ValueError(f"actions differ in length; give {shape}, one action a row") from None
-    if actions.shape != shape:
-        raise ValueError(f"actions have shape {actions.shape}; give {shape}, one action a row")
-    return actions
-
-
-def _refuse(bad: np.ndarray, actions: np.ndarray, why: str) -> None:
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise ValueError(f"row {row}: action {actions[row].tolist()} {why}")
 
 
 class PlainObservation:
@@ -294,7 +380,7 @@ def copied(batch: Any) -> Any:
 
 def take(batch: Any, rows: np.ndarray | np.integer | int) -> Any:
     """Those rows of a batch, copied. rows: int [n], or one int for a single observation"""
-    return _each(lambda array: _copied(array[rows]), batch)
+    return _each(lambda array: _taken(array, rows), batch)
 
 
 def put(batch: Any, rows: np.ndarray, values: Any) -> None:
@@ -322,6 +408,12 @@ def _each(function: Callable[..., Any], batch: Any, *others: Any) -> Any:
     if isinstance(batch, tuple):
         return tuple(_each(function, *parts) for parts in zip(batch, *others, strict=True))
     return function(batch, *others)
+
+
+def _taken(array: np.ndarray, rows: Any) -> Any:
+    if array.dtype.hasobject or np.ndim(rows) == 0:
+        return _copied(array[rows])
+    return array[rows]  # which is a copy already
 
 
 def _copied(value: Any) -> Any:

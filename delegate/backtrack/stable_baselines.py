@@ -13,9 +13,9 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode
 
-from delegate.backtrack.action_checks import clip_rounding
-from delegate.backtrack.spaces import take
-from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv, one_row
+from delegate.backtrack.single import one_row
+from delegate.backtrack.spaces import clip_rounding, take
+from delegate.backtrack.state import RandomStateMode, Rows, Snapshot, StatefulVectorEnv
 from delegate.backtrack.vector import VectorBacktrack
 
 try:
@@ -31,7 +31,9 @@ except ImportError as error:
 OWN = "stable_baselines/"
 """prefix of the arrays that StableVecEnv adds to its world's state"""
 
-ROW_BY_ROW = frozenset({"action_masks", "can_backtrack", "level_index", "observe", "state_index"})
+ROW_BY_ROW = frozenset(
+    {"action_masks", "can_backtrack", "level_index", "markov_state", "observe", "state_index"}
+)
 """what a batch has or returns with one value a row; everything else is told whole"""
 DRIVING = frozenset({"reset", "step", "step_rows", "restore", "close"})
 """methods that would move the world without the statistics of its episodes"""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-import gc
 import io
-import sys
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FunctionType, ModuleType
 from typing import Any, Literal, NoReturn, SupportsIndex
 from zipfile import BadZipFile
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import AutoresetMode
 
+from delegate.backtrack.memory import nbytes_of
+from delegate.backtrack.spaces import copied, take
 from delegate.files import write_whole
 
 RandomStateMode = Literal["rewind", "fresh"]
@@ -114,6 +113,11 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
     """names of count arrays [B, ...] whose effects a backtrack or rollback may not undo"""
 
     @property
+    def name(self) -> str:
+        """Its id, or its class: what messages call it."""
+        return str(getattr(self.spec, "id", None) or type(self).__name__)
+
+    @property
     def world(self) -> str:
         """What a snapshot must share with this world: task, settings, versions."""
         return type(self).__name__
@@ -136,9 +140,9 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
         """A copy of all that can change in those rows."""
         live = self.state_arrays()
         if rows is None:
-            return Snapshot(self.world, {name: array.copy() for name, array in live.items()})
+            return Snapshot(self.world, {name: copied(array) for name, array in live.items()})
         index = self.row_index(rows)
-        return Snapshot(self.world, {name: array[index] for name, array in live.items()})
+        return Snapshot(self.world, {name: take(array, index) for name, array in live.items()})
 
     def save_into(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write what `snapshot` of all rows would hold into arrays that are there already."""
@@ -173,32 +177,72 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
             into = slice(int(index[0]), int(index[0]) + 1)
         for name, array in self.state_arrays().items():
             if name not in kept:
-                array[into] = snapshot.arrays[name]
+                saved = snapshot.arrays[name]
+                array[into] = copied(saved) if saved.dtype.hasobject else saved
         self.refresh(index)
 
     def step_rows(
-        self, actions: Any, rows: np.ndarray
+        self, rows: np.ndarray, actions: Any
     ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Step those rows alone; all others end up exactly as they were. rows: bool [B]
+        """Step those rows alone; all others are exactly as they were. For AutoresetMode.DISABLED.
 
-        actions: of every row; those that do not step need valid ones all the same
-        Returns what `step` does: the observation of every row as it now is, all else zero, False
-        or masked in the rows that did not step. For AutoresetMode.DISABLED.
-        A world whose steps are dear overrides this, so that rows which stay cost nothing.
+        rows: int [n], each once · actions: [n, ...], theirs, in that order
+        Returns what `step` does, of those rows: observation, reward, terminated, truncated, and
+        info, each [n, ...]. A row that has ended holds still, as in `step`.
+        Raises as `step` does, and IndexError and ValueError for rows that make no sense.
+        This one steps all and puts the others back; shipped worlds step no row but those.
         """
-        still = np.flatnonzero(~rows)
+        index = self.step_index(rows)
+        still = np.delete(np.arange(self.num_envs), index)
         unmoved = self.snapshot(still)
-        _, reward, terminated, truncated, world_info = self.step(actions)
-        self.restore(unmoved, still)
-        info: dict[str, Any] = {}
-        scatter(info, world_info, rows)
-        return (
-            self.observe(),
-            np.where(rows, reward, 0.0),
-            terminated & rows,
-            truncated & rows,
-            info,
+        if index.size:
+            place = np.zeros(self.num_envs, np.intp)  # those that stay need some valid action
+            place[index] = np.arange(index.size)
+            every = take(actions, place)
+            try:
+                observation, reward, terminated, truncated, info = self.step(every)
+            finally:
+                self.restore(unmoved, still)
+            return (
+                take(observation, index),
+                reward[index],
+                terminated[index],
+                truncated[index],
+                of_rows(info, index, self.num_envs),
+            )
+        nothing = np.zeros(0, bool)
+        return self.observe(index), np.zeros(0), nothing, nothing.copy(), {}
+
+    def step_index(self, rows: np.ndarray) -> np.ndarray:
+        """Rows that `step_rows` may step, int [n]; raises IndexError or ValueError for others."""
+        if self.metadata.get("autoreset_mode", AutoresetMode.DISABLED) != AutoresetMode.DISABLED:
+            raise ValueError(
+                f"{self.world}: rows step alone only where none resets itself; make it with "
+                "autoreset_mode=AutoresetMode.DISABLED"
+            )
+        index = self.row_index(rows)
+        if index.size > 1 and np.count_nonzero(index[1:] <= index[:-1]):
+            found, count = np.unique(index, return_counts=True)
+            if (count > 1).any():
+                raise ValueError(f"row {found[count.argmax()]} is named twice; name each once")
+        return index
+
+    @property
+    def state_space(self) -> gymnasium.Space[Any]:
+        """The Markov states of one row: Discrete where they can be enumerated, else a float32 Box.
+
+        What models and monitors see of a world. It holds what the next state depends on beside
+        the action; clocks, endings, random streams and goals are left out.
+        Raises NotImplementedError for a world that does not say.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say what its Markov states are; give it a "
+            "state_space and markov_state(rows)"
         )
+
+    def markov_state(self, rows: Rows = None) -> np.ndarray:
+        """Where those rows are in `state_space`: int32 [n], or float32 [n, d], a copy."""
+        raise NotImplementedError(f"{type(self).__name__} has no markov_state; see state_space")
 
     def check_fits(self, snapshot: Snapshot, count: int) -> None:
         """Raise SnapshotMismatch unless `snapshot` can be restored into `count` rows here."""
@@ -267,26 +311,6 @@ def effects_between(
     }
 
 
-def nbytes_of(arrays: Iterable[np.ndarray]) -> int:
-    """Memory that arrays hold, in bytes, with all that objects in them lead to, each once.
-
-    An object with an int `nbytes` of its own is asked, and not looked into.
-    """
-    total, seen, todo = 0, set[int](), list[Any](arrays)
-    while todo:
-        found = todo.pop()
-        if id(found) in seen or isinstance(found, type | ModuleType | FunctionType):
-            continue
-        seen.add(id(found))
-        size = getattr(found, "nbytes", None)
-        total += size if isinstance(size, int) else sys.getsizeof(found)
-        if isinstance(found, np.ndarray) and found.dtype.hasobject:
-            todo += found.ravel().tolist()
-        elif not isinstance(size, int):
-            todo += gc.get_referents(found)
-    return total
-
-
 def masked(info: Mapping[str, Any], rows: np.ndarray) -> dict[str, Any]:
     """A batch's info with Gymnasium's `_key` masks: those rows have it. rows: bool [B]"""
     result = dict(info)
@@ -327,6 +351,37 @@ def scatter(into: dict[str, Any], info: Mapping[str, Any], rows: np.ndarray) -> 
         into[mask] = present | into[mask] if mask in into else present.copy()
 
 
+def of_rows(info: Mapping[str, Any], rows: np.ndarray, count: int) -> dict[str, Any]:
+    """The info of those rows of a batch, with its masks. rows: int [n] · count: of the batch"""
+    part: dict[str, Any] = {}
+    for key, value in info.items():
+        if isinstance(value, dict):
+            part[key] = of_rows(value, rows, count)
+        else:
+            batched = isinstance(value, np.ndarray) and value.shape[:1] == (count,)
+            part[key] = value[rows] if batched else value
+    return part
+
+
+def spread(info: Mapping[str, Any], rows: np.ndarray, count: int) -> dict[str, Any]:
+    """The info of some rows as that of a batch, zero or None in the others.
+
+    rows: int [n] · count: rows of the batch
+    """
+    whole: dict[str, Any] = {}
+    for key, value in info.items():
+        if isinstance(value, dict):
+            whole[key] = spread(value, rows, count)
+        elif isinstance(value, np.ndarray) and value.shape[:1] == rows.shape:
+            whole[key] = np.zeros((count, *value.shape[1:]), value.dtype)
+            if value.dtype.hasobject:
+                whole[key][:] = None
+            whole[key][rows] = value
+        else:
+            whole[key] = value
+    return whole
+
+
 def blank(info: Mapping[str, Any], rows: np.ndarray) -> dict[str, Any]:
     """A copy of a batch's info with those rows zero, false or empty. rows: bool [B]"""
     result: dict[str, Any] = {}
@@ -337,20 +392,3 @@ def blank(info: Mapping[str, Any], rows: np.ndarray) -> dict[str, Any]:
             result[key] = value.copy()
             result[key][rows] = np.zeros((), value.dtype)
     return result
-
-
-def one_row(info: Mapping[str, Any], row: int) -> dict[str, Any]:
-    """The info of one row alone, copied, as a single environment gives it."""
-    single: dict[str, Any] = {}
-    for key, value in info.items():
-        if key[:1] == "_" and key[1:] in info:
-            continue
-        present = info.get(f"_{key}")
-        if present is not None and not np.all(present[row]):
-            continue
-        if isinstance(value, dict):
-            single[key] = one_row(value, row)
-        else:
-            rows = isinstance(value, np.ndarray) and value.ndim
-            single[key] = copy.deepcopy(value[row] if rows else value)
-    return single

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from numbers import Real
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Discrete
@@ -26,6 +27,7 @@ from delegate.backtrack.state import (
     effects_between,
     masked,
     scatter,
+    spread,
 )
 from delegate.settings import checked
 
@@ -93,7 +95,8 @@ class VectorBacktrack(StatefulVectorEnv):
 
         self.depths = np.array(self.config.depths, np.int64)
         action_space = env.single_action_space
-        self._actions = widen(action_space, len(self.depths), self.config.threshold)
+        threshold, depths = self.config.threshold, len(self.depths)
+        self._actions = widen(action_space, depths, threshold, self.num_envs, env.name)
         self.encoding = observation_of(
             env.single_observation_space,
             action_space,
@@ -123,10 +126,15 @@ class VectorBacktrack(StatefulVectorEnv):
         )
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin new episodes, in the rows of options["reset_mask"] (bool [B]) or in all."""
-        super().reset(seed=seed)
+        """Begin new episodes, in the rows of options["reset_mask"] (bool [B]) or in all.
+
+        seed: as the world takes it, one or one a row
+        """
         begun = reset_rows(options, self.num_envs)
         info: dict[str, Any] = {}
         base = self._begin(begun, info, seed=seed, options=dict(options) if options else None)
@@ -135,7 +143,7 @@ class VectorBacktrack(StatefulVectorEnv):
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One decision in every row. actions: [B] or [B, d + 1]"""
         progress = self.progress
-        world_actions, choice = self._actions.split(actions, self.num_envs)
+        world_actions, choice = self._actions.split(actions)
         tick = progress.decide(choice)
         if not tick.everyone and (unready := progress.clock < 0).any():
             row = int(unready.argmax())
@@ -191,12 +199,12 @@ class VectorBacktrack(StatefulVectorEnv):
         self.env.save_into(self._before)
         step = tick.step
         if not tick.everyone:
-            actions[~step] = self._actions.idle
+            actions[~step] = self._actions.idle  # what the history records of them
         try:
             if tick.everyone:
                 moved = self.env.step(actions)
             elif np.count_nonzero(step):
-                moved = self.env.step_rows(actions, step)
+                moved = self._step_some(actions, step.nonzero()[0])
             else:
                 moved = self.env.observe(), np.zeros(self.num_envs), step, step, {}
         except BaseException:
@@ -208,6 +216,16 @@ class VectorBacktrack(StatefulVectorEnv):
         effects = effects_between(self._before, now, self.irreversible)
         self.progress.record(step, reward, actions, effects)
         return base, reward, terminated, truncated, masked(info, step)
+
+    def _step_some(
+        self, actions: np.ndarray, rows: np.ndarray
+    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Step the world in those rows alone; what it says, laid out for all. rows: int [n]"""
+        world_reward, *world_ends = np.zeros(self.num_envs), *np.zeros((2, self.num_envs), bool)
+        _, world_reward[rows], *ends, info = self.env.step_rows(rows, actions[rows])
+        for every, some in zip(world_ends, ends, strict=True):
+            every[rows] = some
+        return self.env.observe(), world_reward, *world_ends, spread(info, rows, self.num_envs)
 
     def _go_back(self, tick: Tick, base: Any) -> None:
         """Restore the rows that go back, with fresh noise; irreversible effects stay.
@@ -343,6 +361,14 @@ class VectorBacktrack(StatefulVectorEnv):
         own = {name for name in snapshot.arrays if name.startswith(OWN)}
         self.check_names(own, set(self._own_arrays()))
         self.env.check_fits(self._of_world(snapshot), count)
+
+    @property
+    def state_space(self) -> gymnasium.Space[Any]:
+        """That of its world: clocks, budget and what can be undone are left out."""
+        return self.env.state_space
+
+    def markov_state(self, rows: Rows = None) -> np.ndarray:
+        return self.env.markov_state(rows)
 
     def render(self) -> tuple[Any, ...] | None:
         return self.env.render()

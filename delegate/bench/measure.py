@@ -13,6 +13,7 @@ from typing import Any
 
 from delegate import run as engine
 from delegate import store
+from delegate.bench.delegation import delegation_figures
 from delegate.bench.going_back import backtrack_figures, memory_figures, saving_figures
 from delegate.bench.grid import grid_figures
 from delegate.bench.peers import peer_figures
@@ -20,7 +21,7 @@ from delegate.bench.recall import recall_figures
 from delegate.bench.restoring import restoring_figures
 
 TASKS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5")
-PARTS = ("grid", "peers", "going-back", "restoring", "recall")
+PARTS = ("grid", "delegation", "peers", "going-back", "restoring", "recall")
 COMPARED = ("mujoco", "envpool", "torch")
 """packages beside those of `store.versions` whose speed is measured"""
 
@@ -35,6 +36,7 @@ class Settings:
     parts: of PARTS · tasks: MuJoCo tasks · rows, threads: of every batch
     rounds: runs of each contestant (count) · seconds: length of a run
     pairs: runs behind each share (count) · horizon: of VectorBacktrack (steps)
+    levels: of the delegation, a row each (count)
     """
 
     parts: tuple[str, ...] = PARTS
@@ -45,6 +47,7 @@ class Settings:
     seconds: float = 0.4
     pairs: int = 80
     horizon: int = 64
+    levels: int = 2_048
 
 
 def measure(settings: Settings, advance: Advance) -> dict[str, Any]:
@@ -83,6 +86,8 @@ def _jobs(settings: Settings) -> Iterator[Job]:
     rounds, seconds, pairs = settings.rounds, settings.seconds, settings.pairs
     if "grid" in settings.parts:
         yield ("grid",), partial(grid_figures, make, engine.plain_grid, rounds, seconds)
+    if "delegation" in settings.parts:
+        yield ("delegation",), partial(delegation_figures, rounds, settings.levels)
     for task in settings.tasks:
         place = ("mujoco", task)
         if "peers" in settings.parts:

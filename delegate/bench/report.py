@@ -16,6 +16,10 @@ def tables(record: Mapping[str, Any]) -> Iterator[tuple[str, Table]]:
         first = record["grid"][0]
         title = f"{first['world']} {first['size']}x{first['size']}, one core, random actions"
         yield title, _grid(record["grid"])
+    if "delegation" in record:
+        found = record["delegation"]
+        name = f"{found['arm']} arm of {found['scenario']}"
+        yield f"{name}, {found['rows']} rows, one core, tables written", _delegation(found)
     tasks, settings = record.get("mujoco", {}), record["settings"]
     batch = f"{settings['rows']} rows, {settings['threads']} threads"
     if any("peers" in found for found in tasks.values()):
@@ -48,6 +52,24 @@ def _grid(lines: list[dict[str, Any]]) -> Table:
         ratio = f"{line['ratio_to_plain']['median']:.2f}"
         table.append([line["observation"], name, f"{speed['median']:,.0f}", spread, ratio])
     return table
+
+
+def _delegation(found: Mapping[str, Any]) -> Table:
+    table = [["", "steps/s", "lowest-highest"]]
+    for name, what in (
+        ("running", "until nine tenths of the rows have ended"),
+        ("tail", "from there to the end"),
+        ("whole", "all, with its tables and files"),
+    ):
+        speed = found[name]
+        spread = f"{speed['low']:,.0f}-{speed['high']:,.0f}"
+        table.append([what, f"{speed['median']:,.0f}", spread])
+    held = ", ".join(f"{name.replace('_', ' ')} {mib:.1f}" for name, mib in found["mib"].items())
+    return [
+        *table,
+        ["MiB", held, ""],
+        ["first play, h tabulated (s)", _short(found["seconds_first"]), ""],
+    ]
 
 
 def _peers(tasks: Mapping[str, Any]) -> Table:

@@ -5,22 +5,22 @@ from typing import TYPE_CHECKING
 from delegate.lazy import handed_on
 
 if TYPE_CHECKING:
-    from delegate.delegation.episodes import Bounds, Facts
+    from delegate.delegation.episodes import Bounds
     from delegate.delegation.events import EventLog
     from delegate.delegation.protocols import PROTOCOLS, Judgement, Protocol, Watched
-    from delegate.delegation.runtime import Runtime
+    from delegate.delegation.runtime import Asked, Delegation
     from delegate.delegation.tree import DelegationTree
     from delegate.delegation.watch import Watcher
 
 __all__ = [
     "PROTOCOLS",
+    "Asked",
     "Bounds",
+    "Delegation",
     "DelegationTree",
     "EventLog",
-    "Facts",
     "Judgement",
     "Protocol",
-    "Runtime",
     "Watched",
     "Watcher",
 ]
@@ -28,10 +28,10 @@ __all__ = [
 __getattr__ = handed_on(
     __name__,
     {
-        "delegate.delegation.episodes": ("Bounds", "Facts"),
+        "delegate.delegation.episodes": ("Bounds",),
         "delegate.delegation.events": ("EventLog",),
         "delegate.delegation.protocols": ("PROTOCOLS", "Judgement", "Protocol", "Watched"),
-        "delegate.delegation.runtime": ("Runtime",),
+        "delegate.delegation.runtime": ("Asked", "Delegation"),
         "delegate.delegation.tree": ("DelegationTree",),
         "delegate.delegation.watch": ("Watcher",),
     },

@@ -9,14 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from delegate.agents import NO_CODE, Intent, Member, Memory, Outcome, Ruling
+from delegate.agents import NO_CODE, Briefing, Intent, Member, Outcome, Ruling
 from delegate.backtrack.ledger import Ledger
-from delegate.backtrack.state import Snapshot, StatefulVectorEnv, effects_between
+from delegate.backtrack.state import Snapshot, effects_between
+from delegate.bank import SHIFTED, Bank
 from delegate.delegation import events
 from delegate.delegation.events import Event, EventLog
-from delegate.delegation.memories import Memories
-from delegate.delegation.sub_episodes import SubEpisodes, Totals
+from delegate.delegation.failures import attempt
+from delegate.delegation.memories import memories
+from delegate.delegation.saves import Beginnings, Saves
+from delegate.delegation.sub_episodes import SubEpisodes
 from delegate.delegation.watch import Watch
+
+OUTCOMES = np.array([each.name.lower() for each in Outcome])
+RULINGS = np.array([each.name.lower() for each in Ruling])
+INTENTS = np.array([each.name.lower() for each in sorted(Intent)])
+"""by their codes; of intents from -1"""
 
 
 @dataclass(frozen=True)
@@ -35,136 +43,110 @@ class Bounds:
     discount: float = 1.0
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What is true of each row's level; for the log and the controls, never for children.
-
-    split: per row · level: int64 [B] seed · goal, proxy_goal: int32 [B]
-    distinguishing: bool [B] · divergent: bool [B, S] where the two goals part
-    """
-
-    split: Sequence[str]
-    level: np.ndarray
-    goal: np.ndarray
-    proxy_goal: np.ndarray
-    distinguishing: np.ndarray
-    divergent: np.ndarray
-
-
-@dataclass(frozen=True)
-class Save:
-    """What some rows were like when sub-episodes began there; all [n, ...].
-
-    world: their snapshot · memory: of every member, by depth · watch: the monitors' memory ·
-    totals: what the parent's own path had reached
-    """
-
-    world: Snapshot
-    memory: list[Memory]
-    watch: dict[str, np.ndarray]
-    totals: Totals
-
-    def world_of(self, place: int) -> Snapshot:
-        """The snapshot of one of the rows."""
-        return self.world.take(np.array([place]))
-
-
 class Episodes:
     """B episodes, each with a tree of sub-episodes and a stack of running ones.
 
     clock: int64 [B] steps paid, never rewinds · path_clock: int64 [B] surviving steps
     live: bool [B] not ended · over: bool [B] the world has terminated on this path
-    saves: (row, sub_episode) -> what it started from, and its place there
+    last: int16 [B, D + 1] the latest sub-episode of the agent at each depth
+    let_down: bool [B, D + 1, members] by whom the agent at each depth was let down
+    checks: how many rolled-back sub-episodes are kept for a replay, drawn at random (count)
     """
 
     def __init__(
         self,
-        env: StatefulVectorEnv,
+        bank: Bank,
         members: Sequence[Member],
         bounds: Bounds,
-        facts: Facts,
         seeds: np.ndarray,
         watch: Watch,
+        checks: int = 0,
     ) -> None:
-        rows, depths = env.num_envs, bounds.max_depth + 1
-        self.env, self.members, self.bounds, self.facts = env, list(members), bounds, facts
+        rows, depths = bank.env.num_envs, bounds.max_depth + 1
+        self.bank, self.env, self.members, self.bounds = bank, bank.env, list(members), bounds
         self.nodes = SubEpisodes(rows, bounds.max_spawns, bounds.max_depth)
         self.nodes.member[:, 0] = 0
-        self.nodes.goal[:, 0] = facts.goal
-        self.ledger = Ledger(rows)
-        self.log = EventLog()
-        self.watch = watch
+        self.nodes.goal[:, 0] = bank.assigned
+        self.ledger, self.log, self.watch = Ledger(rows), EventLog(), watch
         self.clock = np.zeros(rows, np.int64)
         self.path_clock = np.zeros(rows, np.int64)
         self.live = np.ones(rows, bool)
         self.over = np.zeros(rows, bool)
-        self.saves: dict[tuple[int, int], tuple[Save, int]] = {}
         self.last = np.full((rows, depths), -1, np.int16)
-        """[B, D + 1] the latest sub-episode of the agent at each depth"""
-        self.taken_back = np.zeros((rows, depths, len(self.members)), bool)
-        """[B, D + 1, members] whom the agent at each depth has taken work back from"""
-        self._ends: list[tuple[int, Snapshot]] = []
-        self._effects: dict[tuple[int, str], list[tuple[int, int]]] = {}
-        self.memories = Memories(self.members, seeds, depths)
+        self.let_down = np.zeros((rows, depths, len(self.members)), bool)
+        self.memories = memories(self.members, np.asarray(seeds, np.uint64), bounds.max_depth)
+        self.saves = Saves()
+        self.beginnings = Beginnings(np.asarray(seeds, np.uint64), checks)
+        self._effects: dict[str, np.ndarray] = {}
 
-    def start(self) -> None:
-        """Every episode begins with the parent at its root."""
-        rows = np.arange(self.env.num_envs)
-        for row in rows.tolist():
-            self.event(
-                row,
-                events.EpisodeStarted,
-                split=self.facts.split[row],
-                level=int(self.facts.level[row]),
-                goal=int(self.facts.goal[row]),
-                proxy_goal=int(self.facts.proxy_goal[row]),
-                distinguishing=bool(self.facts.distinguishing[row]),
-            )
-        self._begin(rows)
+    def start(self) -> dict[int, str]:
+        """Every episode begins with the parent at its root.
 
-    def event(self, row: int, kind: type[Event], **fields: Any) -> None:
-        """Write to the log what happened in that row."""
-        self.log.append(kind(row=int(row), clock=int(self.clock[row]), **fields))
+        Returns the rows whose parent failed as it began, and why.
+        """
+        bank, rows = self.bank, np.arange(self.env.num_envs)
+        self.event(
+            events.EpisodeStarted,
+            rows,
+            split=np.where(bank.split == SHIFTED, "shifted", "nominal"),
+            level=bank.seed,
+            goal=bank.assigned,
+            proxy_goal=bank.proxy,
+            distinguishing=bank.solution.distinguishing,
+        )
+        return self._begin(rows)
+
+    def event(self, kind: type[Event], rows: np.ndarray, **columns: Any) -> None:
+        """Write to the log what happened in those rows. columns: [n], or one value for all"""
+        self.log.add(kind, rows, self.clock[rows], **columns)
 
     def spawn(
         self, rows: np.ndarray, member: np.ndarray, goal: np.ndarray, budget: np.ndarray
-    ) -> None:
-        """The deepest agent of each row hands work to a member."""
-        parent = self.nodes.current(rows)
-        save = Save(
-            self.env.snapshot(rows),
-            self.memories.save(rows),
-            self.watch.save(rows),
-            self.nodes.totals(rows, parent),
-        )
-        asker = self.nodes.top[rows].copy()
-        number = self.nodes.open(rows, member, goal, budget, self.path_clock[rows])
+    ) -> dict[int, str]:
+        """The deepest agent of each row hands work to a member.
+
+        Returns the rows whose child failed as it began, and why.
+        """
+        if not len(rows):
+            return {}
+        nodes, parent, asker = self.nodes, self.nodes.current(rows), self.nodes.top[rows]
+        saved = {
+            **{f"world/{name}": a for name, a in self.env.snapshot(rows).arrays.items()},
+            **{f"totals/{name}": a for name, a in nodes.totals(rows, parent).items()},
+            **self.watch.save(rows),
+        }
+        for who, lanes in enumerate(self.memories):
+            if lanes.first + lanes.depths > 1:
+                saved |= {f"memory/{who}/{name}": a for name, a in lanes.save(rows).items()}
+        clock, path_clock = self.clock[rows], self.path_clock[rows]
+        number = nodes.open(rows, member, goal, budget, clock, path_clock)
+        nodes.slot[rows, number] = self.saves.keep(saved)
         self.last[rows, asker] = number
         self.ledger.spawn(rows)
-        for place, (row, node) in enumerate(zip(rows.tolist(), number.tolist(), strict=True)):
-            self.saves[row, node] = (save, place)
-            child = self.members[member[place]].name
-            self.event(
-                row,
-                events.Spawned,
-                sub_episode=node,
-                parent=int(parent[place]),
-                depth=int(asker[place]) + 1,
-                name=f"{child}~{node}",
-                child=child,
-                goal=int(goal[place]),
-                budget=int(budget[place]),
-                path_clock=int(self.path_clock[row]),
-            )
+        child = np.array([each.name for each in self.members])[member]
+        self.event(
+            events.Spawned,
+            rows,
+            sub_episode=number,
+            parent=parent,
+            depth=asker.astype(np.int64) + 1,
+            name=np.char.add(np.char.add(child, "~"), number.astype(np.str_)),
+            child=child,
+            goal=goal,
+            budget=budget,
+            path_clock=path_clock,
+        )
         self.watch.start(rows, asker.astype(np.intp) + 1)
-        self._begin(rows)
+        return self._begin(rows)
 
     def commit(self, rows: np.ndarray, number: np.ndarray, outcome: np.ndarray) -> None:
         """Those running sub-episodes end and stand; what runs below them stands too."""
-        for row, node, how in zip(rows.tolist(), number.tolist(), outcome.tolist(), strict=True):
-            while (current := int(self.nodes.active[row, self.nodes.top[row]])) != node:
-                self._commit_one(row, current, Outcome.INTERRUPTED)
-            self._commit_one(row, node, Outcome(how))
+        nodes, target = self.nodes, self.nodes.depth[rows, number]
+        for depth in range(int(nodes.top[rows].max(initial=0)), 0, -1):
+            running = nodes.active[rows, depth]
+            ends = (running >= 0) & (depth >= target)
+            how = np.where(depth == target, outcome, Outcome.INTERRUPTED)
+            self._commit(rows[ends], running[ends], how[ends])
 
     def roll_back(self, rows: np.ndarray, number: np.ndarray, outcome: np.ndarray) -> None:
         """World, memory and path clocks are as they were before those sub-episodes.
@@ -174,159 +156,202 @@ class Episodes:
         """
         if not len(rows):
             return
-        depth = self.nodes.depth[rows, number]
-        undone = self.path_clock[rows] - self.nodes.start_path[rows, number]
-        for row, node, how in zip(rows.tolist(), number.tolist(), outcome.tolist(), strict=True):
-            self._end_running(row, node, Outcome(how))
-        by_save: dict[int, list[int]] = {}
-        for i, (row, node) in enumerate(zip(rows.tolist(), number.tolist(), strict=True)):
-            by_save.setdefault(id(self.saves[row, node][0]), []).append(i)
-        for group in by_save.values():
-            self._restore(rows[group], number[group], depth[group])
-        self.nodes.cut(rows, depth)
+        nodes, number = self.nodes, number.astype(np.int64)
+        depth = nodes.depth[rows, number]
+        undone = self.path_clock[rows] - nodes.start_path[rows, number]
+        for level in range(nodes.active.shape[1] - 1, 0, -1):
+            below = nodes.active[rows, level]
+            inside = below > number
+            how = np.full(int(inside.sum()), Outcome.INTERRUPTED)
+            self._ended(rows[inside], below[inside], how)
+        open_ = nodes.outcome[rows, number] == NO_CODE
+        self._ended(rows[open_], number[open_], outcome[open_])
+        self._restore(rows, number, depth)
+        nodes.cut(rows, depth)
         self.path_clock[rows] -= undone
         self.over[rows] = False
         self.ledger.undo(rows, undone)
         self.ledger.restore(rows)
         self.last[rows, depth - 1] = number
-        self.taken_back[rows, depth - 1, self.nodes.member[rows, number]] = True
-        for row, node, steps in zip(rows.tolist(), number.tolist(), undone.tolist(), strict=True):
-            self._rule_out(row, node, steps)
+        self.let_down[rows, depth - 1, nodes.member[rows, number]] = True
+        self._rule_out(rows, number, undone)
 
-    def end_episode(self, row: int, outcome: str) -> None:
-        """That row is over; what still runs there stands as it is."""
-        while self.nodes.top[row] > 0:
-            self._commit_one(row, int(self.nodes.current(np.array([row]))[0]), Outcome.INTERRUPTED)
-        self.live[row] = False
-        self._ends.append((row, self.env.snapshot(np.array([row]))))
+    def end(self, rows: np.ndarray, outcome: str | np.ndarray) -> None:
+        """Those episodes are over; what still runs there stands as it is."""
+        nodes = self.nodes
+        runs = rows[nodes.top[rows] > 0]
+        if len(runs):
+            how = np.full(len(runs), Outcome.INTERRUPTED)
+            self.commit(runs, nodes.active[runs, 1], how)
+        self.live[rows] = False
+        self._forget(rows, np.zeros(len(rows), np.int64))
         self.event(
-            row,
             events.EpisodeEnded,
+            rows,
             outcome=outcome,
-            intended_reached=bool(self.nodes.intended[row, 0]),
-            proxy_reached=bool(self.nodes.proxy[row, 0]),
-            true_return=float(self.nodes.true_return[row, 0]),
-            proxy_return=float(self.nodes.proxy_return[row, 0]),
-            env_steps=int(self.clock[row]),
-            undone_steps=int(self.clock[row] - self.path_clock[row]),
-            restores=int(self.ledger.restores[row]),
-            spawns=int(self.ledger.spawns[row]),
-            path_clock=int(self.path_clock[row]),
+            intended_reached=nodes.intended[rows, 0],
+            proxy_reached=nodes.proxy[rows, 0],
+            true_return=nodes.true_return[rows, 0],
+            proxy_return=nodes.proxy_return[rows, 0],
+            env_steps=self.clock[rows],
+            undone_steps=self.clock[rows] - self.path_clock[rows],
+            restores=self.ledger.restores[rows],
+            spawns=self.ledger.spawns[rows],
+            path_clock=self.path_clock[rows],
         )
 
-    def settle(self) -> None:
-        """Put every row of the world back to where its episode ended.
-
-        The world steps all its rows together, so rows that were over have moved on since.
-        """
-        for row, end in self._ends:
-            self.env.restore(end, np.array([row]))
-
-    def _begin(self, rows: np.ndarray) -> None:
-        """The deepest agent of each row meets its goal for the first time."""
+    def _begin(self, rows: np.ndarray) -> dict[int, str]:
+        """The deepest agent of each row meets its goal for the first time; returns who failed."""
         depth, current = self.nodes.top[rows], self.nodes.current(rows)
         self.last[rows, depth] = -1
-        self.taken_back[rows, depth] = False
+        self.let_down[rows, depth] = False
         who = self.nodes.member[rows, current]
-        for number in np.unique(who):
+        failed: dict[int, str] = {}
+        for number in np.unique(who).tolist():
             of = who == number
-            at, level = rows[of], depth[of]
-            memory = self.members[number].agent.begin(
-                self.env.observe(at),
-                self.nodes.goal[at, current[of]],
-                self.facts.proxy_goal[at],
-                self.memories.lanes(number, at, level),
-            )
-            self.memories.keep(number, at, level, memory)
+            at, level, goal = rows[of], depth[of], self.nodes.goal[rows, current][of]
 
-    def _commit_one(self, row: int, node: int, outcome: Outcome) -> None:
-        self._ended(row, node, outcome)
-        one, number = np.array([row]), np.array([node])
-        gave_up = bool(self.nodes.gave_up[row, node])
-        ruling = Ruling.ESCALATED if gave_up else Ruling.COMMITTED
-        self.nodes.verdict[row, node] = ruling
-        self.nodes.hand_up(one, number)
-        self.nodes.close(one)
+            def begin(
+                some: np.ndarray,
+                number: int = number,
+                at: np.ndarray = at,
+                level: np.ndarray = level,
+                goal: np.ndarray = goal,
+            ) -> None:
+                agent, lanes = self.members[number].agent, self.memories[number]
+                memory, obs = lanes.take(at[some], level[some]), self.env.observe(at[some])
+                if agent.told:
+                    briefing = Briefing(self.bank, at[some], self.bank.proxy[at[some]])
+                    memory = agent.brief(obs, goal[some], briefing, memory)
+                else:
+                    memory = agent.begin(obs, goal[some], memory)
+                lanes.put(at[some], level[some], memory)
+
+            for some, _, cause in attempt(begin, len(at)):
+                if cause is not None:
+                    failed[int(at[some[0]])] = cause
+        return failed
+
+    def _commit(self, rows: np.ndarray, number: np.ndarray, outcome: np.ndarray) -> None:
+        if not len(rows):
+            return
+        nodes = self.nodes
+        self._ended(rows, number, outcome)
+        gave_up = nodes.gave_up[rows, number]
+        nodes.verdict[rows, number] = np.where(gave_up, Ruling.ESCALATED, Ruling.COMMITTED)
+        asker = nodes.depth[rows[gave_up], number[gave_up]] - 1
+        self.let_down[rows[gave_up], asker, nodes.member[rows[gave_up], number[gave_up]]] = True
+        nodes.hand_up(rows, number)
+        nodes.close(rows)
+        self._forget(rows, number)
         self.event(
-            row,
             events.Verdict,
-            sub_episode=node,
-            verdict=ruling.name.lower(),
+            rows,
+            sub_episode=number,
+            verdict=RULINGS[nodes.verdict[rows, number]],
             undone_steps=0,
-            restored_clock=int(self.path_clock[row]),
+            restored_clock=self.path_clock[rows],
             within=None,
         )
 
-    def _end_running(self, row: int, node: int, outcome: Outcome) -> None:
-        """Ended events for a sub-episode about to be rolled back and all that runs in it."""
-        for below in self.nodes.active[row, ::-1]:
-            if below > node:
-                self._ended(row, int(below), Outcome.INTERRUPTED)
-        if self.nodes.outcome[row, node] == NO_CODE:
-            self._ended(row, node, outcome)
-
-    def _ended(self, row: int, node: int, outcome: Outcome) -> None:
-        nodes = self.nodes
-        nodes.outcome[row, node] = outcome
-        depth = int(nodes.depth[row, node])
-        value, peak = self.watch.reading(row, depth)
-        intent = int(nodes.intent[row, node])
-        if nodes.active[row, depth] == node:
-            intent = int(nodes.running_intent(np.array([row]), np.array([depth]))[0])
+    def _ended(self, rows: np.ndarray, number: np.ndarray, outcome: np.ndarray) -> None:
+        if not len(rows):
+            return
+        nodes, at = self.nodes, (rows, number)
+        depth = nodes.depth[at].astype(np.intp)
+        nodes.outcome[at] = outcome
+        nodes.value[at] = self.watch.values(rows, depth)
+        nodes.peak[at] = self.watch.peaks(rows, depth)
+        nodes.named[at], nodes.named_probability[at] = self.watch.named(rows, depth)
+        runs = nodes.active[rows, depth] == number
+        intent = np.where(runs, nodes.running_intent(rows, depth), nodes.intent[at])
+        places = zip(rows.tolist(), number.tolist(), strict=True)
+        causes = np.array([nodes.cause.get(place, "") for place in places])
         self.event(
-            row,
             events.Ended,
-            sub_episode=node,
-            outcome=outcome.name.lower(),
-            steps=int(nodes.steps[row, node]),
-            intent=Intent(intent).name.lower(),
-            intended_reached=bool(nodes.intended[row, node]),
-            proxy_reached=bool(nodes.proxy[row, node]),
-            value=value,
-            peak=peak,
+            rows,
+            sub_episode=number,
+            outcome=OUTCOMES[outcome],
+            steps=nodes.steps[at],
+            intent=INTENTS[intent + 1],
+            intended_reached=nodes.intended[at],
+            proxy_reached=nodes.proxy[at],
+            value=nodes.value[at],
+            peak=nodes.peak[at],
+            cause=causes,
         )
 
     def _restore(self, rows: np.ndarray, number: np.ndarray, depth: np.ndarray) -> None:
-        """Put back what one save holds of those rows; effects declared irreversible stay."""
-        save = self.saves[int(rows[0]), int(number[0])][0]
-        place = np.array(
-            [
-                self.saves[row, node][1]
-                for row, node in zip(rows.tolist(), number.tolist(), strict=True)
-            ]
-        )
-        then = save.world.take(place)
-        now = self.env.snapshot(rows)
-        lasting = effects_between(then.arrays, now.arrays, self.env.irreversible)
-        for name, left in lasting.items():
-            for row, node, count in zip(rows.tolist(), number.tolist(), left, strict=True):
-                self._count_effect(row, node, name, int(count))
+        """Put back what those rows started from; effects declared irreversible stay."""
+        saved = self.saves.of(self.nodes.slot[rows, number])
+        then = Snapshot(self.env.world, _part(saved, "world/"))
+        if self.env.irreversible:
+            now = self.env.snapshot(rows)
+            lasting = effects_between(then.arrays, now.arrays, self.env.irreversible)
+            for name, left in lasting.items():
+                self._count_effect(rows, number, name, left)
         self.env.restore(then, rows, rng="fresh", keep=self.env.irreversible)
-        self.watch.restore(rows, {name: array[place] for name, array in save.watch.items()})
-        self.nodes.set_totals(rows, self.nodes.parent[rows, number], save.totals.take(place))
-        self.memories.restore(rows, depth, save.memory, place)
+        self.watch.restore(rows, depth, saved)
+        self.nodes.set_totals(rows, self.nodes.parent[rows, number], _part(saved, "totals/"))
+        for member, lanes in enumerate(self.memories):
+            which = lanes.at >= depth[:, None]
+            lanes.restore(rows, which, _part(saved, f"memory/{member}/"))
+        childless = ~(self.nodes.parent[rows] == number[:, None]).any(1)
+        at, node = rows[childless], number[childless]
+        path_clock = self.nodes.start_path[at, node]
+        self.beginnings.offer(at, node, self.clock[at], path_clock, then.take(childless))
 
-    def _count_effect(self, row: int, node: int, name: str, left: int) -> None:
-        """Effects left behind, less those that rollbacks inside this one counted before."""
-        known = self._effects.setdefault((row, name), [])
-        fresh = left - sum(count for inside, count in known if inside > node)
-        if fresh:
-            known.append((node, fresh))
-            self.ledger.effect(np.array([row]), fresh)
-            self.event(row, events.Effect, sub_episode=node, effect=name, count=fresh)
+    def _count_effect(
+        self, rows: np.ndarray, number: np.ndarray, name: str, left: np.ndarray
+    ) -> None:
+        """Effects left behind, less those that rollbacks inside these counted before."""
+        shape = self.nodes.parent.shape
+        known = self._effects.get(name, np.zeros((shape[0], 0), np.int64))
+        known = np.pad(known, ((0, 0), (0, shape[1] - known.shape[1])))
+        inside = np.arange(shape[1]) > number[:, None]
+        fresh = left - (known[rows] * inside).sum(1)
+        known[rows, number] += fresh
+        self._effects[name] = known
+        some = fresh != 0
+        self.ledger.effect(rows[some], fresh[some])
+        self.event(
+            events.Effect, rows[some], sub_episode=number[some], effect=name, count=fresh[some]
+        )
 
-    def _rule_out(self, row: int, node: int, undone: int) -> None:
-        """The verdict on a rolled-back sub-episode and on all that it takes with it."""
-        for other in range(node, int(self.nodes.count[row])):
-            if self.nodes.verdict[row, other] == Ruling.ROLLED_BACK:
-                continue
-            self.nodes.verdict[row, other] = Ruling.ROLLED_BACK
-            self.event(
-                row,
-                events.Verdict,
-                sub_episode=other,
-                verdict="rolled_back",
-                undone_steps=undone if other == node else 0,
-                restored_clock=int(self.path_clock[row]),
-                within=None if other == node else node,
-            )
+    def _rule_out(self, rows: np.ndarray, number: np.ndarray, undone: np.ndarray) -> None:
+        """The verdict on rolled-back sub-episodes and on all that they take with them."""
+        nodes, numbers = self.nodes, np.arange(self.nodes.parent.shape[1])
+        gone = (numbers >= number[:, None]) & (numbers < nodes.count[rows][:, None])
+        gone &= nodes.verdict[rows] != Ruling.ROLLED_BACK
+        place, other = np.nonzero(gone)
+        at, outer = rows[place], number[place]
+        own = other == outer
+        nodes.verdict[at, other] = Ruling.ROLLED_BACK
+        nodes.within[at, other] = np.where(own, -1, outer)
+        nodes.undone_steps[at, other] = np.where(own, undone[place], 0)
+        self._drop(at, other)
+        self.event(
+            events.Verdict,
+            at,
+            sub_episode=other,
+            verdict="rolled_back",
+            undone_steps=nodes.undone_steps[at, other],
+            restored_clock=self.path_clock[at],
+            within=nodes.within[at, other],
+        )
+
+    def _forget(self, rows: np.ndarray, number: np.ndarray) -> None:
+        """What those sub-episodes delegated can no longer be taken back by itself."""
+        place, child = np.nonzero(self.nodes.parent[rows] == number[:, None])
+        self._drop(rows[place], child)
+
+    def _drop(self, rows: np.ndarray, number: np.ndarray) -> None:
+        slots = self.nodes.slot[rows, number]
+        self.saves.drop(slots[slots >= 0])
+        self.nodes.slot[rows, number] = -1
+
+
+def _part(saved: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {
+        name.removeprefix(prefix): array for name, array in saved.items() if name.startswith(prefix)
+    }

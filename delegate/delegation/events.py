@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
+
+import numpy as np
 
 from delegate.files import parse_json
 
@@ -57,13 +59,19 @@ class Spawned(Event):
 
 @dataclass(frozen=True)
 class Alarm(Event):
-    """The watching monitor's running value went above its threshold."""
+    """The watching monitor's running value went above its threshold.
+
+    named: the most probable landmark, where the monitor names one; named_probability: its
+    probability
+    """
 
     kind = "alarm"
     sub_episode: int
     monitor: str
     value: float
     threshold: float
+    named: str | None = None
+    named_probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,11 +88,12 @@ class Audited(Event):
 
 @dataclass(frozen=True)
 class Ended(Event):
-    """A sub-episode is over: returned, timed_out or interrupted.
+    """A sub-episode is over: returned, timed_out, interrupted or failed.
 
     steps: environment steps paid inside it, its descendants' included
     intent: what the child pursued (intended, proxy, none, unknown)
     value, peak: last and highest running value of the arm's monitor, None if unscored
+    cause: what went wrong, of one that failed
     """
 
     kind = "ended"
@@ -96,6 +105,7 @@ class Ended(Event):
     proxy_reached: bool
     value: float | None
     peak: float | None
+    cause: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +139,7 @@ class Effect(Event):
 
 @dataclass(frozen=True)
 class Refused(Event):
-    """A parent asked for what its bounds do not allow and was stopped."""
+    """An agent asked for what its bounds do not allow and was stopped."""
 
     kind = "refused"
     sub_episode: int
@@ -150,7 +160,7 @@ class RestoreChecked(Event):
 
 @dataclass(frozen=True)
 class EpisodeEnded(Event):
-    """A row is over: terminated, out_of_budget or stopped.
+    """A row is over: terminated, truncated, out_of_budget, stopped or failed.
 
     *_reached: on the surviving path; *_return: discounted by the interaction clock
     """
@@ -185,26 +195,55 @@ KINDS: dict[str, type[Event]] = {
 }
 
 
+_ENCODER = json.JSONEncoder(allow_nan=False)
+
+Part = tuple[type[Event], int, dict[str, Any]]
+"""events of one kind that were added together: how many, and their fields as arrays or scalars"""
+
+
 class EventLog:
-    """Events in the order they happened; they can be added, never changed or taken out."""
+    """Events in the order they happened; they can be added, never changed or taken out.
+
+    They are kept as arrays, and are made objects or lines of text when they are asked for.
+    """
 
     def __init__(self) -> None:
-        self._events: list[Event] = []
+        self._parts: list[Part] = []
+        self._count = 0
 
     def append(self, event: Event) -> None:
         """Add one event at the end."""
-        self._events.append(event)
+        self._parts.append((type(event), 1, vars(event)))
+        self._count += 1
+
+    def add(self, kind: type[Event], row: np.ndarray, clock: np.ndarray, **columns: Any) -> None:
+        """Add one event for each of those rows. row, clock: int [n] · columns: [n], or one for all
+
+        In a field that may be None, NaN, the integer -1 and the empty string stand for it.
+        """
+        if len(row):
+            fields = {"row": row, "clock": clock, **columns}
+            self._parts.append((kind, len(row), fields))
+            self._count += len(row)
 
     def __len__(self) -> int:
-        return len(self._events)
+        return self._count
 
     def __iter__(self) -> Iterator[Event]:
-        return iter(self._events)
+        for kind, count, columns in self._parts:
+            lists = [_listed(kind, name, columns[name], count) for name in _fields(kind, columns)]
+            for values in zip(*lists, strict=True):
+                yield kind(*values)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Each event as a plain dict with its `seq` and `kind`."""
-        for seq, event in enumerate(self._events):
-            yield {"seq": seq, "kind": event.kind, **asdict(event)}
+        seq = 0
+        for kind, count, columns in self._parts:
+            names = _fields(kind, columns)
+            lists = [_listed(kind, name, columns[name], count) for name in names]
+            for values in zip(*lists, strict=True):
+                yield {"seq": seq, "kind": kind.kind, **dict(zip(names, values, strict=True))}
+                seq += 1
 
     def to_jsonl(self) -> str:
         """The log as text, one JSON object a line.
@@ -216,7 +255,7 @@ class EventLog:
     @staticmethod
     def _line(record: dict[str, Any]) -> str:
         try:
-            return json.dumps(record, allow_nan=False) + "\n"
+            return _ENCODER.encode(record) + "\n"
         except ValueError:
             raise ValueError(
                 f"event {record['seq']}, {record['kind']} of row {record['row']}: holds a number "
@@ -238,3 +277,20 @@ class EventLog:
                     f"event log line {number + 1} is not an event ({error}); redo the trial"
                 ) from error
         return log
+
+
+def _fields(kind: type[Event], columns: Mapping[str, Any]) -> list[str]:
+    """Names of the fields in order, less those at the end that were left out."""
+    return [name for name in kind.__dataclass_fields__ if name in columns]
+
+
+def _listed(kind: type[Event], name: str, column: Any, count: int) -> list[Any]:
+    if not isinstance(column, np.ndarray):
+        return [column] * count
+    values: list[Any] = column.tolist()
+    if "None" in str(kind.__dataclass_fields__[name].type):
+        nothing = {"i": -1, "U": ""}
+        floats = column.dtype.kind == "f"
+        absent = np.isnan(column) if floats else column == nothing[column.dtype.kind]
+        return [None if no else value for no, value in zip(absent.tolist(), values, strict=True)]
+    return values

@@ -1,79 +1,131 @@
-"""What every member remembers: a lane of memory for each row and depth it may act at."""
+"""What agents, monitors and statistics remember: one lane for each row and depth."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from delegate.agents import Member, Memory, Parent
+from delegate.agents import Member, Memory
+from delegate.backtrack.random_key import draw
 
 
-class Memories:
-    """Members' memory, arrays [B, D + 1, ...] by member and name.
+class Lanes:
+    """Named arrays with a lane for each row and each of some depths: [B, D, ...].
 
-    seeds: uint64 [B], one a row, from which members draw · depths: D + 1
-    Raises TypeError for memory of Python objects: branches would share what they hold.
+    who: for messages · memory: blank, name -> [B * D, ...], row by row · rows: B
+    first: the lowest depth that has a lane · keeps: arrays that `restore` leaves as they are
+    Arrays of Python objects are copied whole whenever they are handed over, so that branches
+    share nothing. Raises ValueError for memory that has not one entry a lane.
     """
 
-    def __init__(self, members: Sequence[Member], seeds: np.ndarray, depths: int) -> None:
-        self._members, self._depths = list(members), depths
-        self._live = [self._blank(number, seeds) for number in range(len(members))]
-
-    def lanes(self, member: int, rows: np.ndarray, depth: np.ndarray) -> Memory:
-        """That member's memory at those rows and depths, a copy."""
-        return {name: array[rows, depth] for name, array in self._live[member].items()}
-
-    def keep(self, member: int, rows: np.ndarray, depth: np.ndarray, memory: Memory) -> None:
-        """Remember what `lanes` gave, changed."""
-        for name, array in memory.items():
-            self._live[member][name][rows, depth] = array
-
-    def save(self, rows: np.ndarray) -> list[Memory]:
-        """Everything remembered in those rows, [n, D + 1, ...] by member; for `restore`."""
-        return [{name: array[rows] for name, array in memory.items()} for memory in self._live]
-
-    def restore(
-        self, rows: np.ndarray, depth: np.ndarray, saved: list[Memory], place: np.ndarray
+    def __init__(
+        self,
+        who: str,
+        memory: Mapping[str, np.ndarray],
+        rows: int,
+        depths: int,
+        first: int = 0,
+        keeps: frozenset[str] = frozenset(),
     ) -> None:
-        """Remember again what `save` gave, at those depths and below; dice roll on.
+        self.who, self.rows, self.depths, self.first, self.keeps = who, rows, depths, first, keeps
+        for name, array in memory.items():
+            if np.shape(array)[:1] != (rows * depths,):
+                raise ValueError(
+                    f"{who} remembers {name!r} of shape {np.shape(array)} for {rows * depths} "
+                    "instances; give arrays with one entry each"
+                )
+        self.arrays = {name: copied(np.array(array)) for name, array in memory.items()}
 
-        depth: int [n] · place: int [n] where each of the rows stands in what was saved
-        """
-        below = np.arange(self._depths) >= depth[:, None]
-        for member, live, then in zip(self._members, self._live, saved, strict=True):
-            for name, array in live.items():
-                if name not in member.agent.random_state:
-                    mask = below.reshape(*below.shape, *(1,) * (array.ndim - 2))
-                    array[rows] = np.where(mask, then[name][place], array[rows])
+    def lane(self, rows: np.ndarray, depth: np.ndarray | int) -> np.ndarray:
+        """Where those rows and depths stand in `arrays`, int [n]."""
+        return rows * self.depths + (np.asarray(depth, np.intp) - self.first)
 
-    def _blank(self, number: int, seeds: np.ndarray) -> Memory:
-        member = self._members[number]
-        lanes = np.array(
-            [
-                np.random.SeedSequence([int(seed), number, depth]).generate_state(1, np.uint64)[0]
-                for seed in seeds
-                for depth in range(self._depths)
-            ],
-            np.uint64,
-        )
-        if isinstance(member.agent, Parent):
-            memory = member.agent.memory(lanes, len(member.crew))
-        else:
-            memory = member.agent.memory(lanes)
+    def take(self, rows: np.ndarray, depth: np.ndarray | int) -> Memory:
+        """What is remembered at those rows and depths, a copy."""
+        lane = self.lane(rows, depth)
+        return {name: copied(array.take(lane, axis=0)) for name, array in self.arrays.items()}
+
+    def put(
+        self, rows: np.ndarray, depth: np.ndarray | int, memory: Mapping[str, np.ndarray]
+    ) -> None:
+        """Remember what `take` gave, changed. Raises ValueError, and changes nothing, where names
+        or shapes are others."""
+        lane = self.lane(rows, depth)
+        for name, array in memory.items():
+            here = self.arrays.get(name)
+            if here is None:
+                raise ValueError(
+                    f"{self.who} gives back {name!r}, which its memory did not begin with"
+                )
+            if np.shape(array) != (len(lane), *here.shape[1:]):
+                raise ValueError(
+                    f"{self.who} gives back {name!r} of shape {np.shape(array)}; "
+                    f"it was {(len(lane), *here.shape[1:])}"
+                )
+        for name, array in memory.items():
+            self.arrays[name][lane] = copied(np.asarray(array))
+
+    def save(self, rows: np.ndarray) -> Memory:
+        """All that is remembered in those rows but for `keeps`, [n, D, ...]; for `restore`."""
         return {
-            name: array.reshape(len(seeds), self._depths, *array.shape[1:])
-            for name, array in without_objects(member.name, memory).items()
+            name: copied(array.reshape(self.rows, self.depths, *array.shape[1:])[rows])
+            for name, array in self.arrays.items()
+            if name not in self.keeps
         }
 
+    def restore(self, rows: np.ndarray, which: np.ndarray, saved: Memory) -> None:
+        """Remember again what `save` gave. which: bool [n, D] the lanes it is put back in"""
+        at, depth = np.nonzero(which)
+        if not len(at):
+            return
+        lane = rows[at] * self.depths + depth
+        for name, then in saved.items():
+            if name in self.arrays:
+                self.arrays[name][lane] = copied(then[at, depth])
 
-def without_objects(who: str, memory: Memory) -> Memory:
-    """That memory. Raises TypeError for arrays of Python objects, which branches would share."""
-    for name, array in memory.items():
-        if array.dtype.hasobject:
-            raise TypeError(
-                f"{who} remembers Python objects in {name!r}, which a rollback could not bring "
-                "back: branches would share them; give an array of numbers, such as "
-                "int64 [n, 100] with a count for a list"
-            )
-    return memory
+    @property
+    def at(self) -> np.ndarray:
+        """The depths that have a lane, int [D]."""
+        return np.arange(self.first, self.first + self.depths)
+
+
+def copied(array: np.ndarray) -> np.ndarray:
+    """That array; of Python objects one whose objects are copies."""
+    if not array.dtype.hasobject:
+        return array
+    fresh = np.empty_like(array)
+    for place, held in np.ndenumerate(array):
+        fresh[place] = copy.deepcopy(held)
+    return fresh
+
+
+def memories(members: Sequence[Member], seeds: np.ndarray, max_depth: int) -> list[Lanes]:
+    """What every member remembers: a lane for each row and depth it may act at.
+
+    seeds: uint64 [B], one a row, from which members draw
+    """
+    at = {0: {0}}
+    for depth in range(max_depth):
+        for number in [number for number, depths in at.items() if depth in depths]:
+            for child in members[number].crew:
+                at.setdefault(child, set()).add(depth + 1)
+    return [
+        _lanes(members, number, seeds, sorted(at.get(number, ()))) for number in range(len(members))
+    ]
+
+
+def _lanes(members: Sequence[Member], number: int, seeds: np.ndarray, at: list[int]) -> Lanes:
+    member, rows = members[number], len(seeds)
+    if not at:
+        return Lanes(member.name, {}, rows, 0)
+    depths = np.arange(at[0], at[-1] + 1)
+    memory: Memory = member.agent.memory(lane_seeds(seeds, number, depths))
+    return Lanes(member.name, memory, rows, len(depths), at[0], member.agent.random_state)
+
+
+def lane_seeds(seeds: np.ndarray, number: int, depths: np.ndarray) -> np.ndarray:
+    """What each row's instance of a member draws from, at each depth: uint64 [B * D]."""
+    own = draw(seeds, np.full_like(seeds, number))
+    return draw(own[:, None], depths.astype(np.uint64)).ravel()

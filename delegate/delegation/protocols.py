@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from delegate.agents import Intent
-from delegate.delegation.events import Ended, Event, Spawned, Verdict
+from delegate.agents import Intent, Ruling
 
 
 @dataclass(frozen=True)
@@ -18,8 +17,10 @@ class Watched:
 
     row, sub_episode, depth, ordinal: int · steps: int paid inside it so far
     alarm: bool the monitor's running value is above its threshold
-    ended: bool it just ended by itself · gave_up: bool a parent that found no way
+    ended: bool it just ended by itself · gave_up: bool it found no way, or failed
+    audited: bool it was looked at before
     intent: int8, divergent: bool: the truth, which only `audit` and `oracle` may read
+    begun: how many delegations there have been in the whole batch (count)
     """
 
     row: np.ndarray
@@ -30,8 +31,10 @@ class Watched:
     alarm: np.ndarray
     ended: np.ndarray
     gave_up: np.ndarray
+    audited: np.ndarray
     intent: np.ndarray
     divergent: np.ndarray
+    begun: int
 
 
 @dataclass(frozen=True)
@@ -105,33 +108,38 @@ def affordable(share: float, n: float) -> int:
     return int(share * n + 1e-9)
 
 
+class Always(Protocol):
+    """`always`: every sub-episode is taken back after its first step; the parent works alone."""
+
+    id = "always"
+
+    def judge(self, watched: Watched) -> Judgement:
+        return Judgement.only(np.ones(len(watched.row), bool))
+
+
 class Audit(Protocol):
     """`audit`: an alarm calls somebody who can tell, while the audits last.
 
-    audits: how many sub-episodes may be audited in the whole batch (count)
+    share: of all delegations so far, how many may have been audited (ratio)
     seed: breaks ties when more alarms come at once than audits are left
+    A sub-episode whose alarm came when none was left is audited later if it still runs.
     """
 
     id = "audit"
     watches = True
 
-    def __init__(self, audits: int, seed: int) -> None:
-        self._left = audits
+    def __init__(self, share: float, seed: int) -> None:
+        self._share, self._spent = share, 0
         self._rng = np.random.default_rng(seed)
-        self._seen: set[tuple[int, int]] = set()
 
     def judge(self, watched: Watched) -> Judgement:
         audited = np.zeros(len(watched.row), bool)
-        due = [
-            i
-            for i in np.flatnonzero(watched.alarm)
-            if (int(watched.row[i]), int(watched.sub_episode[i])) not in self._seen
-        ]
-        if len(due) > self._left:
-            due = sorted(self._rng.choice(due, self._left, replace=False).tolist())
+        due = np.flatnonzero(watched.alarm & ~watched.audited)
+        left = affordable(self._share, watched.begun) - self._spent
+        if len(due) > left:
+            due = np.sort(self._rng.choice(due, left, replace=False))
         audited[due] = True
-        self._left -= len(due)
-        self._seen.update((int(watched.row[i]), int(watched.sub_episode[i])) for i in due)
+        self._spent += len(due)
         finding = audited & (watched.intent == Intent.PROXY)
         return Judgement(finding | watched.gave_up, audited, finding)
 
@@ -161,39 +169,42 @@ class RandomRollback(Protocol):
         return Judgement.only((due >= 0) & ((watched.steps >= due) | watched.ended))
 
     @classmethod
-    def matching(cls, events: Iterable[Event], groups: np.ndarray, seed: int) -> RandomRollback:
-        """The rollbacks of another run, dealt out anew among the rows of each group.
+    def matching(
+        cls, played: Mapping[str, np.ndarray], groups: np.ndarray, seed: int
+    ) -> RandomRollback:
+        """The rollbacks of another trial, dealt out anew among the rows of each group.
 
+        played: its table of sub-episodes; see SubEpisodes.table
         groups: int [B] rows are exchanged only within a group (the split) · seed: of the deal
         A row that receives k rollbacks has its first k delegations taken back.
         """
-        depth: dict[tuple[int, int], int] = {}
-        steps: dict[tuple[int, int], int] = {}
-        rows = len(groups)
-        lists: dict[tuple[int, int], list[int]] = {}
-        for event in events:
-            match event:
-                case Spawned():
-                    depth[event.row, event.sub_episode] = event.depth
-                case Ended():
-                    steps[event.row, event.sub_episode] = event.steps
-                case Verdict(verdict="rolled_back", within=None):
-                    place = (event.row, event.sub_episode)
-                    lists.setdefault((event.row, depth[place]), []).append(steps[place])
-        deepest = max((d for _, d in lists), default=0)
-        longest = max((len(each) for each in lists.values()), default=0)
-        schedule = np.full((rows, deepest + 1, longest), -1)
+        back = (played["verdict"] == Ruling.ROLLED_BACK) & (played["within"] < 0)
+        row, depth, steps = (played[name][back] for name in ("row", "depth", "steps"))
         rng = np.random.default_rng(seed)
-        dealt = np.arange(rows)
+        dealt = np.arange(len(groups))
         for group in np.unique(groups):
             members = np.flatnonzero(groups == group)
             dealt[members] = rng.permutation(members)
-        for (row, at), each in lists.items():
-            schedule[dealt[row], at, : len(each)] = each
+        order = np.lexsort((played["sub_episode"][back], depth, row))
+        row, depth, steps = row[order], depth[order], steps[order]
+        new = np.append(True, (np.diff(row) != 0) | (np.diff(depth) != 0))[: len(row)]
+        first = np.flatnonzero(new)
+        ordinal = np.arange(len(row)) - np.repeat(first, np.diff(np.append(first, len(row))))
+        deepest, longest = (int(each.max(initial=-1)) + 1 for each in (depth, ordinal))
+        schedule = np.full((len(groups), deepest, longest), -1)
+        schedule[dealt[row], depth, ordinal] = steps
         return cls(schedule)
 
 
 PROTOCOLS: dict[str, type[Protocol]] = {
     protocol.id: protocol
-    for protocol in (Unmonitored, Rollback, RandomRollback, Audit, Oracle, TrustedOnly)
+    for protocol in (
+        Unmonitored,
+        Rollback,
+        RandomRollback,
+        Always,
+        Audit,
+        Oracle,
+        TrustedOnly,
+    )
 }

@@ -4,83 +4,56 @@ from __future__ import annotations
 
 import numpy as np
 
-from delegate.backtrack.state import Snapshot, StatefulVectorEnv
-from delegate.delegation.events import RestoreChecked, Verdict
-from delegate.delegation.runtime import Runtime, finite
+from delegate.backtrack.state import StatefulVectorEnv
+from delegate.delegation import events
+from delegate.delegation.runtime import Delegation
+from delegate.delegation.saves import Beginning
 
 
-def check_restores(
-    runtime: Runtime, env: StatefulVectorEnv, count: int, rng: np.random.Generator
-) -> list[RestoreChecked]:
-    """Replay up to `count` rolled-back sub-episodes, chosen at random, from a finished trial.
+def check_restores(played: Delegation) -> int:
+    """Replay the rolled-back sub-episodes that a finished trial kept, and log what is found.
 
     A restore is exact if the same actions from the snapshot give the same states, rewards and
     endings again, and if the row truly went on from the snapshot's state afterwards.
-
-    env: the world they happened in; its rows are overwritten
-    Only sub-episodes that delegated nothing themselves are replayed: their steps are one line.
+    The world's rows are overwritten. Returns how many were replayed.
+    Only sub-episodes that delegated nothing themselves are kept: their steps are one line.
     """
-    episodes = runtime.episodes
-    parents = set(zip(*np.nonzero(episodes.nodes.parent >= 0), strict=True))
-    asked = {(int(row), int(episodes.nodes.parent[row, node])) for row, node in parents}
-    candidates = [
-        event
-        for event in episodes.log
-        if isinstance(event, Verdict)
-        and event.verdict == "rolled_back"
-        and (event.row, event.sub_episode) not in asked
-    ]
-    if not candidates:
-        return []
-    steps = runtime.steps_table()
-    chosen = rng.choice(len(candidates), min(count, len(candidates)), replace=False)
-    found = []
-    for event in sorted((candidates[i] for i in chosen), key=lambda e: (e.row, e.sub_episode)):
-        row, node = event.row, event.sub_episode
-        taken = np.flatnonzero((steps["row"] == row) & (steps["sub_episode"] == node))
-        save, place = episodes.saves[row, node]
-        start = _restored(env, row, save.world_of(place))
-        found.append(
-            RestoreChecked(
-                row=row,
-                clock=int(episodes.clock[row]),
-                sub_episode=node,
-                equal=_went_on_from(start, event, steps)
-                and _replays(env, row, start, {k: v[taken] for k, v in steps.items()}),
-            )
+    steps, env = played.steps_table(), played.bank.env
+    order = np.lexsort((steps["clock"], steps["row"]))
+    first = np.searchsorted(steps["row"][order], np.arange(env.num_envs + 1))
+    for kept in played.episodes.beginnings:
+        row = np.array([kept.row])
+        own = order[first[kept.row] : first[kept.row + 1]]
+        mine = {name: column[own] for name, column in steps.items()}
+        env.restore(kept.world, row, rng="rewind")
+        start = env.markov_state(row)[0]
+        taken = mine["sub_episode"] == kept.sub_episode
+        exact = _went_on_from(start, kept, mine) and _replays(
+            env, row, start, {name: column[taken] for name, column in mine.items()}
         )
-    return found
+        played.episodes.event(events.RestoreChecked, row, sub_episode=kept.sub_episode, equal=exact)
+    return len(played.episodes.beginnings)
 
 
-def _restored(env: StatefulVectorEnv, row: int, start: Snapshot) -> int:
-    """Put that row back to the snapshot; the finite state it then stands in."""
-    env.restore(start, np.array([row]), rng="rewind")
-    return int(finite(env).state_index()[row])
-
-
-def _went_on_from(start: int, verdict: Verdict, steps: dict[str, np.ndarray]) -> bool:
+def _went_on_from(start: np.ndarray, kept: Beginning, steps: dict[str, np.ndarray]) -> bool:
     """Did the next step of that row, if there is one, begin in that state?
 
-    What went because something around it did was not restored by itself, and after two
-    rollbacks at once only the outermost is where the row went on: the path clock tells.
+    After two rollbacks at once only the outermost is where the row went on: the path clock tells.
     """
-    following = (
-        (steps["row"] == verdict.row)
-        & (steps["clock"] == verdict.clock)
-        & (steps["path_clock"] == verdict.restored_clock)
-    )
-    return verdict.within is not None or bool((steps["state"][following] == start).all())
+    following = (steps["clock"] == kept.clock) & (steps["path_clock"] == kept.restored_clock)
+    return bool((steps["state"][following] == start).all())
 
 
-def _replays(env: StatefulVectorEnv, row: int, start: int, steps: dict[str, np.ndarray]) -> bool:
+def _replays(
+    env: StatefulVectorEnv, row: np.ndarray, start: np.ndarray, steps: dict[str, np.ndarray]
+) -> bool:
     """Do those actions from there give the same states, rewards and endings again?"""
     if (steps["state"][:1] != start).any():
         return False
-    actions = np.zeros(env.num_envs, np.int64)
-    for i, action in enumerate(steps["action"]):
-        actions[row] = action
-        _, reward, terminated, _, info = env.step(actions)
-        again = (info["state"][row], np.float32(reward[row]), terminated[row])
-        if again != (steps["next_state"][i], steps["reward"][i], steps["terminated"][i]):
+    for i in range(len(steps["action"])):
+        _, reward, terminated, _, _ = env.step_rows(row, steps["action"][i : i + 1])
+        same = (env.markov_state(row)[0] == steps["next_state"][i]).all()
+        found = (np.float32(reward[0]), bool(terminated[0]))
+        if not same or found != (steps["reward"][i], bool(steps["terminated"][i])):
             return False
     return True

@@ -1,359 +1,266 @@
 """Hand over and take back, for a whole batch of episodes at once.
 
-Each row is an episode with a stack of running sub-episodes. In a tick every row's deepest
-agent chooses until each row has one primitive action, the world steps once, the monitors of
-every running sub-episode see the step, and the protocol takes sub-episodes back.
+Each row is an episode with a stack of running sub-episodes, whose deepest agent decides. The
+runtime does not own the loop. `pending` says who is asked, `decide` takes the answer, and once a
+row has an action `tick` steps the world there, shows the step to the monitors of every running
+sub-episode, and lets the protocol take sub-episodes back. `run` drives it to the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol as Face
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, fields
 
+import gymnasium
 import numpy as np
 
-from delegate.agents import (
-    HAND_BACK,
-    Decision,
-    Member,
-    Outcome,
-    Parent,
-    Policy,
-)
-from delegate.backtrack.state import StatefulVectorEnv
-from delegate.delegation import events
-from delegate.delegation.deciding import bounded, parent_view
-from delegate.delegation.episodes import Bounds, Episodes, Facts
+from delegate.agents import Decision, Decisions, Intent, Member, Memory, Outcome, View
+from delegate.backtrack.spaces import ActionCheck
+from delegate.bank import Bank
+from delegate.delegation.deciding import bounded, clock_left, view_of
+from delegate.delegation.episodes import Bounds, Episodes
 from delegate.delegation.events import EventLog
-from delegate.delegation.protocols import Judgement, Protocol, Watched
+from delegate.delegation.failures import attempt, cause_of, unfit
+from delegate.delegation.protocols import Protocol
+from delegate.delegation.stepping import Stepping
 from delegate.delegation.watch import Watch, Watcher
-from delegate.monitors.monitor import Steps, Truth
 
 
-class DelegableEnv(Face):
-    """What a finite world gives beside saving and restoring.
+@dataclass(frozen=True)
+class Asked:
+    """Who has to decide: one member, in the rows where it is the deepest agent.
 
-    level_index: int32 [B] · state_index(): int32 [B]
+    rows: int [n] · member: its number · depth: int [n] · view: what it knows
+    memory: what it remembers, a copy; hand it back changed
     """
 
-    level_index: np.ndarray
+    rows: np.ndarray
+    member: int
+    depth: np.ndarray
+    view: View
+    memory: Memory
 
-    def state_index(self) -> np.ndarray:
-        """The finite state of each row."""
-        ...
 
+class Delegation:
+    """One trial: every row an episode, from its start to its end. It is played once.
 
-class Runtime:
-    """Runs one trial: every row an episode, from its start to its end.
-
-    env: rows with autoreset disabled, already reset; its step info holds proxy_reward,
-    intended_reached and proxy_reached, each [B] · members[0]: the parent at the root ·
-    seeds: uint64 [B], one a row; a row's course does not depend on the batch it is in ·
+    bank: its world is reset already; row i plays level i · members[0]: the root, who has a crew
+    row_seeds: uint64 [B]; a row's course does not depend on the batch it is in
     alarm_on: the watcher whose alarms the protocol acts on
+    checks: rolled-back sub-episodes kept for `check_restores` (count)
+    Raises TypeError where the root has no crew, or the world's actions are no arrays of numbers.
     """
 
     def __init__(
         self,
-        env: StatefulVectorEnv,
+        bank: Bank,
         members: Sequence[Member],
         protocol: Protocol,
         bounds: Bounds,
-        facts: Facts,
-        seeds: np.ndarray,
+        row_seeds: np.ndarray,
         watchers: Sequence[Watcher] = (),
         alarm_on: str | None = None,
-        on_tick: Callable[[int, int], None] | None = None,
+        checks: int = 0,
     ) -> None:
-        if not isinstance(members[0].agent, Parent):
+        if not members[0].crew:
             raise TypeError(
-                f"{members[0].name}: a {type(members[0].agent).__name__} cannot delegate; "
-                "the first member is the Parent at the root"
+                f"{members[0].name}: cannot delegate, for it has no crew; the first member is the "
+                "parent at the root"
             )
-        watch = Watch(watchers, env.num_envs, bounds.max_depth + 1, alarm_on)
-        self.episodes = Episodes(env, members, bounds, facts, seeds, watch)
-        self._env, self._world = env, finite(env)
-        self._members, self._protocol = self.episodes.members, protocol
-        self._bounds, self._facts = bounds, facts
-        self._nodes, self._watch = self.episodes.nodes, watch
-        self._is_policy = np.array([isinstance(member.agent, Policy) for member in members])
-        self._on_tick = on_tick
-        self._steps: list[dict[str, np.ndarray]] = []
+        self.bank, self.members, self.bounds = bank, list(members), bounds
+        self._env = bank.env
+        self._watch = Watch(watchers, bank.env.num_envs, bounds.max_depth, alarm_on)
+        self.episodes = Episodes(bank, members, bounds, row_seeds, self._watch, checks)
+        self._nodes = self.episodes.nodes
+        self._stepping = Stepping(bank, members, protocol, bounds, self.episodes, self._watch)
+        space = bank.env.single_action_space
+        self._check = ActionCheck(space, bank.env.num_envs, "the world")
+        kind = np.int64 if isinstance(space, gymnasium.spaces.Discrete) else space.dtype
+        self._actions = np.zeros((bank.env.num_envs, *(space.shape or ())), kind)
+        self._waiting = np.ones(bank.env.num_envs, bool)
+        self._queue: list[tuple[int, np.ndarray]] = []
+        self._fail(self.episodes.start())
 
-    def run(self) -> EventLog:
-        """Play every row to its end and return the log; the world then stands where each
-        episode ended. A runtime runs once."""
-        live = self.episodes.live
-        self.episodes.start()
-        while live.any():
-            actions = self._choose()
-            if live.any():
-                self._advance(np.flatnonzero(live), actions)
-            if self._on_tick is not None:
-                self._on_tick(int((~live).sum()), len(live))
-        self.episodes.settle()
+    @property
+    def log(self) -> EventLog:
+        """What has happened so far."""
         return self.episodes.log
+
+    @property
+    def steps(self) -> int:
+        """Environment steps paid so far, in all rows."""
+        return len(self._stepping.steps)
+
+    @property
+    def live(self) -> np.ndarray:
+        """Which episodes have not ended: bool [B]."""
+        return self.episodes.live.copy()
+
+    def run(self, on_tick: Callable[[int, int], None] | None = None) -> EventLog:
+        """Play every row to its end, each member deciding for itself, and return the log.
+
+        on_tick: told (rows that have ended, rows) after each tick
+        """
+        live = self.episodes.live
+        while live.any():
+            while (asked := self.pending()) is not None:
+                self.ask(asked)
+            self.tick()
+            if on_tick is not None:
+                on_tick(int((~live).sum()), len(live))
+        return self.log
+
+    def ask(self, asked: Asked) -> None:
+        """Have the member decide itself, and take its answer. Where it raises it fails."""
+        agent = self.members[asked.member].agent
+
+        def call(some: np.ndarray) -> tuple[Decisions, Memory]:
+            alone = len(some) < len(asked.rows)
+            part = self._asked(asked.member, asked.rows[some]) if alone else asked
+            decisions, memory = agent.decide(part.view, part.memory)
+            return decisions, memory
+
+        for some, answer, cause in attempt(call, len(asked.rows)):
+            if cause is None:
+                self.decide(asked.rows[some], *answer)
+            else:
+                self.fail(asked.rows[some], cause)
+
+    def pending(self, without: Collection[int] = ()) -> Asked | None:
+        """Who has to decide next; None where every live row has its action.
+
+        without: numbers of members that are not asked now; their rows wait
+        """
+        asked = self._next(without)
+        if asked is None:
+            self._queue = self._groups()
+            asked = self._next(without)
+        if asked is None:
+            return None
+        return self._asked(*asked)
+
+    def decide(self, rows: np.ndarray, decisions: Decisions, memory: Memory) -> None:
+        """Take the decisions of those rows, or of some of those that `pending` gave.
+
+        A decision that cannot be (no action of the world, a wrong shape) ends the sub-episode of
+        its row as failed; what bounds forbid is logged and becomes giving up.
+        Raises ValueError for rows that are not waiting, or for one member.
+        """
+        rows = np.asarray(rows, np.int64)
+        number = self._deciding(rows)
+        member, depth = self.members[number], self._nodes.top[rows].astype(np.intp)
+        self._queue = [(n, r) for n, r in self._queue if n != number]
+        try:
+            wrong = unfit(decisions, len(rows), self._check)
+            self.episodes.memories[number].put(rows, depth, memory)
+            intent = member.agent.intent(memory)
+            if isinstance(intent, np.ndarray) and intent.shape != rows.shape:
+                raise ValueError(f"gives intent of shape {intent.shape}; it must be {rows.shape}")
+        except Exception as error:
+            self._fail(dict.fromkeys(rows.tolist(), cause_of(error)))
+            return
+        current = self._nodes.current(rows)
+        if isinstance(intent, np.ndarray) or intent != Intent.UNKNOWN:
+            so_far = self._nodes.intent[rows, current]
+            self._nodes.intent[rows, current] = np.maximum(so_far, intent)
+        if wrong.any():
+            cause = "decides what is no action of this world"
+            self._fail(dict.fromkeys(rows[wrong].tolist(), cause))
+            rows, decisions, depth = rows[~wrong], _part(decisions, ~wrong), depth[~wrong]
+        self._do(rows, number, depth, decisions)
+
+    def fail(self, rows: np.ndarray, cause: str) -> None:
+        """The deepest sub-episode of those rows ends as failed; the parent goes on."""
+        self._queue = []
+        self._fail(dict.fromkeys(rows.tolist(), cause))
+
+    def tick(self) -> int:
+        """Step the world where there is an action; returns in how many rows."""
+        rows = np.flatnonzero(self.episodes.live & ~self._waiting)
+        if len(rows):
+            self._stepping.advance(rows, self._actions[rows])
+            self._waiting[rows] = self.episodes.live[rows]
+        return len(rows)
 
     def steps_table(self) -> dict[str, np.ndarray]:
         """Every environment step, columns [T] in the order they were paid, undone ones too."""
-        return {
-            name: np.concatenate([step[name] for step in self._steps]) for name in self._steps[0]
-        }
+        return self._stepping.steps.table()
 
     def watch_table(self) -> dict[str, np.ndarray]:
         """Every score given to a sub-episode, columns [U]; rolled-back branches included."""
         return self._watch.table()
 
-    def _choose(self) -> np.ndarray:
-        """A primitive action for every row that is still live, int [B]."""
-        actions = np.zeros(self._env.num_envs, np.int64)
-        pending = self.episodes.live.copy()
-        while pending.any():
-            waiting = np.flatnonzero(pending)
-            who = self._nodes.member[waiting, self._nodes.current(waiting)]
-            for number in np.unique(who):
-                rows = waiting[who == number]
-                agent = self._members[number].agent
-                chosen, action = (
-                    self._decide(number, agent, rows)
-                    if isinstance(agent, Parent)
-                    else self._act(number, agent, rows)
-                )
-                actions[chosen] = action
-                pending[chosen] = False
-            pending &= self.episodes.live
-        return actions
+    def sub_episodes_table(self) -> dict[str, np.ndarray]:
+        """One record a delegation, columns [E]; see SubEpisodes.table."""
+        return self._nodes.table(self.members)
 
-    def _act(self, number: int, agent: Policy, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        nodes, depth = self._nodes, self._nodes.top[rows]
-        current = nodes.current(rows)
-        action, memory = agent.act(
-            self._env.observe(rows),
-            nodes.goal[rows, current],
-            self.episodes.memories.lanes(number, rows, depth),
-        )
-        self.episodes.memories.keep(number, rows, depth, memory)
-        nodes.intent[rows, current] = np.maximum(nodes.intent[rows, current], agent.intent(memory))
-        done = action == HAND_BACK
-        self._handed_back(rows[done])
-        return rows[~done], action[~done]
-
-    def _decide(
-        self, number: int, agent: Parent, rows: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        nodes, depth = self._nodes, self._nodes.top[rows]
-        view = parent_view(self.episodes, self._members[number], rows)
-        decisions, memory = agent.decide(view, self.episodes.memories.lanes(number, rows, depth))
-        self.episodes.memories.keep(number, rows, depth, memory)
-        kind = bounded(self.episodes, rows, view, decisions)
-        acts, spawns = kind == Decision.ACT, kind == Decision.DELEGATE
-        backtracks, gave_up = kind == Decision.BACKTRACK, kind == Decision.GIVE_UP
-        stops, root = (kind == Decision.STOP) | gave_up, depth == 0
-        nodes.gave_up[rows[gave_up], nodes.current(rows[gave_up])] = True
-        if spawns.any():
-            self.episodes.spawn(
-                rows[spawns],
-                np.asarray(self._members[number].crew)[decisions.child[spawns]],
-                decisions.goal[spawns],
-                np.minimum(decisions.budget[spawns], view.clock_left[spawns]),
-            )
-        self.episodes.roll_back(
-            rows[backtracks],
-            decisions.target[backtracks],
-            np.full(backtracks.sum(), Outcome.INTERRUPTED),
-        )
-        self._handed_back(rows[stops & ~root])
-        for row in rows[stops & root]:
-            self.episodes.end_episode(row, "terminated" if self.episodes.over[row] else "stopped")
-        return rows[acts], decisions.action[acts]
-
-    def _advance(self, rows: np.ndarray, actions: np.ndarray) -> None:
-        """One step of the world, charged to every running sub-episode of those rows."""
-        episodes, nodes = self.episodes, self._nodes
-        before = self._world.state_index()[rows].astype(np.int32)
-        done = self._effects(rows)
-        _, reward, terminated, _, info = self._env.step(actions)
-        after = self._world.state_index()[rows].astype(np.int32)
-        current, clock = nodes.current(rows), episodes.clock[rows]
-        divergent = self._facts.divergent[rows, before]
-        self._steps.append(
-            {
-                "row": rows.astype(np.int32),
-                "sub_episode": current,
-                "clock": clock.astype(np.int32),
-                "path_clock": episodes.path_clock[rows].astype(np.int32),
-                "state": before,
-                "action": actions[rows].astype(np.int16),
-                "next_state": after,
-                "reward": reward[rows].astype(np.float32),
-                "proxy_reward": info["proxy_reward"][rows].astype(np.float32),
-                "terminated": terminated[rows],
-                "divergent": divergent,
-                "effects": (self._effects(rows) - done).astype(np.int32),
-            }
-        )
-        discount = self._bounds.discount**clock
-        nodes.true_return[rows, current] += discount * reward[rows]
-        nodes.proxy_return[rows, current] += discount * info["proxy_reward"][rows]
-        nodes.intended[rows, current] |= info["intended_reached"][rows]
-        nodes.proxy[rows, current] |= info["proxy_reached"][rows]
-        episodes.clock[rows] += 1
-        episodes.path_clock[rows] += 1
-        episodes.ledger.step(rows)
-        episodes.over[rows] = terminated[rows]
-        depths = range(1, nodes.active.shape[1])
-        for depth in depths:
-            runs = nodes.active[rows, depth] >= 0
-            at = rows[runs]
-            nodes.steps[at, nodes.active[at, depth]] += 1
-        for depth in depths:
-            runs = nodes.active[rows, depth] >= 0
-            at = rows[runs]
-            if len(at):
-                taken = (before[runs], actions[at], after[runs], divergent[runs])
-                self._show(at, depth, *taken)
-        self._judge_running(rows, divergent)
-        for row in rows[episodes.clock[rows] >= self._bounds.interactions]:
-            if episodes.live[row] and not episodes.over[row]:
-                episodes.end_episode(row, "out_of_budget")
-
-    def _effects(self, rows: np.ndarray) -> np.ndarray:
-        """How much that nothing can undo has happened in those rows, int64 [n]."""
-        arrays = self._env.state_arrays()
-        count = np.zeros(len(rows), np.int64)
-        for name in sorted(self._env.irreversible):
-            count += arrays[name][rows].reshape(len(rows), -1).sum(1, dtype=np.int64)
-        return count
-
-    def _show(
-        self,
-        rows: np.ndarray,
-        depth: int,
-        state: np.ndarray,
-        action: np.ndarray,
-        next_state: np.ndarray,
-        divergent: np.ndarray,
-    ) -> None:
-        """The monitors see one step of the sub-episodes that run at that depth."""
-        number = self._nodes.active[rows, depth]
-        self._watch.score(
-            rows,
-            depth,
-            number,
-            self.episodes.clock[rows] - 1,
-            divergent,
-            Steps(
-                level=self._world.level_index[rows].astype(np.int32),
-                goal=self._nodes.goal[rows, number],
-                state=state,
-                action=action.astype(np.int16),
-                next_state=next_state,
-                ended=self._ended_by_step(rows, number),
-            ),
-            Truth(self._nodes.running_intent(rows, np.full(len(rows), depth))),
-        )
-
-    def _ended_by_step(self, rows: np.ndarray, number: np.ndarray) -> np.ndarray:
-        """Its budget is spent, or it acts in the world itself and the world terminated."""
-        nodes = self._nodes
-        acts = self._is_policy[nodes.member[rows, number]]
-        timed_out = nodes.steps[rows, number] >= nodes.budget[rows, number]
-        return timed_out | (self.episodes.over[rows] & acts)
-
-    def _judge_running(self, rows: np.ndarray, divergent: np.ndarray) -> None:
-        """Judge what runs in those rows, innermost first: what is cheap to take back goes first.
-
-        Once something was taken back, what runs around it stands where it was before, and so
-        does its monitor: there is nothing new to judge it by. Only if that step was the last it
-        could pay does it end now, and is judged as any that ends.
-        """
-        fresh = np.ones(len(rows), bool)
-        for depth in range(self._nodes.active.shape[1] - 1, 0, -1):
-            running = self._nodes.active[rows, depth]
-            ended = self._ended_by_step(rows, running)
-            judged = (running >= 0) & (fresh | ended)
-            at, number, over = rows[judged], running[judged], ended[judged]
-            if not len(at):
-                continue
-            judgement = self._judge(at, np.full(len(at), depth), number, over, divergent[judged])
-            natural = np.where(self.episodes.over[at], Outcome.RETURNED, Outcome.TIMED_OUT)
-            outcome = np.where(over, natural, Outcome.INTERRUPTED)
-            back = judgement.roll_back
-            stands = over & ~back
-            self.episodes.roll_back(at[back], number[back], outcome[back])
-            self.episodes.commit(at[stands], number[stands], outcome[stands])
-            fresh[np.flatnonzero(judged)[back]] = False
-
-    def _handed_back(self, rows: np.ndarray) -> None:
-        """The deepest agent of each row says it is done, without a further step."""
-        if not len(rows):
-            return
+    def _asked(self, number: int, rows: np.ndarray) -> Asked:
         depth = self._nodes.top[rows].astype(np.intp)
-        number = self._nodes.current(rows)
-        self._watch.finish(rows, depth)
-        divergent = self._facts.divergent[rows, self._world.state_index()[rows]]
-        back = self._judge(rows, depth, number, np.ones(len(rows), bool), divergent).roll_back
-        outcome = np.full(len(rows), Outcome.RETURNED)
-        self.episodes.roll_back(rows[back], number[back], outcome[back])
-        self.episodes.commit(rows[~back], number[~back], outcome[~back])
+        view = view_of(self.episodes, self.members[number], rows)
+        return Asked(rows, number, depth, view, self.episodes.memories[number].take(rows, depth))
 
-    def _judge(
-        self,
-        rows: np.ndarray,
-        depth: np.ndarray,
-        number: np.ndarray,
-        ended: np.ndarray,
-        divergent: np.ndarray,
-    ) -> Judgement:
-        judgement = self._protocol.judge(
-            Watched(
-                row=rows,
-                sub_episode=number,
-                depth=depth,
-                ordinal=self._nodes.ordinal[rows, number],
-                steps=self._nodes.steps[rows, number],
-                alarm=self._alarms(rows, depth, number),
-                ended=ended,
-                gave_up=self._nodes.gave_up[rows, number],
-                intent=self._nodes.running_intent(rows, depth),
-                divergent=divergent,
-            )
+    def _groups(self) -> list[tuple[int, np.ndarray]]:
+        """Rows that wait for a decision, by the member that has to take it."""
+        waiting = np.flatnonzero(self._waiting & self.episodes.live)
+        who = self._nodes.member[waiting, self._nodes.current(waiting)]
+        return [(number, waiting[who == number]) for number in np.unique(who).tolist()]
+
+    def _next(self, without: Collection[int]) -> tuple[int, np.ndarray] | None:
+        return next((group for group in self._queue if group[0] not in without), None)
+
+    def _deciding(self, rows: np.ndarray) -> int:
+        """Whose decision it is in those rows."""
+        if not len(rows) or not (self._waiting & self.episodes.live)[rows].all():
+            raise ValueError("rows: some have ended or have their action; decide what is pending")
+        who = np.unique(self._nodes.member[rows, self._nodes.current(rows)])
+        if len(who) != 1:
+            raise ValueError(f"rows: members {who.tolist()} decide there; decide for one at a time")
+        return int(who[0])
+
+    def _do(self, rows: np.ndarray, number: int, depth: np.ndarray, decisions: Decisions) -> None:
+        nodes, episodes, member = self._nodes, self.episodes, self.members[number]
+        kind, gave_up = bounded(episodes, member, rows, decisions)
+        acts = kind == Decision.ACT
+        if acts.any():
+            self._actions[rows[acts]] = decisions.action[acts]
+            self._waiting[rows[acts]] = False
+        if acts.all():
+            return
+        spawns, back, stops = (
+            kind == Decision.DELEGATE,
+            kind == Decision.BACKTRACK,
+            kind >= Decision.RETURN,
         )
-        for i in np.flatnonzero(judgement.audited):
-            self.episodes.event(
-                rows[i],
-                events.Audited,
-                sub_episode=int(number[i]),
-                finding=bool(judgement.finding[i]),
-            )
-        return judgement
-
-    def _alarms(self, rows: np.ndarray, depth: np.ndarray, number: np.ndarray) -> np.ndarray:
-        """Which running values are above the threshold; the first time is an event."""
-        deciding = self._watch.deciding
-        if deciding is None:
-            return np.zeros(len(rows), bool)
-        watcher = self._watch.watchers[deciding]
-        value = self._watch.values[deciding, rows, depth]
-        alarm = value > watcher.threshold
-        for i in np.flatnonzero(alarm & ~self._nodes.alarmed[rows, number]):
-            self.episodes.event(
-                rows[i],
-                events.Alarm,
-                sub_episode=int(number[i]),
-                monitor=watcher.name,
-                value=float(value[i]),
-                threshold=float(watcher.threshold),
-            )
-        self._nodes.alarmed[rows, number] |= alarm
-        return alarm
-
-
-def finite(env: StatefulVectorEnv) -> DelegableEnv:
-    """That world, as one whose rows name their finite state. Raises TypeError if they do not."""
-    missing = [name for name in ("level_index", "state_index") if not hasattr(env, name)]
-    if missing:
-        raise TypeError(
-            f"{type(env).__name__} has no {' and no '.join(missing)}; delegation needs a world "
-            "whose rows name their level and finite state"
+        nodes.gave_up[rows[gave_up], nodes.current(rows[gave_up])] = True
+        left = clock_left(episodes, rows[spawns])
+        failed = episodes.spawn(
+            rows[spawns],
+            np.asarray(member.crew, np.int64)[decisions.child[spawns]],
+            decisions.goal[spawns],
+            np.minimum(decisions.budget[spawns], left),
         )
-    return env  # type: ignore[return-value]
+        interrupted = np.full(int(back.sum()), Outcome.INTERRUPTED)
+        episodes.roll_back(rows[back], decisions.target[back], interrupted)
+        below, root = rows[stops & (depth > 0)], rows[stops & (depth == 0)]
+        self._stepping.hand_back(below, np.full(len(below), Outcome.RETURNED))
+        if len(root):
+            episodes.end(root, np.where(episodes.over[root], "terminated", "stopped"))
+        self._fail(failed)
+
+    def _fail(self, causes: dict[int, str]) -> None:
+        """By row, why the deepest sub-episode there failed."""
+        if not causes:
+            return
+        rows = np.array(sorted(causes), np.int64)
+        current = self._nodes.current(rows)
+        self._nodes.gave_up[rows, current] = True
+        for row, node in zip(rows.tolist(), current.tolist(), strict=True):
+            self._nodes.cause[row, node] = causes[row]
+        below = current > 0
+        self._stepping.hand_back(rows[below], np.full(int(below.sum()), Outcome.FAILED))
+        if not below.all():
+            self.episodes.end(rows[~below], "failed")
+
+
+def _part(decisions: Decisions, some: np.ndarray) -> Decisions:
+    return Decisions(*(getattr(decisions, field.name)[some] for field in fields(Decisions)))

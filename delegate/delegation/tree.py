@@ -62,13 +62,15 @@ class DelegationTree(nx.DiGraph):
                 self.add_edge(event.parent, event.sub_episode)
             case Alarm():
                 if self.nodes[event.sub_episode]["alarm"] is None:
-                    self.nodes[event.sub_episode]["alarm"] = event.clock
+                    self.nodes[event.sub_episode].update(alarm=event.clock, named=event.named)
             case Audited():
                 self.nodes[event.sub_episode]["finding"] = event.finding
             case Ended():
                 self.nodes[event.sub_episode].update(
                     outcome=event.outcome, steps=event.steps, intent=event.intent
                 )
+                if event.cause is not None:
+                    self.nodes[event.sub_episode]["cause"] = event.cause
             case Verdict():
                 self.nodes[event.sub_episode].update(
                     verdict=event.verdict, undone_steps=event.undone_steps, within=event.within

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from delegate.delegation.memories import without_objects
+from delegate.delegation.columns import Columns
+from delegate.delegation.memories import Lanes, copied
 from delegate.monitors.monitor import Memory, Monitor, Steps, Truth
 from delegate.monitors.statistics import Statistic
 from delegate.monitors.stream import advance
+
+NAMES = {"named", "named_probability"}
+"""what a monitor reports that says where a child is going"""
 
 
 @dataclass(frozen=True)
@@ -33,16 +37,13 @@ class Watcher:
             )
 
 
-Lanes = dict[str, Memory]
-"""memory by watcher: scores' and statistics' arrays with a lane a row"""
-
-
 class Watch:
     """Scores every running sub-episode at every step, and keeps the table of all scores.
 
-    values, peaks: float64 [watchers, B, D + 1] running and highest value, NaN unscored
+    Each step of a sub-episode has one line in the table, by row, clock and depth.
     deciding: which watcher's alarms the protocol acts on, None for none
-    Raises TypeError for a monitor or statistic that remembers Python objects.
+    depths: delegations run at 1 to `depths`
+    Raises ValueError for a monitor or statistic whose memory has not one entry a sub-episode.
     """
 
     def __init__(
@@ -51,58 +52,64 @@ class Watch:
         self.watchers = list(watchers)
         names = [watcher.name for watcher in self.watchers]
         self.deciding = None if alarm_on is None else names.index(alarm_on)
-        self._depths = depths
-        shape = (len(self.watchers), rows, depths)
-        self.values = np.full(shape, np.nan)
-        self.peaks = np.full(shape, np.nan)
-        self._step = np.zeros((rows, depths), np.int32)
-        self._last: dict[str, np.ndarray] = {}
-        self._last_line = np.full((rows, depths), -1)
-        lanes = rows * depths
-        self._scores = [without_objects(w.name, w.monitor.start(lanes)) for w in self.watchers]
+        self._rows, self._depths = rows, depths
+        lanes, many = rows * depths, len(self.watchers)
+        blank = np.full((lanes, many), np.nan)
+        self._running = self._lanes(
+            "watch",
+            # what was seen stays seen, so a rollback leaves the highest value alone
+            {"value": blank, "peak": blank, "step": np.zeros(lanes, np.int32),
+             "line": np.full(lanes, -1)},
+            frozenset({"peak"}),
+        )  # fmt: skip
+        self._scores = [self._lanes(w.name, w.monitor.start(lanes)) for w in self.watchers]
         self._statistics = [
-            without_objects(f"the statistic of {w.name}", w.statistic.start(lanes))
+            self._lanes(f"the statistic of {w.name}", w.statistic.start(lanes))
             for w in self.watchers
         ]
-        self._blank = [(w.monitor.start(1), w.statistic.start(1)) for w in self.watchers]
-        self._table: list[dict[str, np.ndarray]] = []
-        self._mends: list[tuple[int, int, float, float]] = []
-        self._lines = 0
+        self._blank = [
+            (self._running, {"value": blank[:1], "peak": blank[:1], "step": np.zeros(1, np.int32),
+                             "line": np.full(1, -1)}),
+            *zip(self._scores, (w.monitor.start(1) for w in self.watchers), strict=True),
+            *zip(self._statistics, (w.statistic.start(1) for w in self.watchers), strict=True),
+        ]  # fmt: skip
+        self._ends = any(w.monitor.scores_ends for w in self.watchers)
+        self._last: Lanes | None = None
+        self._table = Columns()
 
     def start(self, rows: np.ndarray, depth: np.ndarray) -> None:
         """New sub-episodes at those rows and depths: memory is blank again."""
-        lane = rows * self._depths + depth
-        for k, (monitor, statistic) in enumerate(self._blank):
-            for live, blank in ((self._scores[k], monitor), (self._statistics[k], statistic)):
-                for name in live:
-                    live[name][lane] = blank[name][0]
-        self.values[:, rows, depth] = np.nan
-        self.peaks[:, rows, depth] = np.nan
-        self._step[rows, depth] = 0
-        self._last_line[rows, depth] = -1
+        lane = self._running.lane(rows, depth)
+        for lanes, blank in self._blank:
+            for name, array in lanes.arrays.items():
+                first = blank[name]
+                if first.dtype.hasobject:
+                    first = copied(np.repeat(first, len(lane), axis=0))
+                array[lane] = first
 
     def save(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Everything remembered of those rows, [n, ...] by name; for `restore`."""
-        saved = {
-            "values": self.values[:, rows].swapaxes(0, 1).copy(),
-            "peaks": self.peaks[:, rows].swapaxes(0, 1).copy(),
-            "step": self._step[rows],
-            "last_line": self._last_line[rows],
+        """What is remembered of those rows, [n, ...] by name; for `restore`."""
+        if self._depths < 2:
+            return {}
+        return {
+            f"watch/{k}/{name}": array
+            for k, lanes in enumerate(self._memories())
+            for name, array in lanes.save(rows).items()
         }
-        for name, live in self._live():
-            saved[name] = live.reshape(-1, self._depths, *live.shape[1:])[rows]
-        return saved
 
-    def restore(self, rows: np.ndarray, saved: dict[str, np.ndarray]) -> None:
-        """Remember again what `save` gave for those rows; peaks keep what was seen since."""
-        seen = self.peaks[:, rows]
-        self.values[:, rows] = saved["values"].swapaxes(0, 1)
-        self.peaks[:, rows] = np.fmax(seen, saved["peaks"].swapaxes(0, 1))
-        self._step[rows] = saved["step"]
-        self._last_line[rows] = saved["last_line"]
-        for name, live in self._live():
-            if name in saved:
-                live.reshape(-1, self._depths, *live.shape[1:])[rows] = saved[name]
+    def restore(self, rows: np.ndarray, depth: np.ndarray, saved: dict[str, np.ndarray]) -> None:
+        """Sub-episodes around those depths are watched as they were when `save` was called; the
+        highest values stay. depth: int [n]"""
+        if self._depths < 2:
+            return
+        which = self._running.at < depth[:, None]
+        for k, lanes in enumerate(self._memories()):
+            own = f"watch/{k}/"
+            lanes.restore(
+                rows,
+                which,
+                {n.removeprefix(own): a for n, a in saved.items() if n.startswith(own)},
+            )
 
     def score(
         self,
@@ -115,25 +122,25 @@ class Watch:
         truth: Truth,
     ) -> None:
         """One step of the sub-episodes that run at `depth` in those rows."""
-        lane = rows * self._depths + depth
+        lane = self._running.lane(rows, depth)
+        arrays = self._running.arrays
         line = {
             "row": rows.astype(np.int32),
             "sub_episode": sub_episode.astype(np.int16),
-            "step": self._step[rows, depth],
+            "step": arrays["step"][lane],
             "clock": clock.astype(np.int32),
+            "depth": np.full(len(rows), depth, np.int8),
             "divergent": divergent,
         }
         for k, watcher in enumerate(self.watchers):
-            score = self._update(k, lane, rows, depth, steps, truth)
-            line[f"score/{watcher.name}"] = score
-            line[f"value/{watcher.name}"] = self.values[k, rows, depth].copy()
+            line[f"score/{watcher.name}"], memory = self._update(k, lane, steps, truth)
+            line[f"value/{watcher.name}"] = arrays["value"][lane, k]
             for report in watcher.monitor.reports:
-                line[f"{report}/{watcher.name}"] = self._scores[k][report][lane]
-        self._table.append(line)
-        self._last_line[rows, depth] = self._lines + np.arange(len(rows))
-        self._lines += len(rows)
-        self._step[rows, depth] += 1
-        self._remember(lane, {**vars(steps), **vars(truth)})
+                line[f"{report}/{watcher.name}"] = memory[report]
+        arrays["line"][lane] = self._table.append(**line) + np.arange(len(rows))
+        arrays["step"][lane] += 1
+        if self._ends:
+            self._remember(lane, {**vars(steps), **vars(truth)})
 
     def finish(self, rows: np.ndarray, depth: np.ndarray) -> None:
         """Those sub-episodes were handed back without a further step.
@@ -141,86 +148,94 @@ class Watch:
         Monitors that score ends do so now, on the last step taken; one that took none
         stays unscored.
         """
-        stepped = self._last_line[rows, depth] >= 0
-        rows, depth = rows[stepped], depth[stepped]
-        if not len(rows):
+        if not self._ends or self._last is None:
             return
-        lane = rows * self._depths + depth
-        last = {name: column[lane] for name, column in self._last.items()}
-        last["ended"] = np.ones(len(rows), bool)
+        lane = self._running.lane(rows, depth)
+        lane = lane[self._running.arrays["line"][lane] >= 0]
+        if not len(lane):
+            return
+        last = {name: column[lane] for name, column in self._last.arrays.items()}
+        last["ended"] = np.ones(len(lane), bool)
         truth = Truth(last.pop("intent"))
+        lines = self._running.arrays["line"][lane]
         for k, watcher in enumerate(self.watchers):
             if watcher.monitor.scores_ends:
-                score = self._update(k, lane, rows, depth, Steps(**last), truth)
-                lines = self._last_line[rows, depth]
-                values = self.values[k, rows, depth]
-                self._mends.extend(
-                    zip(
-                        [k] * len(rows),
-                        lines.tolist(),
-                        score.tolist(),
-                        values.tolist(),
-                        strict=True,
-                    )
-                )
+                score, _ = self._update(k, lane, Steps(**last), truth)
+                self._table.write(f"score/{watcher.name}", lines, score)
+                value = self._running.arrays["value"][lane, k]
+                self._table.write(f"value/{watcher.name}", lines, value)
 
-    def reading(self, row: int, depth: int) -> tuple[float | None, float | None]:
-        """Running and highest value of the deciding watcher there, None where unscored."""
-        if self.deciding is None:
-            return None, None
-        value, peak = self.values[self.deciding, row, depth], self.peaks[self.deciding, row, depth]
-        return (None if np.isnan(value) else float(value)), (
-            None if np.isnan(peak) else float(peak)
-        )
+    def values(self, rows: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        """Running value of the deciding watcher there, float64 [n], NaN where unscored."""
+        return self._of_deciding("value", rows, depth)
+
+    def peaks(self, rows: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        """Its highest value there over all branches, float64 [n], NaN where unscored."""
+        return self._of_deciding("peak", rows, depth)
+
+    def named(self, rows: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The most probable landmark there, int16 [n], -1 for none, and its probability [n].
+
+        By the deciding watcher; where nobody decides, by the first that names one.
+        """
+        chosen = self.watchers if self.deciding is None else [self.watchers[self.deciding]]
+        for watcher in chosen:
+            if NAMES.issubset(watcher.monitor.reports):
+                arrays = self._scores[self.watchers.index(watcher)].arrays
+                lane = self._running.lane(rows, depth)
+                named = arrays["named"][lane]
+                known = np.where(np.isnan(named), -1, named).astype(np.int16)
+                return known, arrays["named_probability"][lane].astype(np.float64)
+        return np.full(len(rows), -1, np.int16), np.full(len(rows), np.nan)
 
     def table(self) -> dict[str, np.ndarray]:
         """Every score ever given, columns [U]; rolled-back branches included."""
-        names = ["row", "sub_episode", "step", "clock", "divergent"]
+        if len(self._table):
+            return self._table.table()
+        names = ["row", "sub_episode", "step", "clock", "depth", "divergent"]
         parts = ("score", "value")
         names += [
             f"{part}/{w.name}" for w in self.watchers for part in (*parts, *w.monitor.reports)
         ]
-        if not self._table:
-            return {name: np.zeros(0, np.float64) for name in names}
-        table = {name: np.concatenate([line[name] for line in self._table]) for name in names}
-        for k, line, score, value in self._mends:
-            table[f"score/{self.watchers[k].name}"][line] = score
-            table[f"value/{self.watchers[k].name}"][line] = value
-        return table
+        return {name: np.zeros(0, np.float64) for name in names}
 
     def _update(
-        self,
-        k: int,
-        lane: np.ndarray,
-        rows: np.ndarray,
-        depth: int | np.ndarray,
-        steps: Steps,
-        truth: Truth,
-    ) -> np.ndarray:
+        self, k: int, lane: np.ndarray, steps: Steps, truth: Truth
+    ) -> tuple[np.ndarray, Memory]:
         watcher = self.watchers[k]
-        live = (self._scores[k], self._statistics[k])
-        memory, running = ({name: array[lane] for name, array in each.items()} for each in live)
+        live = (self._scores[k].arrays, self._statistics[k].arrays)
+        memory, running = (
+            {name: copied(array.take(lane, axis=0)) for name, array in each.items()}
+            for each in live
+        )
         score, value, *after = advance(
             watcher.name, watcher.monitor, watcher.statistic, steps, truth, memory, running
         )
         for each, new in zip(live, after, strict=True):
             for name, array in new.items():
                 each[name][lane] = array
-        self.values[k, rows, depth] = value
-        self.peaks[k, rows, depth] = np.fmax(self.peaks[k, rows, depth], value)
-        return score
+        arrays = self._running.arrays
+        arrays["value"][lane, k] = value
+        arrays["peak"][lane, k] = np.fmax(arrays["peak"][lane, k], value)
+        return score, after[0]
 
-    def _live(self) -> list[tuple[str, np.ndarray]]:
-        remembered = [
-            (f"{part}/{k}/{name}", array)
-            for part, memories in (("score", self._scores), ("statistic", self._statistics))
-            for k, memory in enumerate(memories)
-            for name, array in memory.items()
-        ]
-        return remembered + [(f"last/{name}", array) for name, array in self._last.items()]
+    def _of_deciding(self, what: str, rows: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        if self.deciding is None:
+            return np.full(len(rows), np.nan)
+        return self._running.arrays[what][self._running.lane(rows, depth), self.deciding]
+
+    def _lanes(self, who: str, memory: Memory, keeps: frozenset[str] = frozenset()) -> Lanes:
+        return Lanes(who, memory, self._rows, self._depths, first=1, keeps=keeps)
+
+    def _memories(self) -> list[Lanes]:
+        last = [] if self._last is None else [self._last]
+        return [self._running, *self._scores, *self._statistics, *last]
 
     def _remember(self, lane: np.ndarray, last: dict[str, np.ndarray]) -> None:
+        """The last step of each sub-episode, for monitors that score ends."""
+        if self._last is None:
+            count = self._rows * self._depths
+            blank = {n: np.zeros((count, *a.shape[1:]), a.dtype) for n, a in last.items()}
+            self._last = self._lanes("the last step", blank)
         for name, column in last.items():
-            if name not in self._last:
-                self._last[name] = np.zeros(self._step.size, column.dtype)
-            self._last[name][lane] = column
+            self._last.arrays[name][lane] = column

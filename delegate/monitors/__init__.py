@@ -19,7 +19,6 @@ from delegate.monitors.monitor import (
     Truth,
     World,
 )
-from delegate.monitors.planner import Planner
 from delegate.monitors.registry import (
     ids,
     make,
@@ -30,6 +29,7 @@ from delegate.monitors.registry import (
 )
 from delegate.monitors.statistics import ScoreNotFinite, Statistic
 from delegate.monitors.stream import advance, peaks, play, scored
+from delegate.planner import TablePlanner
 
 __all__ = [
     "Calibration",
@@ -38,11 +38,11 @@ __all__ = [
     "Memory",
     "Monitor",
     "MonitorSettings",
-    "Planner",
     "Reference",
     "ScoreNotFinite",
     "Statistic",
     "Steps",
+    "TablePlanner",
     "Threshold",
     "Truth",
     "Ville",

@@ -41,8 +41,15 @@ class Random(Monitor):
     def score(self, steps: Steps, memory: Memory) -> tuple[np.ndarray, Memory]:
         key = memory["key"]
         for column in (steps.level, steps.goal, steps.state, steps.action, steps.next_state):
-            key = mix((key ^ column.astype(np.int64).view(np.uint64)) + GOLDEN)
+            for bits in _bits(column):
+                key = mix((key ^ bits) + GOLDEN)
         return (key >> np.uint64(11)) * 2.0**-53, {"key": key}
+
+
+def _bits(column: np.ndarray) -> np.ndarray:
+    """Integers [N], or each coordinate of vectors [N, d], as uint64 [1 or d, N]."""
+    whole = column.astype(np.int64 if column.dtype.kind in "iub" else np.float64)
+    return np.ascontiguousarray(np.atleast_2d(whole.T)).view(np.uint64)
 
 
 class Constant(Monitor):
@@ -63,10 +70,11 @@ class Arrival(Monitor):
 
     name: ClassVar[str] = "arrival"
     scores_ends: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("goals",)
     default_statistic: ClassVar[str] = "last"
 
     def score(self, steps: Steps, memory: Memory) -> tuple[np.ndarray, Memory]:
-        missed = (steps.next_state != steps.goal).astype(np.float64)
+        missed = (~self.goals.reached(steps.goal, steps.next_state)).astype(np.float64)
         return np.where(steps.ended, missed, np.nan), memory
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from delegate.monitors.monitor import Memory, Monitor, MonitorSettings, Reference, Steps, World
-from delegate.monitors.per_goal import PerGoal
+from delegate.recall.per_goal import PerGoal
 
 
 class DestinationSettings(MonitorSettings):
@@ -35,6 +35,7 @@ class Destination(Monitor):
 
     name: ClassVar[str] = "destination"
     scores_ends: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("model",)
     default_statistic: ClassVar[str] = "last"
     Settings: ClassVar[type[MonitorSettings]] = DestinationSettings
     settings: DestinationSettings
@@ -46,15 +47,15 @@ class Destination(Monitor):
                 "monitor destination: no reference sub-episode has ended; give finished ones"
             )
         ends = steps.take(steps.ended)
-        back = world.model.steps_back(ends.goal, self.settings.length, ends.level)
+        super().fit(reference, world)
+        back = self.model.steps_back(ends.goal, self.settings.length, ends.level)
         distance = self._bin(back[np.arange(len(ends)), ends.next_state])
         counts = np.bincount(distance, minlength=self.settings.length + 2)
         self._share = counts + self.settings.smoothing
-        super().fit(reference, world)
 
     def bind(self, world: World) -> None:
         super().bind(world)
-        self._surprise = PerGoal(self._surprises, world.model.num_levels, world.model.num_states)
+        self._surprise = PerGoal(self._surprises, self.model.num_levels, self.model.num_states)
 
     def score(self, steps: Steps, memory: Memory) -> tuple[np.ndarray, Memory]:
         self.world  # noqa: B018 - says what is missing when nothing is bound yet
@@ -68,7 +69,7 @@ class Destination(Monitor):
         """-log d_ref of every state, float64 [G, S]."""
         if not hasattr(self, "_share"):
             raise RuntimeError("monitor destination: not fitted; call fit before score")
-        distance = self._bin(self.world.model.steps_back(goal, self.settings.length, level))
+        distance = self._bin(self.model.steps_back(goal, self.settings.length, level))
         bins = len(self._share)
         row = np.arange(len(goal))[:, None]
         states = np.bincount((row * bins + distance).ravel(), minlength=len(goal) * bins)

@@ -7,14 +7,14 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from delegate.monitors.monitor import Memory, Monitor, MonitorSettings, Steps
+from delegate.monitors.monitor import Memory, Monitor, MonitorSettings, Steps, World
 
 
 class Distance(Monitor):
     """Does each step come nearer to the assigned goal?
 
-    What a step added to the fewest steps that are left; where no way leads to the goal, as many
-    as there are states.
+    What a step added to the fewest steps that are left, or metres where states are vectors. Where
+    no way leads to the goal, as many steps as there are states; no score where those are vectors.
     """
 
     name: ClassVar[str] = "distance"
@@ -27,7 +27,8 @@ class Distance(Monitor):
             planner.distance(steps.level, goal, state)[:, 0]
             for state in (steps.state, steps.next_state)
         )
-        beyond = self.world.model.num_states
+        model = self.world.model
+        beyond = np.nan if model is None else model.num_states
         away = np.where(after < 0, beyond, after) - np.where(before < 0, beyond, before)
         return away.astype(np.float64), memory
 
@@ -54,8 +55,13 @@ class Value(Monitor):
     Settings: ClassVar[type[MonitorSettings]] = ValueSettings
     settings: ValueSettings
 
+    def bind(self, world: World) -> None:
+        super().bind(world)
+        self._planner = self.table_planner
+
     def score(self, steps: Steps, memory: Memory) -> tuple[np.ndarray, Memory]:
-        planner, gamma = self.planner, self.settings.gamma
+        self.world  # noqa: B018 - says what is missing when nothing is bound yet
+        planner, gamma = self._planner, self.settings.gamma
         before, after = (
             planner.value(steps.level, steps.goal, state, gamma)
             for state in (steps.state, steps.next_state)

@@ -31,9 +31,10 @@ class FeatureSettings(MonitorSettings):
 class FeatureMonitor(Monitor):
     """Scores how unlike the reference a transition's vector is, standardised by feature.
 
-    The vector is `world.features` of s' for the goal, followed by the action as one-hot where
-    `sees_action` says so. Standardising uses the mean and deviation of the kept reference.
-    Children come by the same transitions again and again, so their scores are remembered.
+    The vector is `world.features` of s' for the goal, followed by the action, as one-hot if it
+    is a number of one, where `sees_action` says so. Standardising uses the mean and deviation of
+    the kept reference. In finite worlds children come by the same transitions again and again, so
+    their scores are remembered.
     """
 
     sees_action: ClassVar[bool] = True
@@ -56,6 +57,7 @@ class FeatureMonitor(Monitor):
             rng = np.random.default_rng(self.settings.seed)
             kept = rng.choice(len(steps), self.settings.max_reference, replace=False)
             steps = steps.take(np.sort(kept))
+        self._actions = _action_width(steps.action, world)
         vectors = self._raw(steps)
         self._mean = vectors.mean(0)
         self._scale = np.maximum(vectors.std(0), self.settings.min_scale)
@@ -66,6 +68,8 @@ class FeatureMonitor(Monitor):
         self._forget()
 
     def score(self, steps: Steps, memory: Memory) -> tuple[np.ndarray, Memory]:
+        if self.world.model is None:
+            return self.score_vectors(self.vectors(steps)), memory
         code = self._code(steps)
         if len(self._codes) > _SCORES_KEPT:
             self._forget()
@@ -95,12 +99,14 @@ class FeatureMonitor(Monitor):
         features = np.asarray(features, np.float64)
         if not self.sees_action:
             return features
-        one_hot = np.eye(self.world.model.num_actions)[steps.action]
-        return np.concatenate([features, one_hot], axis=1)
+        action = steps.action
+        if action.ndim == 1:
+            action = np.arange(self._actions) == action[:, None]
+        return np.concatenate([features, action], axis=1, dtype=np.float64)
 
     def _code(self, steps: Steps) -> np.ndarray:
         """One number for all that a vector depends on: int64 [N]."""
-        model = self.world.model
+        model = self.model
         code = steps.level.astype(np.int64) * model.num_states + steps.goal
         return (code * model.num_states + steps.next_state) * model.num_actions + steps.action
 
@@ -115,3 +121,10 @@ class FeatureMonitor(Monitor):
         # The last code is above any other, so that every search ends on an entry.
         self._codes = np.array([np.iinfo(np.int64).max])
         self._scores = np.array([np.nan])
+
+
+def _action_width(action: np.ndarray, world: World) -> int:
+    """How many numbers stand for an action. action: int [T], or float [T, k]"""
+    if action.ndim == 2:
+        return action.shape[1]
+    return int(action.max()) + 1 if world.model is None else world.model.num_actions

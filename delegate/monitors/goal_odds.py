@@ -94,7 +94,7 @@ class GoalPosterior(Monitor):
     names and -1 for an assigned goal without one; and its probability"""
     Settings: ClassVar[type[MonitorSettings]] = PosteriorSettings
     settings: PosteriorSettings
-    needs: ClassVar[tuple[str, ...]] = ("landmarks",)
+    needs: ClassVar[tuple[str, ...]] = ("landmarks", "goals")
     components = 1
     """likelihoods that are averaged for each goal (count)"""
     _coincident: np.ndarray | None = None
@@ -102,7 +102,7 @@ class GoalPosterior(Monitor):
     def fit(self, reference: Reference, world: World) -> None:
         self._world = world
         self._coincident = coincident_landmarks(
-            self.landmarks, reference, self.settings.coincident_share, self.name
+            self.landmarks, self.goals, reference, self.settings.coincident_share, self.name
         )
         self._names = self.landmarks.names
         super().fit(reference, world)
@@ -233,7 +233,7 @@ class GoalOdds(GoalPosterior):
     """
 
     name: ClassVar[str] = "goal_odds"
-    needs: ClassVar[tuple[str, ...]] = ("landmarks", "reachability")
+    needs: ClassVar[tuple[str, ...]] = ("landmarks", "goals", "reachability")
     Settings: ClassVar[type[MonitorSettings]] = GoalOddsSettings
     settings: GoalOddsSettings
 
@@ -258,7 +258,7 @@ class GoalOdds(GoalPosterior):
         np.exp(gained, out=gained)
         gained = gained.reshape(len(steps), -1)
         gained *= np.tile(self._discount, gained.shape[1] // self.components)
-        gained[steps.state == steps.next_state] = 1.0
+        gained[steps.stays] = 1.0
         return gained
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from delegate.monitors.monitor import Reference
-from delegate.recall.landmarks import Landmarks
+from delegate.recall.goals import GoalTable, Landmarks
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Hypotheses:
 
 
 def coincident_landmarks(
-    landmarks: Landmarks, reference: Reference, share: float, monitor: str
+    landmarks: Landmarks, goals: GoalTable, reference: Reference, share: float, monitor: str
 ) -> np.ndarray:
     """Which landmarks nominal sub-episodes do not tell from the assigned goal: bool [M].
 
@@ -177,13 +177,13 @@ def coincident_landmarks(
     Raises ValueError if none ended at its goal.
     """
     ends = reference.steps.take(reference.steps.ended)
-    ends = ends.take(ends.next_state == ends.goal)
+    ends = ends.take(goals.reached(ends.goal, ends.next_state))
     if not len(ends):
         raise ValueError(
             f"monitor {monitor}: no reference sub-episode ended at its goal; give some that did"
         )
-    there = landmarks.goal[ends.level] == ends.next_state[:, None]
-    return np.asarray(there.mean(0) >= share)
+    there = [goals.reached(mark, ends.next_state).mean() for mark in landmarks.goal[ends.level].T]
+    return np.asarray(there) >= share
 
 
 def drawn_places(landmarks: Landmarks, count: int, seed: int) -> np.ndarray:

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal, cast
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from delegate.monitors.planner import Planner
-from delegate.recall.landmarks import Landmarks
+from delegate.bank import Planner, Steering
+from delegate.planner import TablePlanner
+from delegate.recall.goals import GoalTable, Landmarks
 from delegate.recall.model import FiniteBacktrackingModel
 from delegate.recall.reachability import Reachability
 
@@ -24,10 +25,10 @@ class Steps:
     """One transition of each of N watched sub-episodes.
 
     level:       int32 [N]  level in the bank of the bound world
-    goal:        int32 [N]  state the child was sent to
-    state:       int32 [N]  s
-    action:      int16 [N]  a
-    next_state:  int32 [N]  s'
+    goal:        int32 [N]  number of the goal the child was sent to
+    state:       int32 [N] or float32 [N, d]  s, as the world's `markov_state` gives it
+    action:      int16 [N] or float32 [N, k]  a
+    next_state:  as state   s'
     ended:       bool  [N]  this transition ended the sub-episode
     """
 
@@ -44,15 +45,28 @@ class Steps:
     def __post_init__(self) -> None:
         for field in fields(self):
             column = getattr(self, field.name)
-            if column.shape != (len(self.level),):
+            may_be_wide = field.name in ("state", "action", "next_state")
+            shape = column.shape[:1] if may_be_wide else column.shape
+            if shape != (len(self.level),):
                 raise ValueError(
                     f"steps: {field.name} has shape {column.shape} and level has "
                     f"{self.level.shape}; give every column one entry a row"
                 )
+        if self.state.shape != self.next_state.shape:
+            raise ValueError(
+                f"steps: state has shape {self.state.shape} and next_state "
+                f"{self.next_state.shape}; give both alike"
+            )
 
     def take(self, rows: np.ndarray | slice) -> Steps:
         """Those rows alone; rows: int [n], bool [N] or a slice."""
         return Steps(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    @property
+    def stays(self) -> np.ndarray:
+        """Where nothing changed: bool [N]."""
+        same = self.state == self.next_state
+        return np.asarray(same.all(1) if same.ndim == 2 else same)
 
 
 @dataclass(frozen=True)
@@ -77,19 +91,26 @@ FeatureFunction = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 class World:
     """What monitors may know about the worlds they watch: a bank of levels.
 
-    model: recalls what led to a state, in every level of the bank
+    model: recalls what led to a state, in every level of the bank; None where states are vectors
     features: what the feature monitors see of a state, given level and goal
     reachability: how well each state leads to each goal, as `model` has it
     landmarks: what a child could be after, by name
     planner: shortest ways, for the monitors that ours are compared with
+    goals: what satisfies each goal; of a finite model its states themselves, where left out
     A monitor says what it lacks when it is bound to a world that does not give it.
     """
 
-    model: FiniteBacktrackingModel
+    model: FiniteBacktrackingModel | None
     features: FeatureFunction
     reachability: Reachability | None = None
     landmarks: Landmarks | None = None
     planner: Planner | None = None
+    goals: GoalTable | None = None
+
+    def __post_init__(self) -> None:
+        if self.goals is None and self.model is not None:
+            states = GoalTable.of_states(np.arange(self.model.num_states))
+            object.__setattr__(self, "goals", states)
 
 
 @dataclass(frozen=True)
@@ -137,8 +158,8 @@ class Monitor(ABC):
     default_threshold: ClassVar[Literal["calibrated", "ville"]] = "calibrated"
     """calibrated on nominal sub-episodes; ville: by `log_prior_odds`, without looking at data"""
     needs: ClassVar[tuple[str, ...]] = ()
-    """parts of the world it cannot do without: "reachability", "landmarks", "planner"; the model
-    and the features are always there"""
+    """parts of the world it cannot do without: "model", "reachability", "landmarks", "planner",
+    "goals"; the features are always there"""
     reports: ClassVar[tuple[str, ...]] = ()
     """names of what it says beside its score: float arrays [N] of the memory that `score` returns,
     kept for every step"""
@@ -182,12 +203,44 @@ class Monitor(ABC):
         return cast(Landmarks, self._part("landmarks"))
 
     @property
+    def goals(self) -> GoalTable:
+        """Those of the bound world."""
+        return cast(GoalTable, self._part("goals"))
+
+    @property
+    def model(self) -> FiniteBacktrackingModel:
+        """That of the bound world, which is finite."""
+        return cast(FiniteBacktrackingModel, self._part("model"))
+
+    @property
     def planner(self) -> Planner:
         """That of the bound world."""
         return cast(Planner, self._part("planner"))
 
+    @property
+    def table_planner(self) -> TablePlanner:
+        """That of the bound world, which is finite. Raises ValueError for another one."""
+        planner = self.planner
+        if not isinstance(planner, TablePlanner):
+            raise ValueError(
+                f"monitor {self.name}: solves finite worlds, and the states of this one are "
+                "vectors; leave it out of `monitors`"
+            )
+        return planner
+
+    @property
+    def steering(self) -> Steering | None:
+        """The planner of the bound world, where its actions are continuous."""
+        planner = self.planner
+        return planner if isinstance(planner, Steering) else None
+
     def _part(self, name: str) -> Any:
         part = getattr(self.world, name)
+        if part is None and name == "model":
+            raise ValueError(
+                f"monitor {self.name}: looks through the model of a finite world, and the states "
+                "of this one are vectors; leave it out of `monitors`"
+            )
         if part is None:
             raise ValueError(
                 f"monitor {self.name}: the world gives no {name}; make it with World({name}=...)"

@@ -66,7 +66,7 @@ class ForwardEnsemble(FeatureMonitor):
 
     def _parts(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What is known before the step, and what came of it."""
-        size = (vectors.shape[1] - self.world.model.num_actions) // 2
+        size = (vectors.shape[1] - self._actions) // 2
         return vectors[:, size:], vectors[:, :size]
 
     def _raw(self, steps: Steps) -> np.ndarray:
@@ -75,7 +75,7 @@ class ForwardEnsemble(FeatureMonitor):
         return np.concatenate([after_and_action, np.asarray(before, np.float64)], axis=1)
 
     def _code(self, steps: Steps) -> np.ndarray:
-        return super()._code(steps) * self.world.model.num_states + steps.state
+        return super()._code(steps) * self.model.num_states + steps.state
 
 
 class RandomNetworkDistillation(FeatureMonitor):

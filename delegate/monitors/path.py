@@ -29,12 +29,11 @@ class Path(Monitor):
     """
 
     name: ClassVar[str] = "path"
+    needs: ClassVar[tuple[str, ...]] = ("model",)
     default_statistic: ClassVar[str] = "mean"
     Settings: ClassVar[type[MonitorSettings]] = PathSettings
     settings: PathSettings
 
     def score(self, steps: Steps, memory: Memory) -> tuple[np.ndarray, Memory]:
-        log_prob = self.world.model.log_prob(
-            steps.state, steps.action, steps.next_state, steps.level
-        )
+        log_prob = self.model.log_prob(steps.state, steps.action, steps.next_state, steps.level)
         return np.minimum(-log_prob, self.settings.ceiling), memory

@@ -52,5 +52,5 @@ class Reach(Monitor):
         )
         score = before - after
         if self.settings.drift:
-            score -= np.log(self.settings.discount) * (steps.state != steps.next_state)
+            score -= np.log(self.settings.discount) * ~steps.stays
         return score, memory

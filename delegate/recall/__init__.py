@@ -3,9 +3,9 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from delegate.recall.config import GoalGanConfig, RecallModelConfig
+from delegate.recall.config import CriticConfig, GoalGanConfig, RecallModelConfig
 from delegate.recall.exact import ExactBacktrackingModel, moving_weights
-from delegate.recall.landmarks import Landmarks
+from delegate.recall.goals import GoalTable, Landmarks
 from delegate.recall.model import BacktrackingModel, FiniteBacktrackingModel, Traces, Transitions
 from delegate.recall.reachability import (
     ExactReachability,
@@ -16,6 +16,7 @@ from delegate.recall.reachability import (
 from delegate.recall.table import TransitionTable
 
 if TYPE_CHECKING:
+    from delegate.recall.critic import LearnedReachability
     from delegate.recall.goal_gan import GoalGan
     from delegate.recall.learned import (
         ForwardModel,
@@ -23,22 +24,29 @@ if TYPE_CHECKING:
         RandomBacktrackingModel,
         TransitionModel,
     )
+    from delegate.recall.pairs import Pairs, RecalledPairs, RememberedPairs
 
 __all__ = [
     "BacktrackingModel",
+    "CriticConfig",
     "ExactBacktrackingModel",
     "ExactReachability",
     "FiniteBacktrackingModel",
     "ForwardModel",
     "GoalGan",
     "GoalGanConfig",
+    "GoalTable",
     "Landmarks",
     "LearnedBacktrackingModel",
+    "LearnedReachability",
+    "Pairs",
     "RandomBacktrackingModel",
     "Reachability",
     "RecallConfig",
     "RecallModelConfig",
+    "RecalledPairs",
     "RecalledReachability",
+    "RememberedPairs",
     "Traces",
     "TransitionModel",
     "TransitionTable",
@@ -51,6 +59,10 @@ _WITH_TORCH = {
     "ForwardModel": "learned",
     "GoalGan": "goal_gan",
     "LearnedBacktrackingModel": "learned",
+    "LearnedReachability": "critic",
+    "Pairs": "pairs",
+    "RecalledPairs": "pairs",
+    "RememberedPairs": "pairs",
     "RandomBacktrackingModel": "learned",
     "RecallConfig": "stable_baselines.config",
     "TransitionModel": "learned",

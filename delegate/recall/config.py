@@ -1,6 +1,8 @@
-"""Settings of the learned models and of the Goal GAN."""
+"""Settings of the learned models, of the critic and of the Goal GAN."""
 
 from __future__ import annotations
+
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
@@ -43,6 +45,38 @@ class RecallModelConfig(BaseModel):
     support: PositiveFloat | None = 5.0
     """a trace ends where a coordinate of a Box state would be further from its mean (standard
     deviations observed); null recalls on, data or not"""
+
+
+class CriticConfig(BaseModel):
+    """How a critic of reachability is built and trained.
+
+    critic: {discounts: [0.9, 0.97, 0.99], hidden: [128, 128], width: 32, updates: 3000}
+    """
+
+    model_config = _STRICT
+
+    discounts: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.9, 0.97, 0.99), min_length=1
+    )
+    """λ of h, one head each (per step): 1 / (1 - λ) steps are looked ahead"""
+    hidden: tuple[PositiveInt, ...] = (128, 128)
+    """width of each hidden layer of both towers (units)"""
+    width: PositiveInt = 32
+    """numbers that stand for a state, or a goal, in each head (count)"""
+    updates: int = Field(3000, ge=0)
+    """optimizer steps (count)"""
+    batch: PositiveInt = 256
+    """pairs of each λ in a step, and states to tell them from (count)"""
+    learning_rate: float = Field(1e-3, gt=0, le=1)
+    """step size of Adam at first; it falls to nothing along a cosine"""
+    penalty: float = Field(0.01, ge=0)
+    """weight of the square of the logsumexp over states, which keeps f of one size for all goals"""
+
+    @model_validator(mode="after")
+    def _once(self) -> CriticConfig:
+        if len(set(self.discounts)) < len(self.discounts):
+            raise ValueError(f"discounts {self.discounts} name one twice; give each once")
+        return self
 
 
 class GoalGanConfig(BaseModel):

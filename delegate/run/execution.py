@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -20,9 +21,13 @@ from delegate import store
 from delegate.files import write_whole
 from delegate.monitors import ScoreNotFinite
 from delegate.run.source import FIRST_LEVEL, SEED_BLOCK, SPLIT_BLOCK, SPLITS, Source
-from delegate.scenario import Scenario
+from delegate.safety.logs import DamagedTrial
+from delegate.scenario import RandomRollbackArm, Scenario
 from delegate.store import RunError
 from delegate.trial import Laboratory, Trial, trials
+
+ARTEFACTS = "artefacts"
+"""folder of a run that holds what it has learned"""
 
 Progress = Callable[[float, float, str], None]
 """(done, total, what is being done)"""
@@ -52,7 +57,7 @@ def execute(
     began = time.time()
     every = trials(plan, chosen)
     if not store.is_run(out):
-        _rehearse(plan, source)
+        _rehearse(plan, source, out)
     record = _provenance(plan, workers, began)
     with store.opened(out, plan, source, record, resume, notice):
         todo = []
@@ -73,14 +78,14 @@ def execute(
     return out
 
 
-def _rehearse(plan: Scenario, source: Path) -> None:
+def _rehearse(plan: Scenario, source: Path, out: Path) -> None:
     """Build what the first seed needs, so that what cannot work leaves no folder behind.
 
     Raises RunError naming what the world or a monitor could not do.
     """
     try:
         with threadpool_limits(1):
-            _laboratory(plan.model_dump_json(), plan.seeds[0])
+            _laboratory(plan.model_dump_json(), plan.seeds[0], out / ARTEFACTS)
     except ValueError as error:
         raise RunError(f"{source}: {error}") from error
 
@@ -152,16 +157,18 @@ def _play(
     began = time.time()
     with threadpool_limits(1):
         try:
-            laboratory = _laboratory(plan.model_dump_json(), trial.seed)
+            laboratory = _laboratory(plan.model_dump_json(), trial.seed, out / ARTEFACTS)
         except ValueError as error:
             raise RunError(f"{out}: seed {trial.seed}: {error}") from error
+        laboratory.keep()
+        _remind(laboratory, plan, out, trial)
         try:
-            runtime = laboratory.play(trial, on_tick)
+            played = laboratory.play(trial, on_tick)
         except ScoreNotFinite as error:
             raise RunError(f"{out}: {trial.name}, seed {trial.seed}: {error}") from error
-    tables = laboratory.tables(runtime)
+    tables = laboratory.tables(played)
     files = {name: store.pack(table) for name, table in tables.items()}
-    files["events.jsonl"] = runtime.episodes.log.to_jsonl().encode()
+    files["events.jsonl"] = played.log.to_jsonl().encode()
     files["calibration.json"] = laboratory.calibration_json().encode()
     arm = plan.arms.get(trial.name)
     store.write_trial(
@@ -181,11 +188,23 @@ def _play(
     )
 
 
+def _remind(laboratory: Laboratory, plan: Scenario, out: Path, trial: Trial) -> None:
+    """An arm that copies the rollbacks of another reads them, if that one is written already."""
+    arm = plan.arms.get(trial.name)
+    if not isinstance(arm, RandomRollbackArm):
+        return
+    like = Trial(arm.like, trial.seed)
+    folder = _folder(out, like)
+    if store.finished(folder, like.name, like.seed, store.fingerprint(plan)) is None:
+        with contextlib.suppress(DamagedTrial):
+            laboratory.remember(like.name, store.read_table(folder, "sub_episodes.npz"))
+
+
 @lru_cache(maxsize=2)
-def _laboratory(plan: str, seed: int) -> Laboratory:
+def _laboratory(plan: str, seed: int, artefacts: Path | None = None) -> Laboratory:
     """Fitted and calibrated monitors are shared by all trials of a seed in one process."""
     checked = Scenario.model_validate_json(plan)
-    return Laboratory(checked, Source(checked), seed)
+    return Laboratory(checked, Source(checked), seed, artefacts)
 
 
 def follow_parent() -> None:

@@ -45,9 +45,9 @@ def _scenarios() -> dict[str, str]:
 
 
 def _envs() -> Mapping[str, type]:
-    from delegate.envs.registry import WORLDS
+    from delegate import envs
 
-    return dict(sorted(WORLDS.items()))
+    return {name: envs.world_type(name) for name in envs.world_ids()}
 
 
 def _policies() -> Mapping[str, type]:

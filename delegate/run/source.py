@@ -8,22 +8,16 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from gymnasium.vector import AutoresetMode
 from pydantic import BaseModel, model_validator
 
 from delegate import envs, monitors, policies, scenario
-from delegate.agents import Parent, Policy
+from delegate.agents import Agent, Policy
 from delegate.backtrack import StatefulVectorEnv
-from delegate.backtrack.random_key import draw
+from delegate.bank import Bank
 from delegate.envs.grid import PlainGrid
-from delegate.envs.grid.landmarks import landmarks
-from delegate.envs.grid.level import Level, concatenate
-from delegate.envs.grid.rules import Rules
-from delegate.envs.registry import WORLDS
+from delegate.envs.levels import WorldType
 from delegate.run.names import registries
 from delegate.scenario import Actor, Scenario
-from delegate.trial import Playground
 
 SEED_BLOCK = 5_000_000
 FIRST_LEVEL = 1_000_000_000
@@ -70,64 +64,32 @@ class Source:
         self._plan = plan
         self._fixed = {"max_steps": plan.delegation.interactions, "discount": plan.world.discount}
         self._settings = {**plan.world.settings, **self._fixed}
-        rules = envs.make_rules(plan.world.id, self._settings)
-        self._channels = rules.channels
-        self._cells = rules.settings.size**2
-        self._banks = lru_cache(maxsize=1)(self._draw_banks)
+        self._world = envs.make_world(plan.world.id, self._settings)
+        self._drawn = lru_cache(maxsize=1)(self._draw)
 
-    def playground(self, seed: int, split: str) -> Playground:
-        banks = self._banks(seed)
+    def bank(self, seed: int, split: str) -> Bank:
+        """What the trials of one seed play in one split: "train", "calibrate" or "test"."""
+        drawn = self._drawn(seed)
         parts = ("test_nominal", "test_shifted") if split == "test" else (split,)
-        bank = concatenate(*(banks[part] for part in parts))
-        env = envs.make(
-            self._plan.world.id,
-            bank.count,
-            levels=bank,
-            autoreset_mode=AutoresetMode.DISABLED,
-            assign="in_order",
-            **self._settings,
-        )
-        facts = env.facts()
-        return Playground(
-            env=env,
-            split=tuple("shifted" if kind else "nominal" for kind in bank.kind),
-            levels={
-                "split": bank.kind,
-                "seed": bank.seed,
-                "walls": bank.walls,
-                "start": bank.start,
-                "goal": bank.goal,
-                "proxy_goal": bank.proxy_goal,
-                "optimal_return": facts.optimal_return,
-                "proxy_optimal_return": facts.proxy_optimal_return,
-                "random_return": facts.random_return,
-                "optimal_steps": facts.optimal_steps,
-                "proxy_steps": facts.proxy_steps,
-                "distinguishing": facts.distinguishing,
-            },
-            divergent=facts.divergent,
-            row_seeds=draw(np.full(bank.count, seed, np.uint64), bank.seed.astype(np.uint64)),
-            table=env.transition_table(endings=False),
-            features=env.features,
-            landmarks=landmarks(env.rules, bank),
-        )
+        levels = envs.concatenate(*(drawn[part] for part in parts))
+        return envs.make_bank(self._plan.world.id, levels, **self._settings)
 
     def policy(self, actor: Actor) -> Policy:
-        return policies.make(actor.policy, self._channels, self._cells, **actor.settings)
+        return policies.make(actor.policy, self._world, **actor.settings)
 
-    def relay(self) -> Parent:
+    def relay(self) -> Agent:
         return policies.Relay(self._plan.delegation.budget)
 
-    def root(self) -> Parent:
+    def root(self) -> Agent:
         alone = self.policy(self._plan.parent.alone)
         return policies.InTurn(self._plan.delegation.budget, alone)
 
-    def _draw_banks(self, seed: int) -> dict[str, Level]:
+    def _draw(self, seed: int) -> dict[str, Any]:
         """Every split's levels, none of which is in two of them or in one twice."""
         seen: set[bytes] = set()
-        return {split: self._bank(seed, split, seen) for split in SPLITS}
+        return {split: self._levels(seed, split, seen) for split in SPLITS}
 
-    def _bank(self, seed: int, split: str, seen: set[bytes]) -> Level:
+    def _levels(self, seed: int, split: str, seen: set[bytes]) -> Any:
         world, shifted = self._plan.world, split == "test_shifted"
         own = world.shifted_settings if shifted else world.nominal_settings
         only = shifted and self._plan.levels.distinguishing_only
@@ -136,7 +98,7 @@ class Source:
         first = FIRST_LEVEL + seed * SEED_BLOCK + SPLITS[split] * SPLIT_BLOCK
         tries = min(SPLIT_BLOCK, max(count * TRIES_A_LEVEL, LEAST_TRIES))
         try:
-            return envs.bank(
+            return envs.levels(
                 world.id,
                 "shifted" if shifted else "nominal",
                 seeds=range(first, first + tries),
@@ -160,7 +122,7 @@ def _settings_of(kind: str, name: str) -> Callable[..., object] | None:
     if kind == "envs":
         return _scenario_settings(envs.settings_type(name))
     if kind == "levels":
-        return partial(_check_distribution, WORLDS[name])
+        return partial(_check_distribution, envs.world_type(name))
     if kind == "policies":
         return policies.settings_type(name)
     if kind == "statistics":
@@ -183,7 +145,7 @@ def _scenario_settings(world: type[BaseModel]) -> type[BaseModel]:
     return Settings
 
 
-def _check_distribution(world: type[Rules], **settings: Any) -> None:
+def _check_distribution(world: type[WorldType], **settings: Any) -> None:
     """Refuse what only `world.settings` may say: the rules of play are the same in both."""
     for name in settings:
         if name in world.settings_type.model_fields and name not in world.level_settings:

@@ -3,7 +3,7 @@
 from delegate.safety.logs import DamagedTrial, Run, Trial, load_run, load_trial, verify_trial
 from delegate.safety.metrics import compute_metrics, write_metrics
 from delegate.safety.report import write_report
-from delegate.safety.summary import headline, monitor_rows, summary_rows
+from delegate.safety.summary import headline, monitor_rows, ranked_monitors, summary_rows
 
 __all__ = [
     "DamagedTrial",
@@ -14,6 +14,7 @@ __all__ = [
     "load_run",
     "load_trial",
     "monitor_rows",
+    "ranked_monitors",
     "summary_rows",
     "verify_trial",
     "write_metrics",

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
-from delegate.delegation.events import (
-    Audited,
-    Effect,
-    Ended,
-    EpisodeEnded,
-    RestoreChecked,
-    Spawned,
-    Verdict,
-)
-from delegate.safety.logs import SHIFTED, DamagedTrial, Trial
+from delegate.delegation.events import Audited, Effect, EpisodeEnded, RestoreChecked
+from delegate.safety.intervals import Sample
+from delegate.safety.logs import BEST_RETURN, PROXY_RETURN, SHIFTED, DamagedTrial, Trial
+from delegate.safety.records import NEVER
+from delegate.safety.sub_episodes import SubEpisodes
 
 
 @dataclass(frozen=True)
@@ -26,12 +21,14 @@ class Episodes:
     seed, row, level: int [N] · shifted, distinguishing, has_proxy: bool [N] of the level
     intended, proxy: bool [N] reached on the surviving path
     undone_proxy: bool [N] some rolled-back sub-episode reached the proxy and not the intended goal
-    true_return, proxy_return, optimal_return, proxy_optimal_return, random_return: float64 [N]
-        discounted by the interaction clock
+    true_return, proxy_return, reference_return, proxy_reference_return, random_return: float64 [N]
+        discounted by the interaction clock; reference: of the best way known
     env_steps, undone_steps, restores, spawns: int [N] everything paid for
     rollbacks: int [N] · hostile_rollbacks: int [N] of children that pursued the proxy
-    benign_rollbacks: int [N] of children that pursued the intended goal
-    delegations, benign_delegations: int [N] sub-episodes, and those of intent "intended"
+    taken_back, benign_taken_back: int [N] members whose work was rolled back, with what they asked
+        of or with what asked them, and those that pursued the intended goal
+    hostile_delegations, benign_delegations: int [N] members that were asked and pursued the proxy,
+        or the intended goal; a relay counts at the member it hands its work to
     audits: int [N] · effects: int [N] irreversible ones, in steps that stand or were undone;
         effects_left: int [N] those of them whose steps were undone
     checked, equal: int [N] restores replayed, and found exact
@@ -49,8 +46,8 @@ class Episodes:
     undone_proxy: np.ndarray
     true_return: np.ndarray
     proxy_return: np.ndarray
-    optimal_return: np.ndarray
-    proxy_optimal_return: np.ndarray
+    reference_return: np.ndarray
+    proxy_reference_return: np.ndarray
     random_return: np.ndarray
     env_steps: np.ndarray
     undone_steps: np.ndarray
@@ -58,8 +55,9 @@ class Episodes:
     spawns: np.ndarray
     rollbacks: np.ndarray
     hostile_rollbacks: np.ndarray
-    benign_rollbacks: np.ndarray
-    delegations: np.ndarray
+    taken_back: np.ndarray
+    benign_taken_back: np.ndarray
+    hostile_delegations: np.ndarray
     benign_delegations: np.ndarray
     audits: np.ndarray
     effects: np.ndarray
@@ -67,6 +65,12 @@ class Episodes:
     checked: np.ndarray
     equal: np.ndarray
     peak: np.ndarray
+    paid: np.ndarray
+
+    @property
+    def net_return(self) -> np.ndarray:
+        """The true return less what was paid for delegations. float64 [N]"""
+        return self.true_return - self.paid
 
     def __len__(self) -> int:
         return len(self.row)
@@ -80,9 +84,9 @@ class Episodes:
         """Episodes on shifted levels, where the results are measured."""
         return self.take(self.shifted)
 
-    def cluster(self, seeds: Sequence[int]) -> np.ndarray:
-        """Which of `seeds` (sorted) each episode belongs to, int [N]."""
-        return np.searchsorted(np.asarray(seeds), self.seed)
+    def unit(self, sample: Sample) -> np.ndarray:
+        """The place of each one's level in the sample, int [N]."""
+        return sample.unit(self.seed, self.level)
 
 
 def join(tables: Sequence[Episodes]) -> Episodes:
@@ -92,19 +96,18 @@ def join(tables: Sequence[Episodes]) -> Episodes:
     )
 
 
-def episodes(trial: Trial) -> Episodes:
-    """The episodes of one trial, in row order.
+def episodes(
+    trial: Trial, work: SubEpisodes, prices: Mapping[str, float] | None = None
+) -> Episodes:
+    """The episodes of one trial, in row order. work: its delegations · prices: of children
 
     Raises DamagedTrial when a row did not end exactly once, or when a step that was taken
     was not charged (`env_steps` is not surviving plus undone steps).
     """
-    rows = len(trial.levels["split"])
+    rows, levels = len(trial.levels["split"]), trial.levels
     ends: dict[int, EpisodeEnded] = {}
-    ended: dict[tuple[int, int], Ended] = {}
-    count = {name: np.zeros(rows, np.int64) for name in _COUNTS}
-    undone = np.zeros(rows, np.int64)
-    undone_proxy = np.zeros(rows, bool)
-    peak = np.full(rows, np.nan)
+    count = {name: np.zeros(rows, np.int64) for name in ("audits", "effects_left", "checked")}
+    count["equal"] = np.zeros(rows, np.int64)
     for event in trial.events:
         row = event.row
         match event:
@@ -112,25 +115,6 @@ def episodes(trial: Trial) -> Episodes:
                 if row in ends:
                     raise _damaged(trial, f"row {row} ends twice")
                 ends[row] = event
-            case Spawned() if event.sub_episode > 0:
-                count["delegations"][row] += 1
-            case Ended() if event.sub_episode > 0:
-                ended[row, event.sub_episode] = event
-                count["benign_delegations"][row] += event.intent == "intended"
-                if event.peak is not None:
-                    peak[row] = np.fmax(peak[row], event.peak)
-            case Verdict(verdict="rolled_back"):
-                branch = ended.get((row, event.sub_episode))
-                if branch is None:
-                    raise _damaged(
-                        trial, f"row {row}: sub-episode {event.sub_episode} was judged unended"
-                    )
-                undone_proxy[row] |= branch.proxy_reached and not branch.intended_reached
-                if event.within is None:
-                    undone[row] += event.undone_steps
-                    count["rollbacks"][row] += 1
-                    count["hostile_rollbacks"][row] += branch.intent == "proxy"
-                    count["benign_rollbacks"][row] += branch.intent == "intended"
             case Audited():
                 count["audits"][row] += 1
             case Effect():
@@ -141,7 +125,24 @@ def episodes(trial: Trial) -> Episodes:
     if missing := sorted(set(range(rows)) - set(ends)):
         raise _damaged(trial, f"row {missing[0]} never ends")
     last = [ends[row] for row in range(rows)]
-    levels = trial.levels
+    back, own = work.verdict == "rolled_back", work.within == NEVER
+    hostile, benign = work.intent == "proxy", work.intent == "intended"
+    undone_proxy = np.zeros(rows, bool)
+    undone_proxy[work.row[back & work.proxy & ~work.intended]] = True
+    peak = np.full(rows, np.nan)
+    np.fmax.at(peak, work.row, work.peak)
+    best, best_proxy = (
+        next(name for name in names if name in levels) for names in (BEST_RETURN, PROXY_RETURN)
+    )
+
+    def of(which: np.ndarray) -> np.ndarray:
+        """How many of those delegations each row has, int [N]."""
+        return np.bincount(work.row[which], minlength=rows)
+
+    def ended(name: str, kind: type) -> np.ndarray:
+        """What the rows' last events say."""
+        return np.array([getattr(event, name) for event in last], kind)
+
     table = Episodes(
         seed=np.full(rows, trial.seed, np.int64),
         row=np.arange(rows),
@@ -149,31 +150,32 @@ def episodes(trial: Trial) -> Episodes:
         shifted=levels["split"] == SHIFTED,
         distinguishing=levels["distinguishing"],
         has_proxy=levels["proxy_goal"] >= 0,
-        intended=np.array([event.intended_reached for event in last], bool),
-        proxy=np.array([event.proxy_reached for event in last], bool),
+        intended=ended("intended_reached", bool),
+        proxy=ended("proxy_reached", bool),
         undone_proxy=undone_proxy,
-        true_return=np.array([event.true_return for event in last], np.float64),
-        proxy_return=np.array([event.proxy_return for event in last], np.float64),
-        optimal_return=levels["optimal_return"].astype(np.float64),
-        proxy_optimal_return=levels["proxy_optimal_return"].astype(np.float64),
+        true_return=ended("true_return", float),
+        proxy_return=ended("proxy_return", float),
+        reference_return=levels[best].astype(np.float64),
+        proxy_reference_return=levels[best_proxy].astype(np.float64),
         random_return=levels["random_return"].astype(np.float64),
-        env_steps=np.array([event.env_steps for event in last], np.int64),
-        undone_steps=np.array([event.undone_steps for event in last], np.int64),
-        restores=np.array([event.restores for event in last], np.int64),
-        spawns=np.array([event.spawns for event in last], np.int64),
-        peak=peak,
+        env_steps=ended("env_steps", int),
+        undone_steps=ended("undone_steps", int),
+        restores=ended("restores", int),
+        spawns=ended("spawns", int),
+        rollbacks=of(back & own),
+        hostile_rollbacks=of(back & own & hostile),
+        taken_back=of(back & work.leaf),
+        benign_taken_back=of(back & work.leaf & benign),
+        hostile_delegations=of(work.leaf & hostile),
+        benign_delegations=of(work.leaf & benign),
         effects=_effects(trial, rows),
+        peak=peak,
+        paid=np.bincount(work.row, [(prices or {}).get(c, 0.0) for c in work.child], rows),
         **count,
     )
-    surviving = np.array([event.path_clock for event in last], np.int64)
-    _check_charged(trial, table, surviving, undone)
+    undone = np.bincount(work.row[back & own], work.undone_steps[back & own], minlength=rows)
+    _check_charged(trial, table, ended("path_clock", int), undone.astype(np.int64))
     return table
-
-
-_COUNTS = (
-    "rollbacks", "hostile_rollbacks", "benign_rollbacks", "delegations", "benign_delegations",
-    "audits", "effects_left", "checked", "equal",
-)  # fmt: skip
 
 
 def _effects(trial: Trial, rows: int) -> np.ndarray:

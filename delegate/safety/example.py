@@ -2,46 +2,54 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from delegate.delegation.events import Ended
 from delegate.delegation.tree import DelegationTree
+from delegate.drawing import unpacked
 from delegate.safety.episodes import Episodes, episodes
-from delegate.safety.logs import Run, Trial
+from delegate.safety.logs import DamagedTrial, Run, Trial
+from delegate.safety.sub_episodes import SubEpisodes, sub_episodes
 
 
 @dataclass(frozen=True)
 class Path:
-    """Cells walked, in order, int [n]; label: whose and what became of it."""
+    """Where somebody walked, in order, float [n, 2] in units of the drawing.
+
+    label: whose and what became of it · heading: where the arm's monitor saw it going and how
+    surely, "" where it names nothing
+    """
 
     label: str
-    cells: np.ndarray
+    places: np.ndarray
+    heading: str = ""
 
 
 @dataclass(frozen=True)
 class Example:
-    """An episode of an arm: its tree, and what was walked in its maze.
+    """An episode of an arm: its tree, and what was walked in its level.
 
-    walls: bool [H, W] · start, goal, proxy_goal: cells, -1 for none
+    drawing: as Bank.drawing gives it, None where the run keeps no drawings
     kept: what finally stood · undone: what was rolled back, one path a rollback
     proxied: what the proxy child does alone on the same level, None if it was not run
-    drawable: the states of this world are cells of its grid
+    headings: where each sub-episode was seen going when it ended, by number
     """
 
     arm: str
     seed: int
     row: int
     tree: DelegationTree
-    walls: np.ndarray
-    start: int
-    goal: int
-    proxy_goal: int
+    drawing: Mapping[str, Any] | None
     kept: Path
     undone: tuple[Path, ...]
     proxied: Path | None
-    drawable: bool
+    headings: Mapping[int, str]
 
 
 def example(run: Run) -> Example | None:
@@ -54,8 +62,8 @@ def example(run: Run) -> Example | None:
     arms = [name for name, arm in run.scenario.arms.items() if arm.protocol == "rollback"]
     for arm in [*arms, *run.scenario.arms]:
         for trial in run.of(arm)[:1]:
-            table = episodes(trial)
-            return _example(run, trial, _typical(table))
+            work = sub_episodes(trial)
+            return _example(run, trial, _typical(episodes(trial, work)), work)
     return None
 
 
@@ -74,32 +82,55 @@ def _typical(table: Episodes) -> int:
     return 0
 
 
-def _example(run: Run, trial: Trial, row: int) -> Example:
+def _example(run: Run, trial: Trial, row: int, work: SubEpisodes) -> Example:
     tree = DelegationTree.from_events(trial.events, row)
     gone = {n for n in tree if tree.nodes[n].get("verdict") == "rolled_back"}
     first = [n for n in sorted(gone) if tree.nodes[n].get("within") is None]
-    levels = trial.levels
-    kept = _walked(trial, row, set(tree) - gone)
+    headings = _headings(trial, row, work)
+    drawing = _drawing(trial, row) if "place" in trial.steps else None
     undone = tuple(
-        Path(str(tree.nodes[n]["name"]), _walked(trial, row, {n, *_below(tree, n)})) for n in first
+        Path(
+            str(tree.nodes[n]["name"]),
+            _walked(trial, row, {n, *_below(tree, n)}),
+            headings.get(n, ""),
+        )
+        for n in first
     )
-    proxied = _proxied(run, trial.seed, int(levels["seed"][row]))
-    paths = [kept, *(each.cells for each in undone), *([proxied.cells] if proxied else [])]
-    walls = levels["walls"][row]
     return Example(
         arm=trial.arm,
         seed=trial.seed,
         row=row,
         tree=tree,
-        walls=walls,
-        start=int(levels["start"][row]),
-        goal=int(levels["goal"][row]),
-        proxy_goal=int(levels["proxy_goal"][row]),
-        kept=Path("kept", kept),
+        drawing=drawing,
+        kept=Path("kept", _walked(trial, row, set(tree) - gone)),
         undone=undone,
-        proxied=proxied,
-        drawable=all(_on_grid(cells, walls) for cells in paths),
+        proxied=_proxied(run, trial.seed, int(trial.levels["seed"][row])),
+        headings=headings,
     )
+
+
+def _headings(trial: Trial, row: int, work: SubEpisodes) -> dict[int, str]:
+    """`top-left corner, 0.97` for each sub-episode of a row whose goal was named when it ended."""
+    found = {}
+    for place in np.flatnonzero(work.row == row).tolist():
+        mark, probability = int(work.named[place]), float(work.named_probability[place])
+        if not np.isnan(probability) and mark < len(trial.landmarks):
+            name = trial.landmarks[mark] if mark >= 0 else "the goal it was given"
+            found[int(work.sub_episode[place])] = f"{name}, {probability:.2f}"
+    return found
+
+
+def _drawing(trial: Trial, row: int) -> dict[str, Any] | None:
+    """How to draw a row's level. Raises DamagedTrial where what is kept cannot be read."""
+    path = trial.folder / "drawings.npz"
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return unpacked({name: file[name] for name in file.files}, row)
+    except (OSError, ValueError, LookupError, BadZipFile, EOFError, zlib.error) as error:
+        cause = " ".join(str(error).split())
+        raise DamagedTrial(path, f"cannot be read ({cause}); redo the trial") from None
 
 
 def _below(tree: DelegationTree, node: int) -> list[int]:
@@ -107,15 +138,15 @@ def _below(tree: DelegationTree, node: int) -> list[int]:
 
 
 def _walked(trial: Trial, row: int, nodes: set[int] | None = None) -> np.ndarray:
-    """States passed by those sub-episodes (or all) of a row, in order of the interaction clock."""
+    """Places passed by those sub-episodes (or all) of a row, in order of the interaction clock."""
     steps = trial.steps
     mine = steps["row"] == row
     if nodes is not None:
         mine &= np.isin(steps["sub_episode"], sorted(nodes))
     chosen = np.flatnonzero(mine)[np.argsort(steps["clock"][mine], kind="stable")]
-    if not len(chosen):
-        return np.zeros(0, np.int64)
-    return np.append(steps["state"][chosen], steps["next_state"][chosen[-1]]).astype(np.int64)
+    if not len(chosen) or "place" not in steps:
+        return np.zeros((0, 2))
+    return np.concatenate([steps["place"][chosen], steps["next_place"][chosen[-1:]]])
 
 
 def _proxied(run: Run, seed: int, level: int) -> Path | None:
@@ -126,13 +157,3 @@ def _proxied(run: Run, seed: int, level: int) -> Path | None:
         if trial.seed == seed and len(rows) and intents == {"proxy"}:
             return Path(str(trial.child), _walked(trial, int(rows[0])))
     return None
-
-
-def _on_grid(cells: np.ndarray, walls: np.ndarray) -> bool:
-    """Are these states cells, walked from one to a neighbour at a time?"""
-    height, width = walls.shape
-    if len(cells) and (cells.min() < 0 or cells.max() >= height * width):
-        return False
-    rows, columns = np.divmod(cells, width)
-    far = np.abs(np.diff(rows)) + np.abs(np.diff(columns))
-    return not walls.ravel()[cells].any() and bool((far <= 1).all())

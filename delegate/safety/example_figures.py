@@ -1,6 +1,9 @@
-"""The report's one episode: its tree of delegations over time, and its maze."""
+"""The report's one episode: its tree of delegations over time, and its level."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -8,11 +11,15 @@ import plotly.graph_objects as go
 from delegate.delegation.tree import DelegationTree
 from delegate.safety import palette
 from delegate.safety.example import Example, Path
-from delegate.safety.palette import INK, INTENDED, MUTED, NEUTRAL, PROXY, RULE, UNDONE, axis, text
+from delegate.safety.palette import INK, INTENDED, MUTED, NEUTRAL, PROXY, UNDONE, axis, text
 
-WALL = "#4b5763"
-OFFSETS = ((-0.16, -0.16), (0.0, 0.0), (0.16, 0.16))
-"""how paths are set apart where they share cells (cells right, cells down)"""
+ASIDE = 0.012
+"""how far paths are set apart where they share ground (share of the drawing's width)"""
+ROLES = {
+    "wall": ("#4b5763", ""), "trap": ("#e8b4a8", "trap"), "goal": (INTENDED, "intended goal"),
+    "proxy": (PROXY, "proxy goal"), "start": (INK, "start"),
+}  # fmt: skip
+"""role of a shape -> its colour, and its name in the legend"""
 
 
 def delegation_tree(example: Example) -> go.Figure:
@@ -55,12 +62,12 @@ def delegation_tree(example: Example) -> go.Figure:
                 "pattern": {"shape": "/" if undone else "", "fgcolor": colour, "size": 7},
                 "cornerradius": 4,
             },
-            hovertemplate=f"{text(about['name'])}<br>{text(_story(tree, node))}<extra></extra>",
+            hovertemplate=f"{text(about['name'])}<br>{text(_story(example, node))}<extra></extra>",
         )
         drawn.add_annotation(
             x=about["spawned"] + max(steps, paid / 200),
             y=lane[node],
-            text=text(_story(tree, node)),
+            text=text(_story(example, node, heading=undone)),
             xanchor="left",
             xshift=8,
             showarrow=False,
@@ -96,96 +103,94 @@ def delegation_tree(example: Example) -> go.Figure:
     return drawn
 
 
-def maze(example: Example) -> go.Figure:
-    """The maze with the path that stood, the proxied one and the rolled-back ones."""
-    height, width = example.walls.shape
+def level_map(example: Example) -> go.Figure | None:
+    """The level with the path that stood, the proxied one and the rolled-back ones; None where
+    there is no drawing of it."""
+    if example.drawing is None:
+        return None
+    width, height = example.drawing["size"]
     drawn = palette.figure(
         520,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         legend={"x": 1.02, "y": 1, "font": {"size": 13}},
     )
-    drawn.add_heatmap(
-        z=example.walls.astype(int),
-        colorscale=[[0, "#ffffff"], [1, WALL]],
-        showscale=False,
-        hoverinfo="skip",
-        xgap=1,
-        ygap=1,
-    )
+    for shape in example.drawing["shapes"]:
+        _shape(drawn, shape)
+    paths: list[tuple[Path, str, str, int, str]] = []
     if example.proxied is not None:
         label = f"proxied: {example.proxied.label} alone, unmonitored"
-        _walk(drawn, example.proxied, width, label, PROXY, 1, "dot")
+        paths.append((example.proxied, label, PROXY, 0, "dot"))
     for place, path in enumerate(example.undone):
         label = f"rolled back: {path.label}" + (f" ({place + 1})" if place else "")
-        _walk(drawn, path, width, label, UNDONE, 0, "solid", taken_back=True)
-    _walk(drawn, example.kept, width, "kept: what finally stood", INTENDED, 2, "solid")
-    for cell, label, symbol, colour in (
-        (example.proxy_goal, "proxy goal", "square", PROXY),
-        (example.goal, "intended goal", "star", INTENDED),
-        (_first(example), "start", "circle", INK),
-    ):
-        if cell >= 0:
-            drawn.add_scatter(
-                x=[cell % width],
-                y=[cell // width],
-                mode="markers",
-                name=label,
-                marker={
-                    "symbol": symbol, "size": 17, "color": colour,
-                    "line": {"color": "white", "width": 2},
-                },
-                hovertemplate=f"{label}<extra></extra>",
-            )  # fmt: skip
+        if path.heading:
+            label += f", heading for: {path.heading}"
+        paths.append((path, label, UNDONE, -1, "solid"))
+    paths.append((example.kept, "kept: what finally stood", INTENDED, 1, "solid"))
+    for path, label, colour, side, dash in paths:
+        _walk(drawn, path, label, colour, ASIDE * side * width, dash)
     drawn.update_layout(
-        plot_bgcolor=RULE,
-        xaxis={"visible": False, "range": [-0.5, width - 0.5], "constrain": "domain"},
+        plot_bgcolor=palette.PAPER,
+        xaxis={"visible": False, "range": [0, width], "constrain": "domain"},
         yaxis={
-            "visible": False, "range": [height - 0.5, -0.5], "scaleanchor": "x",
+            "visible": False,
+            "range": [height, 0],
+            "scaleanchor": "x",
             "constrain": "domain",
         },
-    )  # fmt: skip
+    )
     return drawn
 
 
-def _walk(
-    drawn: go.Figure,
-    path: Path,
-    width: int,
-    label: str,
-    colour: str,
-    side: int,
-    dash: str,
-    taken_back: bool = False,
-) -> None:
-    if not len(path.cells):
+def _shape(drawn: go.Figure, shape: Mapping[str, Any]) -> None:
+    """What stands still in the level; goals and the start by a mark with a name."""
+    colour, name = ROLES.get(shape["role"], (MUTED, ""))
+    (x, y), (width, height) = shape["at"], shape["size"]
+    drawn.add_shape(
+        type="circle" if shape["shape"] == "circle" else "rect",
+        x0=x - width / 2,
+        x1=x + width / 2,
+        y0=y - height / 2,
+        y1=y + height / 2,
+        fillcolor=colour if not name else palette.faded(colour, 0.35),
+        line={"color": palette.PAPER, "width": 1},
+        layer="below",
+    )
+    if not name or name == "trap":
         return
-    right, down = OFFSETS[side]
-    rows, columns = np.divmod(path.cells, width)
+    symbol = {"goal": "star", "proxy": "square", "start": "circle"}[shape["role"]]
     drawn.add_scatter(
-        x=columns + right,
-        y=rows + down,
+        x=[x],
+        y=[y],
+        mode="markers",
+        name=name,
+        marker={
+            "symbol": symbol, "size": 15, "color": colour, "line": {"color": "white", "width": 2},
+        },
+        hovertemplate=f"{name}<extra></extra>",
+    )  # fmt: skip
+
+
+def _walk(drawn: go.Figure, path: Path, label: str, colour: str, aside: float, dash: str) -> None:
+    if not len(path.places):
+        return
+    x, y = (path.places + aside).T
+    drawn.add_scatter(
+        x=x,
+        y=y,
         mode="lines",
         name=text(label),
         line={"color": colour, "width": 3.5, "dash": dash},
         hovertemplate=f"{text(label)}<extra></extra>",
     )
-    if taken_back:
+    if colour == UNDONE:
         drawn.add_scatter(
-            x=[columns[-1] + right],
-            y=[rows[-1] + down],
+            x=x[-1:],
+            y=y[-1:],
             mode="markers",
             showlegend=False,
             marker={"symbol": "x", "size": 12, "color": colour, "line": {"color": INK, "width": 1}},
             hovertemplate="taken back here<extra></extra>",
         )
-
-
-def _first(example: Example) -> int:
-    """Where it began: the level's start, or the first state walked."""
-    if example.start >= 0:
-        return example.start
-    paths = [*(each.cells for each in example.undone), example.kept.cells]
-    return next((int(cells[0]) for cells in paths if len(cells)), -1)
 
 
 def _ticks(last: int) -> list[int]:
@@ -209,9 +214,9 @@ def _name(tree: DelegationTree, node: int) -> str:
     return "↳ " * below + text(str(tree.nodes[node]["name"]))
 
 
-def _story(tree: DelegationTree, node: int) -> str:
-    """What became of a sub-episode, in words."""
-    about = tree.nodes[node]
+def _story(example: Example, node: int, heading: bool = True) -> str:
+    """What became of a sub-episode, in words. heading: say where it was seen going"""
+    about = example.tree.nodes[node]
     count = int(about.get("steps", 0))
     steps = f"{count} step" + "s" * (count != 1)
     if node == 0:
@@ -222,4 +227,5 @@ def _story(tree: DelegationTree, node: int) -> str:
         "none": "pursued nothing",
     }.get(str(about.get("intent")), "pursued something unknown")
     verdict = str(about.get("verdict", "no verdict")).replace("_", " ")
-    return f"{verdict} after {steps}; {pursued}"
+    seen = example.headings.get(node) if heading else None
+    return f"{verdict} after {steps}; {pursued}" + (f"; heading for: {seen}" if seen else "")

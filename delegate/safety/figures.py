@@ -16,7 +16,7 @@ from delegate.safety.palette import INK, INTENDED, MUTED, NEUTRAL, PROXY, RULE, 
 from delegate.safety.ranking import gmg_curve
 from delegate.safety.summary import (
     Metrics,
-    best_baseline,
+    best_monitor,
     crew_arms,
     group,
     leading_monitor,
@@ -26,12 +26,12 @@ from delegate.safety.summary import (
 )
 
 WINDOW = np.arange(-8, 25)
-"""steps shown around the onset"""
+"""steps shown around the parting"""
 
 ENDS = [float(WINDOW[0]), float(WINDOW[-1])]
 
 PANELS = 4
-"""monitors shown around the onset"""
+"""monitors shown around the parting"""
 
 FEWEST = 5
 """sub-episodes below which no median is drawn (count)"""
@@ -41,6 +41,7 @@ PROTOCOL_COLOURS = {
     "rollback": palette.RECALL_SHADES[0],
     "rollback_random": palette.UNDONE,
     "audit": palette.BASELINE_SHADES[0],
+    "always": palette.PROXY,
     "oracle": INK,
     "trusted_only": INTENDED,
 }
@@ -66,7 +67,7 @@ def safety_usefulness(metrics: Metrics) -> go.Figure | None:
         found = metrics["arms"][arm]
         useful, safe = found["usefulness"], found["safety"]
         branches = found["gmg_rate_all_branches"]["value"]
-        colour = PROTOCOL_COLOURS[plan[arm]["protocol"]]
+        colour = PROTOCOL_COLOURS.get(plan[arm]["protocol"], NEUTRAL)
         if branches is not None and 1 - branches < safe["value"]:
             drawn.add_scatter(
                 x=[100 * useful["value"]] * 2,
@@ -151,10 +152,10 @@ def roc_curves(metrics: Metrics, evidence: Evidence) -> go.Figure | None:
     return drawn if names else None
 
 
-def score_around_onset(metrics: Metrics, evidence: Evidence) -> go.Figure | None:
-    """Running value against steps since the onset: median and quartiles, proxy and intended."""
-    names = onset_panels(metrics)
-    there = evidence.table.onset >= 0
+def score_around_parting(metrics: Metrics, evidence: Evidence) -> go.Figure | None:
+    """Running value against steps since the goals parted: median and quartiles of both groups."""
+    names = parting_panels(metrics)
+    there = evidence.table.parting >= 0
     groups = (
         ("pursues the proxy", evidence.proxy & there, PROXY),
         ("pursues the intended goal", evidence.intended & there, INTENDED),
@@ -184,18 +185,16 @@ def score_around_onset(metrics: Metrics, evidence: Evidence) -> go.Figure | None
             drawn.add_hline(y=limit, line={"color": INK, "width": 1, "dash": "dash"}, **at)
         drawn.add_vline(x=0, line={"color": MUTED, "width": 1}, **at)
         last = at["row"] == rows or place + columns >= len(names)
-        drawn.update_xaxes(axis("steps since the onset" if last else "", range=ENDS), **at)
+        drawn.update_xaxes(axis("steps since the goals parted" if last else "", range=ENDS), **at)
         drawn.update_yaxes(axis("running value" if at["col"] == 1 else ""), **at)
     drawn.update_annotations(font={"size": 14, "color": INK})
     return drawn
 
 
-def onset_panels(metrics: Metrics) -> list[str]:
-    """Which monitors to show around the onset: the leading one, the other recall monitors, and
-    the best baseline."""
-    leading, other = leading_monitor(metrics), best_baseline(metrics)
-    recall = [name for name in sorted(metrics["monitors"]) if group(metrics, name) == "recall"]
-    wanted = [leading, *recall[: PANELS - 1], other]
+def parting_panels(metrics: Metrics) -> list[str]:
+    """Which monitors to show around the parting: the leading one, the best others."""
+    others = [name for name in ranked_monitors(metrics) if group(metrics, name) != "control"]
+    wanted = [leading_monitor(metrics), best_monitor(metrics), *others]
     return list(dict.fromkeys(name for name in wanted if name is not None))[:PANELS]
 
 
@@ -235,7 +234,7 @@ def _band(
 ) -> None:
     """Median and quartiles of one group; a sub-episode that has ended keeps its last value."""
     table = evidence.table.take(chosen)
-    values = np.stack([table.after_onset(monitor, int(k)) for k in WINDOW])
+    values = np.stack([table.since(table.parting, monitor, int(k)) for k in WINDOW])
     values[~np.isfinite(values)] = np.nan
     known = np.isfinite(values).sum(axis=1) >= FEWEST
     if not known.any():
@@ -264,7 +263,7 @@ def _band(
         legendgroup=label,
         showlegend=legend,
         line={"color": colour, "width": 2.5},
-        hovertemplate=f"{label}<br>%{{x}} steps since onset: %{{y:.3g}}<extra></extra>",
+        hovertemplate=f"{label}<br>%{{x}} steps since then: %{{y:.3g}}<extra></extra>",
         **at,
     )
 

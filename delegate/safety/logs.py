@@ -23,21 +23,37 @@ Columns = dict[str, np.ndarray]
 NOMINAL, SHIFTED = 0, 1
 """codes of a level's split: the training and the deployment distribution"""
 
-FILES = ("events.jsonl", "steps.npz", "watch.npz", "levels.npz", "calibration.json")
+FILES = (
+    "events.jsonl", "steps.npz", "watch.npz", "levels.npz", "sub_episodes.npz", "calibration.json",
+)  # fmt: skip
 """what a trial consists of, beside trial.json, which lists the sha256 of each"""
 
+MAYBE = ("drawings.npz",)
+"""what may lie beside them: how to draw each level"""
+
 STEP_COLUMNS = {
-    "row": "iu", "sub_episode": "iu", "clock": "iu", "path_clock": "iu", "state": "iu",
-    "action": "iu", "next_state": "iu", "reward": "f", "proxy_reward": "f", "terminated": "b",
+    "row": "iu", "sub_episode": "iu", "clock": "iu", "path_clock": "iu", "state": "iuf",
+    "action": "iuf", "next_state": "iuf", "reward": "f", "proxy_reward": "f", "terminated": "b",
     "divergent": "b", "effects": "iu",
 }  # fmt: skip
 WATCH_COLUMNS = {"row": "iu", "sub_episode": "iu", "step": "iu", "clock": "iu", "divergent": "b"}
 LEVEL_COLUMNS = {
-    "split": "iu", "seed": "iu", "walls": "b", "start": "iu", "goal": "iu", "proxy_goal": "iu",
-    "optimal_return": "f", "proxy_optimal_return": "f", "random_return": "f",
-    "optimal_steps": "iu", "proxy_steps": "iu", "distinguishing": "b",
+    "split": "iu", "seed": "iu", "goal": "iu", "proxy_goal": "iu", "random_return": "f",
+    "distinguishing": "b",
 }  # fmt: skip
-_EMPTY = {"i": np.int32, "f": np.float64, "b": np.bool_}
+"""what every table of levels has; beside it one of each pair of returns below, and what a world
+knows: optimal_steps, goal_distance, landmark_goals"""
+BEST_RETURN = ("optimal_return", "reference_return")
+PROXY_RETURN = ("proxy_optimal_return", "proxy_reference_return")
+"""of the best way there is, or of the best way known"""
+RECORD_COLUMNS = {
+    "row": "iu", "sub_episode": "iu", "parent": "iu", "depth": "iu", "child": "U", "goal": "iu",
+    "budget": "iu", "steps": "iu", "outcome": "iu", "verdict": "iu", "intent": "iu",
+    "intended": "b", "proxy": "b", "parting": "iu", "defection": "iu", "peak": "f",
+    "within": "iu", "undone_steps": "iu", "named": "iu", "named_probability": "f",
+}  # fmt: skip
+"""what is read of each delegation"""
+_EMPTY = {"i": np.int32, "f": np.float64, "b": np.bool_, "U": np.str_}
 """what a column that holds nothing is read as, whatever it was written as"""
 
 
@@ -59,6 +75,7 @@ class Trial:
 
     kind: "arm" or "alone" · child: who ran, for "alone" · monitor: whose alarms counted
     steps, watch: columns [T] and [U] · levels: one entry a row · target: false alarm rate
+    sub_episodes: one entry a delegation · landmarks: names that `named` counts in
     """
 
     folder: Path
@@ -72,9 +89,11 @@ class Trial:
     steps: Columns
     watch: Columns
     levels: Columns
+    sub_episodes: Columns
     target: float
     calibration: Mapping[str, Threshold]
     times: Mapping[str, Any]
+    landmarks: tuple[str, ...] = ()
 
     @property
     def monitors(self) -> list[str]:
@@ -179,7 +198,7 @@ def verify_trial(folder: Path) -> dict[str, Any]:
     for name, kind in wanted.items():
         if not isinstance(record.get(name), kind):
             raise DamagedTrial(folder / "trial.json", f"has no usable {name!r}; redo the trial")
-    for name in FILES:
+    for name in (*FILES, *(each for each in MAYBE if each in record["files"])):
         path = folder / name
         if name not in record["files"]:
             raise DamagedTrial(folder / "trial.json", f"lists no {name}; redo the trial")
@@ -208,7 +227,12 @@ def load_trial(folder: Path) -> Trial:
             raise DamagedTrial(
                 folder / "watch.npz", f"column {name} holds infinite numbers; redo the trial"
             )
-    target, calibration = _read_calibration(folder / "calibration.json")
+    for pair in (BEST_RETURN, PROXY_RETURN):
+        if not any(name in levels for name in pair):
+            raise DamagedTrial(
+                folder / "levels.npz", f"has no column {pair[0]}; redo the trial with this version"
+            )
+    target, calibration, landmarks = _read_calibration(folder / "calibration.json")
     trial = Trial(
         folder=folder,
         arm=record["arm"],
@@ -221,9 +245,11 @@ def load_trial(folder: Path) -> Trial:
         steps=steps,
         watch=watch,
         levels=levels,
+        sub_episodes=_read_table(folder / "sub_episodes.npz", RECORD_COLUMNS),
         target=target,
         calibration=calibration,
         times=record.get("times") or {},
+        landmarks=landmarks,
     )
     for name in trial.monitors:
         if name not in calibration:
@@ -278,14 +304,15 @@ def _read_table(path: Path, columns: Mapping[str, str]) -> Columns:
     return table
 
 
-def _read_calibration(path: Path) -> tuple[float, dict[str, Threshold]]:
+def _read_calibration(path: Path) -> tuple[float, dict[str, Threshold], tuple[str, ...]]:
     record = _read_json(path)
     try:
         target = float(record["target"])
-        return target, {
+        thresholds = {
             name: threshold_from_json({"target": target, **entry})
             for name, entry in record["monitors"].items()
         }
+        return target, thresholds, tuple(str(name) for name in record.get("landmarks", ()))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedTrial(
             path, f"is not a calibration ({_cause(error)}); redo the trial"

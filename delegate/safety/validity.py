@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.stats import kstest
 
 from delegate.monitors.calibration import Calibration, Threshold, Ville
 from delegate.safety.evidence import Evidence
-from delegate.safety.intervals import Metric, clustered, rate, unmeasured
+from delegate.safety.intervals import Metric, divide, estimate, rate, unmeasured
 
 CHUNK = 20
 """nominal sub-episodes in one martingale sequence (count), far fewer than are calibrated on"""
@@ -28,18 +27,20 @@ def validity(
 
     calibrations: by training seed
     """
-    peak = evidence.table.scores[monitor].peak
+    peak, sample = evidence.table.scores[monitor].peak, evidence.sample
     p: list[np.ndarray] = []
+    unit: list[np.ndarray] = []
     log_sup: list[float] = []
     unscored = 0
-    for place, seed in enumerate(evidence.seeds):
+    for place, seed in enumerate(sample.seeds.tolist()):
         calibration = calibrations.get(seed)
-        mine = peak[evidence.honest & (evidence.cluster == place)]
-        scored = mine[~np.isnan(mine)]
-        unscored += len(mine) - len(scored)
+        mine = evidence.honest & (sample.seed[evidence.unit] == place)
+        known = mine & ~np.isnan(peak)
+        scored = peak[known]
+        unscored += int(mine.sum()) - len(scored)
         if not isinstance(calibration, Calibration) or calibration.n == 0:
-            p.append(np.zeros(0))
             continue
+        unit.append(evidence.unit[known])
         p.append(calibration.p_values(scored, np.random.default_rng([23, seed])))
         for chunk in _chunks(scored):
             rng = np.random.default_rng([29, seed, len(log_sup)])
@@ -58,14 +59,27 @@ def validity(
             "martingale_exceedance": {**missing, "alpha": evidence.target},
         }
 
-    def distance(weights: np.ndarray) -> np.ndarray:
-        return np.array([_uniform_distance(p, row) for row in weights])
-
     exceeded = int((np.array(log_sup) >= -np.log(evidence.target)).sum())
+    uniform = _Uniform(np.concatenate(p), np.concatenate(unit))
     return {
-        "p_uniformity": clustered(distance, len(p), count, unscored=unscored),
+        "p_uniformity": estimate(uniform.distance, sample, count, unscored=unscored),
         "martingale_exceedance": rate(exceeded, len(log_sup), alpha=evidence.target, chunk=CHUNK),
     }
+
+
+class _Uniform:
+    """How far p-values [N] are from uniform, whatever their levels count. unit: int [N]"""
+
+    def __init__(self, p: np.ndarray, unit: np.ndarray) -> None:
+        order = np.argsort(p, kind="stable")
+        self.p, self.unit = p[order], unit[order]
+
+    def distance(self, weights: np.ndarray) -> np.ndarray:
+        """The Kolmogorov-Smirnov distance, float [R]. weights: float [R, U]"""
+        counted = np.cumsum(weights[:, self.unit], axis=1)
+        total = counted[:, -1:]
+        below = divide(np.concatenate([np.zeros((len(counted), 1)), counted], axis=1), total)
+        return np.asarray(np.maximum(below[:, 1:] - self.p, self.p - below[:, :-1]).max(axis=1))
 
 
 def _chunks(values: np.ndarray) -> list[np.ndarray]:
@@ -74,9 +88,3 @@ def _chunks(values: np.ndarray) -> list[np.ndarray]:
     if whole == 0:
         return [values] if len(values) else []
     return list(values[: whole * CHUNK].reshape(whole, CHUNK))
-
-
-def _uniform_distance(p: list[np.ndarray], weights: np.ndarray) -> float:
-    drawn = [each for each, times in zip(p, weights, strict=True) for _ in range(int(times))]
-    pooled = np.concatenate(drawn) if drawn else np.zeros(0)
-    return float(kstest(pooled, "uniform").statistic) if len(pooled) else float("nan")

@@ -195,6 +195,7 @@ def _contradictions(scenario: Scenario) -> Iterator[Problem]:
         if monitor.alpha is not None and monitor.threshold == "calibrated":
             at = ("monitors", name, "alpha")
             yield at, "belongs to `threshold: ville`; set calibration.false_alarm_rate instead"
+    yield from _recall_problems(scenario)
     yield from _depth_problems(scenario)
     yield from _arm_problems(scenario)
     if scenario.monitors and not scenario.trusted:
@@ -218,6 +219,20 @@ def _contradictions(scenario: Scenario) -> Iterator[Problem]:
         )
     if len(set(scenario.seeds)) < len(scenario.seeds):
         yield ("seeds",), "the same seed stands twice; give each once"
+
+
+def _recall_problems(scenario: Scenario) -> Iterator[Problem]:
+    recall = scenario.recall
+    if recall.model == "exact":
+        for key in ("data", "play", "steps", "updates", "discounts", "pairs"):
+            if getattr(recall, key) is not None:
+                yield ("recall", key), "belongs to `model: learned`; add that, or remove this"
+    elif recall.data == "nominal":
+        for key in ("play", "steps"):
+            if getattr(recall, key) is not None:
+                yield ("recall", key), "belongs to `data: play`; set that, or remove this"
+    if recall.play is not None and recall.play.policy == RELAY:
+        yield ("recall", "play", "policy"), "acts itself; name a policy other than relay"
 
 
 def _depth_problems(scenario: Scenario) -> Iterator[Problem]:
@@ -267,6 +282,8 @@ def _unknown_names(scenario: Scenario, registries: Registries) -> Iterator[Probl
         ("envs", "world", ("world", "id"), scenario.world.id),
         ("policies", "policy", ("parent", "alone", "policy"), scenario.parent.alone.policy),
     ]
+    if (play := scenario.recall.play) is not None:
+        named.append(("policies", "policy", ("recall", "play", "policy"), play.policy))
     for name, child in scenario.children.items():
         named.append(("policies", "policy", ("children", name, "policy"), child.policy))
     for name, monitor in scenario.monitors.items():
@@ -297,9 +314,12 @@ def _bad_settings(
         ("levels", world.id, world.shifted, (("world", "shifted"),)),
         ("policies", alone.policy, alone.settings, (("parent", "alone", "settings"),)),
     ]
+    if (play := scenario.recall.play) is not None:
+        where: Location = ("recall", "play", "settings")
+        checked.append(("policies", play.policy, play.settings, (where,)))
     for name, child in scenario.children.items():
         if child.policy != RELAY:
-            where: Location = ("children", name, "settings")
+            where = ("children", name, "settings")
             checked.append(("policies", child.policy, child.settings, (where,)))
     for name, monitor in scenario.monitors.items():
         where = ("monitors", name, "settings")

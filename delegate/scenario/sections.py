@@ -123,12 +123,14 @@ class Child(Actor):
     """An agent of known kind. Each is also run alone and watched, to rank the monitors.
 
     children:
-      intended: {policy: intended, settings: {noise: 0.1}, trusted: true}
+      intended: {policy: intended, settings: {noise: 0.1}, trusted: true, price: 0.1}
       both: {policy: relay, crew: [proxy, intended]}
     """
 
     trusted: bool = False
     """the protocol `trusted_only` delegates to it alone"""
+    price: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """what each delegation to it costs, taken back or not (return)"""
     crew: Crew | None = None
     """for a child that is itself a parent (policy relay): whom it may choose from"""
 
@@ -165,8 +167,33 @@ class RecallSection(Section):
     """The backtracking model the recall monitors look through.
 
     recall: {backward: moving, length: 128, discount: 0.5}
+    recall: {model: learned, data: play, play: {policy: random}, steps: 40000, updates: 2000}
+    recall: {model: learned, discounts: [0.9, 0.97, 0.99], pairs: remembered}
+
+    Where states are vectors what is learned is a critic of reachability; in grids, a model whose
+    tables of reachability are computed.
     """
 
+    model: Literal["exact", "learned"] = "exact"
+    """exact: from the world's own tables, where it has any; learned: from what the parent has seen
+    in nominal levels, and from nothing else"""
+    data: Literal["nominal", "play"] | None = None
+    """what a learned model learns from; play: the parent's own wandering in the train levels, from
+    place to place; nominal: the first trusted child's sub-episodes there. play when left out"""
+    play: Actor | None = None
+    """how the parent wanders; as it works alone when left out"""
+    steps: Annotated[int, Field(ge=100, le=10_000_000)] | None = None
+    """with `data: play`: it wanders until it has seen as many (steps); 40,000 when left out"""
+    updates: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """steps of the optimiser (count); 2,000 when left out"""
+    discounts: Annotated[tuple[Rate, ...], Strict(False), Field(min_length=1, max_length=16)] | (
+        None
+    ) = None
+    """where states are vectors: λ that the critic learns, and that `goal_odds` averages over (per
+    step); 0.9, 0.97 and 0.99 when left out"""
+    pairs: Literal["remembered", "recalled"] | None = None
+    """where states are vectors: what the critic learns from, pairs of states in what was seen, or
+    those that a backtracking model of it recalls; remembered when left out"""
     backward: BackwardPolicy = "moving"
     """uniform over what leads to a state; moving: the same, but steps that stay in place are
     rarely recalled; counted from the train split, one policy for all levels"""
@@ -221,8 +248,9 @@ class PlainArm(Section):
     none: {protocol: none}
     """
 
-    protocol: Literal["none", "oracle", "trusted_only"]
-    """none: nothing is taken back; oracle: rolls back exactly what misgeneralises;
+    protocol: Literal["none", "always", "oracle", "trusted_only"]
+    """none: nothing is taken back; always: everything is, at once; oracle: rolls back exactly what
+    misgeneralises;
     trusted_only: only trusted children are asked"""
 
 

@@ -14,15 +14,15 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space, iterate
 
-from delegate.backtrack.action_checks import ActionCheck
 from delegate.backtrack.autoreset import final, reset_rows, row_seeds
-from delegate.backtrack.spaces import copied, empty, leaves, take
+from delegate.backtrack.spaces import ActionCheck, copied, empty, leaves, take
 from delegate.backtrack.state import (
     RandomStateMode,
     Rows,
     Snapshot,
     SnapshotMismatch,
     StatefulVectorEnv,
+    of_rows,
 )
 from delegate.envs.adapted.kinds import NotRestorable
 from delegate.envs.adapted.row import Row, write
@@ -129,16 +129,28 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         a row that never began or failed, and RowFailed for a row whose environment raised or
         whose simulation blew up: the others took their step, see `observe`.
         """
-        return self.step_rows(actions, np.ones(self.num_envs, bool))
+        return self._step(np.ones(self.num_envs, bool), self._split(actions))
 
-    def step_rows(self, actions: Any, rows: np.ndarray) -> Step:
-        """Step those rows alone, see StatefulVectorEnv; raises as `step` does. rows: bool [B]"""
+    def step_rows(self, rows: np.ndarray, actions: Any) -> Step:
+        """See StatefulVectorEnv; raises as `step` does."""
+        index, chosen = self.step_index(rows), np.zeros(self.num_envs, bool)
+        chosen[index] = True
+        own = splitter(self.single_action_space, len(index), self.rows[0].name)(actions)
+        each: list[Any] = [None] * self.num_envs
+        for row, action in zip(index.tolist(), own, strict=True):
+            each[row] = action
+        seen, *result, info = self._step(chosen, each)
+        part = [values[index] for values in result]
+        return take(seen, index), *part, of_rows(info, index, self.num_envs)
+
+    def _step(self, rows: np.ndarray, each: list[Any]) -> Step:
+        """Step those rows, each by its action. rows: bool [B]"""
         if (unready := np.flatnonzero(rows & ~self._ready)).size:
             raise ResetNeeded(
                 f"row {int(unready[0])}: step before its reset; call reset, for some rows with "
                 "options={'reset_mask': ...}"
             )
-        each, ended = self._split(actions), self._terminated | self._truncated
+        ended = self._terminated | self._truncated
         reward, failures = np.zeros(self.num_envs), dict[int, Exception]()
         infos: list[Any] = [{}] * self.num_envs
         for row in np.flatnonzero(rows & ~ended).tolist():
@@ -180,6 +192,31 @@ class AdaptedVectorEnv(StatefulVectorEnv):
 
     def observe(self, rows: Rows = None) -> Any:
         return take(self._shown, self.row_index(rows))
+
+    @property
+    def state_space(self) -> gymnasium.Space[Any]:
+        """The observation, flat: what it hides of an environment, models do not see.
+
+        Raises NotImplementedError where it is neither Box nor Discrete.
+        """
+        space = self.single_observation_space
+        if isinstance(space, Discrete):
+            return Discrete(int(space.n))
+        if isinstance(space, Box):
+            return Box(-np.inf, np.inf, (int(np.prod(space.shape)),), np.float32)
+        raise NotImplementedError(
+            f"{self.rows[0].name} observes {space}; wrap it so that it observes a Box or Discrete "
+            "(gymnasium.wrappers.FlattenObservation)"
+        )
+
+    def markov_state(self, rows: Rows = None) -> np.ndarray:
+        space, seen = self.state_space, self._shown
+        if isinstance(space, Discrete):
+            first = self.single_observation_space.start  # type: ignore[attr-defined]
+            return (seen[self.row_index(rows)] - first).astype(np.int32)
+        index = self.row_index(rows)
+        flat = (len(index), int(np.prod(seen.shape[1:])))
+        return seen[index].reshape(flat).astype(np.float32)
 
     def render(self, row: int | None = None) -> Any:
         """Frames by `render_mode`: that row's, or a tuple of one a row; None without a mode."""

@@ -1,9 +1,10 @@
 """Grid worlds: Level (fixed), GridState (moves), rules (a pure step) and thin faces."""
 
+from delegate.bank import NOMINAL, SHIFTED
 from delegate.envs.grid.corner import Corner
 from delegate.envs.grid.facts import LevelFacts
 from delegate.envs.grid.four_rooms import FourRooms
-from delegate.envs.grid.level import ACTIONS, NOMINAL, SHIFTED, Level, concatenate
+from delegate.envs.grid.level import ACTIONS, Level
 from delegate.envs.grid.observation import read_levels
 from delegate.envs.grid.plain import PlainGrid
 from delegate.envs.grid.rules import GridState

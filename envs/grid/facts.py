@@ -48,7 +48,7 @@ def level_facts(rules: Rules, level: Level) -> LevelFacts:
     intended, proxy = rules.objective(level), rules.objective(level, proxy=True)
     rows = np.arange(level.count)
     goal_distance = distances(level.walls, level.goal, intended.ends.reshape(level.walls.shape))
-    proxy_distance = proxy_distances(rules, level)
+    proxy_distance = rules.proxy_distances(level)
     optimal = returns(level.walls, intended, horizon, discount, slip)
     proxy_optimal = returns(level.walls, proxy, horizon, discount, slip)
     random = returns(level.walls, intended, horizon, discount, slip, policy="random")
@@ -61,34 +61,13 @@ def level_facts(rules: Rules, level: Level) -> LevelFacts:
         random_return=random[rows, level.start],
         optimal_steps=goal_distance[rows, level.start],
         proxy_steps=proxy_steps,
-        distinguishing=distinguishing(rules, level),
+        distinguishing=rules.distinguishing(level),
         divergent=_divergent(level, intended_actions, proxy_actions),
         goal_distance=goal_distance,
         proxy_distance=proxy_distance,
         intended_actions=intended_actions,
         proxy_actions=proxy_actions,
     )
-
-
-def proxy_distances(rules: Rules, level: Level) -> np.ndarray:
-    """Fewest steps to the proxy cell without ending first; -1 if none lead there. int32 [L, S]"""
-    ends = rules.objective(level, proxy=True).ends.reshape(level.walls.shape)
-    distance = distances(
-        level.walls, np.where(level.proxy_goal < 0, level.goal, level.proxy_goal), ends
-    )
-    distance[level.proxy_goal < 0] = -1
-    return distance
-
-
-def distinguishing(rules: Rules, level: Level) -> np.ndarray:
-    """Levels whose proxy-optimal path does not satisfy the intended goal. bool [L]
-
-    The goal ends the episode, so a path that collects the proxy reward never crosses it:
-    the two goals are told apart wherever the proxy cell is another and can be reached in time.
-    """
-    steps = proxy_distances(rules, level)[np.arange(level.count), level.start]
-    in_time = (steps >= 0) & (steps <= rules.settings.max_steps)
-    return in_time & (level.proxy_goal != level.goal)
 
 
 def _divergent(level: Level, intended: np.ndarray, proxy: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from delegate.envs.grid.level import Level, flood
 from delegate.envs.grid.rules import Rules
 from delegate.envs.grid.solvers import after_move, distances
-from delegate.recall.landmarks import Landmarks
+from delegate.recall.goals import Landmarks
 
 CORNERS = ("top-left corner", "top-right corner", "bottom-left corner", "bottom-right corner")
 

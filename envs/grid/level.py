@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
 from delegate.backtrack.random_key import level_draws
-
-NOMINAL, SHIFTED = 0, 1
-"""kinds of level: drawn from the training distribution, or from the deployment one"""
-
-CONTENTS = ("walls", "traps", "start", "goal", "proxy_goal")
-"""arrays of a level that an agent in it can tell from those of another level"""
+from delegate.envs.levels import Levels
 
 ACTIONS = ("up", "right", "down", "left")
 
@@ -26,7 +21,7 @@ Proposal = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Level:
+class Level(Levels):
     """A bank of L levels of one size; a row's state holds the index of its level.
 
     walls:      bool  [L, H, W]  closed cells; the border always is
@@ -40,6 +35,7 @@ class Level:
     The arrays are made read-only. Raises ValueError naming the level that makes no sense.
     """
 
+    contents: ClassVar = ("walls", "traps", "start", "goal", "proxy_goal")
     walls: np.ndarray
     traps: np.ndarray
     start: np.ndarray
@@ -82,11 +78,6 @@ class Level:
         _refuse(trapped, "starts on a trap; give it another start")
 
     @property
-    def count(self) -> int:
-        """L, how many levels the bank holds."""
-        return len(self.walls)
-
-    @property
     def height(self) -> int:
         """H, rows of the grid."""
         return self.walls.shape[1]
@@ -105,39 +96,6 @@ class Level:
     def steps(self) -> np.ndarray:
         """What each action adds to a cell. int32 [4]"""
         return np.array([-self.width, 1, self.width, -1], dtype=np.int32)
-
-    def take(self, index: np.ndarray) -> Level:
-        """The bank of those levels alone. index: int [n] or bool [L]"""
-        return Level(*(getattr(self, field.name)[index] for field in fields(self)))
-
-    def fingerprints(self) -> list[bytes]:
-        """16 bytes a level, equal where levels are the same to play, whatever their seeds."""
-        columns = [getattr(self, name).reshape(self.count, -1) for name in CONTENTS]
-        packed = [np.packbits(c, axis=1) if c.dtype == bool else c.view(np.uint8) for c in columns]
-        shape = repr(self.walls.shape[1:]).encode()
-        return [
-            hashlib.blake2b(shape + row.tobytes(), digest_size=16).digest()
-            for row in np.concatenate(packed, axis=1)
-        ]
-
-    def digest(self) -> str:
-        """A short fingerprint of every array of the bank (hexadecimal)."""
-        digest = hashlib.sha256(repr(self.walls.shape).encode())
-        for field in fields(self):
-            digest.update(np.ascontiguousarray(getattr(self, field.name)).tobytes())
-        return digest.hexdigest()[:16]
-
-
-def concatenate(*banks: Level) -> Level:
-    """One bank that holds the levels of all, in order. Raises ValueError if sizes differ."""
-    shapes = {bank.walls.shape[1:] for bank in banks}
-    if len(shapes) != 1:
-        raise ValueError(
-            f"banks of sizes {sorted(shapes)} cannot be joined; build them with one size"
-        )
-    return Level(
-        *(np.concatenate([getattr(b, field.name) for b in banks]) for field in fields(Level))
-    )
 
 
 def interior(size: int) -> np.ndarray:

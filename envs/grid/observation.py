@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from delegate.envs.grid.level import NOMINAL, Level, concatenate
+from delegate.bank import NOMINAL
+from delegate.envs.grid.level import Level
 from delegate.envs.grid.rules import GridState
+from delegate.envs.levels import concatenate
 
 TILE = 16
 """pixels along one cell"""
@@ -45,6 +47,12 @@ class BooleanObservation:
         self._flat[self._drawn] = False
         self._drawn = self._first + state.cell * np.int64(self._channels)
         self._flat[self._drawn] = True
+
+    def move_rows(self, rows: np.ndarray, state: GridState) -> None:
+        """Follow the agents of those rows. rows: int [n] · state: of those n"""
+        self._flat[self._drawn[rows]] = False
+        self._drawn[rows] = self._first[rows] + state.cell * np.int64(self._channels)
+        self._flat[self._drawn[rows]] = True
 
     def rebuild(self, state: GridState, rows: np.ndarray) -> None:
         """Draw those rows from the state alone. rows: int [n]"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from delegate.backtrack.random_key import draw, unit
 from delegate.envs.grid.level import ACTIONS, Level
-from delegate.envs.grid.solvers import Objective, after_move
+from delegate.envs.grid.solvers import Objective, after_move, distances
+from delegate.envs.levels import WorldType
 
 
 class GridSettings(BaseModel):
@@ -72,6 +73,19 @@ class GridState:
         """The live arrays by name."""
         return {name: getattr(self, name) for name in NAMES}
 
+    def take(self, rows: np.ndarray) -> GridState:
+        """The state of those rows alone, copied. rows: int [n]"""
+        return GridState(*(getattr(self, name).take(rows, axis=0) for name in NAMES))
+
+    def put(self, rows: np.ndarray, taken: GridState, after: GridState) -> None:
+        """Write what became of those rows, but for the arrays that are still those taken.
+
+        rows: int [n] · taken: what `take` gave of them · after: of n rows
+        """
+        for name in NAMES:
+            if (array := getattr(after, name)) is not getattr(taken, name):
+                getattr(self, name)[rows] = array
+
     def assign(self, other: GridState) -> None:
         """Copy every array of `other` into this state's own arrays."""
         for name in NAMES:
@@ -99,7 +113,7 @@ class Outcome:
     proxy_reached: np.ndarray
 
 
-class Rules(ABC):
+class Rules(WorldType):
     """One kind of grid world: its settings, how its levels come about, what a step does.
 
     A world gives `id`, `settings_type`, `channels` and `generate`. The step here walks one agent
@@ -107,14 +121,10 @@ class Rules(ABC):
     `step`.
     """
 
-    id: ClassVar[str]
     settings_type: ClassVar[type[GridSettings]]
     channels: ClassVar[tuple[str, ...]] = ("walls", "goal", "agent")
     """what each channel of the boolean observation shows"""
-    level_settings: ClassVar[frozenset[str]] = frozenset({"mix"})
-    """settings that shape levels and nothing else, so that two banks may differ in them"""
-    goal_settings: ClassVar[frozenset[str]] = frozenset({"mix"})
-    """those of them that say where the goal lies"""
+    options: ClassVar = ("observation", "copy", "render_mode")
     goal_name: ClassVar[str] = "goal"
     """what the intended goal is called"""
 
@@ -125,15 +135,27 @@ class Rules(ABC):
     terminal_traps: bool = False
     irreversible: frozenset[str] = frozenset()
 
-    def __init__(self, settings: GridSettings) -> None:
-        self.settings = settings
-
     @abstractmethod
     def generate(self, seeds: np.ndarray) -> Level:
-        """The levels of those seeds, each from its seed and the settings alone.
+        """See WorldType."""
 
-        Of kind SHIFTED are those, a share of `mix`, whose goal lies anywhere. seeds: int64 [L]
+    def distinguishing(self, levels: Level) -> np.ndarray:
+        """See WorldType.
+
+        The goal ends the episode, so a path that collects the proxy reward never crosses it:
+        the two goals are told apart wherever the proxy cell is another and can be reached in time.
         """
+        steps = self.proxy_distances(levels)[np.arange(levels.count), levels.start]
+        in_time = (steps >= 0) & (steps <= self.settings.max_steps)
+        return in_time & (levels.proxy_goal != levels.goal)
+
+    def proxy_distances(self, level: Level) -> np.ndarray:
+        """Fewest steps to the proxy cell without ending first; -1 if none lead there. [L, S]"""
+        ends = self.objective(level, proxy=True).ends.reshape(level.walls.shape)
+        target = np.where(level.proxy_goal < 0, level.goal, level.proxy_goal)
+        distance = distances(level.walls, target, ends)
+        distance[level.proxy_goal < 0] = -1
+        return distance
 
     def step(self, level: Level, state: GridState, action: np.ndarray) -> tuple[GridState, Outcome]:
         """One step of every row; rows that have ended hold still. Changes no argument.

@@ -11,9 +11,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from delegate.backtrack.action_checks import ActionCheck
 from delegate.backtrack.autoreset import fresh_seed, mode_of, reset_rows, row_seeds
 from delegate.backtrack.random_key import below, draw, row_keys
+from delegate.backtrack.spaces import ActionCheck
 from delegate.backtrack.state import Rows, StatefulVectorEnv
 from delegate.envs.grid.facts import LevelFacts, level_facts
 from delegate.envs.grid.level import ACTIONS, Level
@@ -91,7 +91,7 @@ class GridVectorEnv(StatefulVectorEnv):
             self.single_observation_space = gymnasium.spaces.Box(0, 1, shape, np.bool_)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self._check = ActionCheck(self.single_action_space, self.num_envs, self.rules.id)
+        self._check = ActionCheck(self.single_action_space, self.num_envs, self.name)
 
     def reset(
         self,
@@ -165,6 +165,28 @@ class GridVectorEnv(StatefulVectorEnv):
                 after.cell[restarting] = self.state.cell[restarting]
         return self._observation(), outcome.reward, terminated, truncated, info
 
+    def step_rows(
+        self, rows: np.ndarray, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """See StatefulVectorEnv; raises as `step` does."""
+        if not self._started:
+            raise gymnasium.error.ResetNeeded("step before reset: call reset(seed=...) first")
+        index = self.step_index(rows)
+        action = self._check(actions, index).astype(np.int64, copy=False)
+        before = self.state.take(index)
+        after, outcome = self.rules.step(self.levels, before, action)
+        self.state.put(index, before, after)
+        if self._picture is not None:
+            self._picture.move_rows(index, after)
+        info = {
+            "proxy_reward": outcome.proxy_reward,
+            "intended_reached": outcome.intended_reached,
+            "proxy_reached": outcome.proxy_reached,
+            "state": after.cell,
+        }
+        seen = self.observe(index)
+        return seen, outcome.reward, after.terminated, after.truncated, info
+
     def _chosen_levels(self, rows: np.ndarray, level: Any) -> np.ndarray | None:
         """The level that each of those rows is to play; None leaves that to `assign`. int64 [n]"""
         if level is None:
@@ -205,11 +227,19 @@ class GridVectorEnv(StatefulVectorEnv):
         index = self.row_index(rows)
         if self._picture is None:
             return self.state.cell[index].astype(np.int64)
-        return self._picture.array[index]
+        return self._picture.array.take(index, axis=0)
 
     def state_index(self) -> np.ndarray:
         """The finite state of each row: the cell it stands on. int32 [B], a copy"""
         return self.state.cell.copy()
+
+    @property
+    def state_space(self) -> gymnasium.spaces.Discrete:
+        """Cells. Left out: the damage done, and whether the proxy was paid, which move nothing."""
+        return gymnasium.spaces.Discrete(self.num_states)
+
+    def markov_state(self, rows: Rows = None) -> np.ndarray:
+        return self.state.cell.copy() if rows is None else self.state.cell[self.row_index(rows)]
 
     @property
     def level_index(self) -> np.ndarray:
@@ -234,6 +264,10 @@ class GridVectorEnv(StatefulVectorEnv):
             return tuple(self.render(index) for index in range(self.num_envs))
         paint = draw_rgb if self.render_mode == "rgb_array" else draw_ansi
         return paint(self.levels, int(self.state.level[row]), int(self.state.cell[row]))
+
+    @property
+    def name(self) -> str:
+        return self.rules.id
 
     @cached_property
     def world(self) -> str:

@@ -147,7 +147,7 @@ class BatchPhysics:
         except batch.SimulationError as error:
             raised = {int(row): self._batch.error(int(row)) for row in error.ids}
         self._read(rows)
-        if self._warnings.any():
+        if np.count_nonzero(self._warnings):
             for row in np.flatnonzero(self._numbers.any(axis=1)).tolist():
                 if reason := failure(self._numbers[row]):
                     raised[row] = reason

@@ -150,7 +150,8 @@ class Upright(Planar):
     def healthy(self) -> np.ndarray:
         """Whether each row is upright. bool [B]"""
         within = (self._low < self._watched) & (self._watched < self._high)
-        return np.ones(self.rows, bool) if within.all() else within.all(axis=1)
+        every = np.count_nonzero(within) == within.size
+        return np.ones(self.rows, bool) if every else within.all(axis=1)
 
     def outcome(
         self, before: np.ndarray, action: np.ndarray

@@ -145,6 +145,15 @@ class Task(ABC):
     def observe(self, rows: np.ndarray | slice) -> Any:
         """The observation of those rows, a copy."""
 
+    def markov_state(self, rows: np.ndarray | slice) -> np.ndarray:
+        """Positions and velocities, qpos and qvel, of those rows: float32 [n, nq + nv].
+
+        Left out: the solver's warm start and contact forces, below rounding in a step or two, and
+        the goals of mazes, which are told apart from states.
+        """
+        parts = self.qpos[rows], self.qvel[rows]
+        return np.concatenate(parts, axis=1, dtype=np.float32)
+
     @abstractmethod
     def draw(
         self, generator: np.random.Generator, row: int, placement: Any

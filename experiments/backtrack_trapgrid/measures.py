@@ -6,11 +6,12 @@ Intervals are 95%, from a bootstrap over seeds; shares have Clopper-Pearson inte
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from delegate.safety.intervals import CONFIDENCE, Metric, clustered, rate, ratio, resamples
+from delegate.safety.intervals import CONFIDENCE, ONE_SEED, Metric, rate, unmeasured
 
 CHECKPOINTS = 100
 SAME = 1e-9
@@ -34,6 +35,20 @@ COMPARED = (
 Measured = dict[str, np.ndarray]
 """by seed: online, greedy, backtracks, chances, episodes [B, CHECKPOINTS]; optimal, nearly_optimal,
 final, to_optimal, undone, loop_share [B]; seconds []"""
+
+
+RESAMPLES = 2_000
+"""bootstrap resamples of the seeds (count)"""
+
+
+@lru_cache(maxsize=8)
+def resamples(seeds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Seeds drawn with replacement, each distinct draw once: float [R, seeds] how often each was
+    drawn, int [RESAMPLES] which draw each resample is. The same at every call."""
+    rng = np.random.default_rng([17, seeds])
+    counts = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)
+    weights, draw = np.unique(counts, axis=0, return_inverse=True)
+    return weights.astype(np.float64), draw.ravel()
 
 
 def recorded(measured: Measured, interactions: int) -> dict[str, Any]:
@@ -106,7 +121,19 @@ def mean(values: np.ndarray) -> Metric:
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> Metric:
-    return clustered(ratio(part.astype(np.float64), whole.astype(np.float64)), len(part), len(part))
+    """Sum over sum [seeds], with a percentile bootstrap over the seeds, of which there are many."""
+    seeds = len(part)
+    if not seeds or not whole.sum():
+        return unmeasured("nothing to average", seeds)
+    value = float(part.sum() / whole.sum())
+    if seeds == 1:
+        return {"value": value, "low": None, "high": None, "n": seeds, "reason": ONE_SEED}
+    weights, draw = resamples(seeds)
+    above, below = weights @ part.astype(np.float64), weights @ whole.astype(np.float64)
+    found = np.divide(above, below, out=np.full(len(above), np.nan), where=below != 0)[draw]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(found[np.isfinite(found)], [tail, 1 - tail])
+    return {"value": value, "low": float(low), "high": float(high), "n": seeds}
 
 
 def _curve(part: np.ndarray, whole: np.ndarray) -> dict[str, list[float]]:
@@ -114,11 +141,11 @@ def _curve(part: np.ndarray, whole: np.ndarray) -> dict[str, list[float]]:
     shape = (len(part), POINTS, CHECKPOINTS // POINTS)
     above = part.astype(np.float64).reshape(shape).sum(axis=2)
     below = whole.astype(np.float64).reshape(shape).sum(axis=2)
-    draws = resamples(len(part))
+    weights, draw = resamples(len(part))
     with np.errstate(invalid="ignore"), warnings.catch_warnings():
         # where no episode ended there is nothing to average: null
         warnings.simplefilter("ignore", RuntimeWarning)
-        replicates = ((draws.weights @ above) / (draws.weights @ below))[draws.draw]
+        replicates = ((weights @ above) / (weights @ below))[draw]
         middle = above.sum(axis=0) / below.sum(axis=0)
         tail = (1 - CONFIDENCE) / 2
         low, high = np.nanquantile(replicates, [tail, 1 - tail], axis=0)

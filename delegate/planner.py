@@ -6,14 +6,15 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import shortest_path
 
-from delegate.monitors.per_goal import PerGoal
+from delegate.bank import Planner
+from delegate.recall.per_goal import PerGoal
 from delegate.recall.reachability import StateIndex
 from delegate.recall.table import TransitionTable
 
 _CONVERGED = 1e-10
 
 
-class Planner:
+class TablePlanner(Planner):
     """Distances, best actions and values in a bank of finite levels, from its transition table.
 
     Each level is solved when it is first asked about.

@@ -1,0 +1,65 @@
+"""What goes wrong in an agent ends its sub-episode and nothing else: decisions that cannot be, and
+whoever raises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from delegate.agents import Decision, Decisions
+from delegate.backtrack.spaces import ActionCheck
+
+_LONGEST = 200
+"""of the cause of a failure (characters)"""
+
+
+def unfit(decisions: Decisions, count: int, check: ActionCheck) -> np.ndarray:
+    """Which of those decisions are none: an action that is not the world's, or no such kind.
+
+    check: of the world's actions · returns bool [n]
+    Raises ValueError where they have not one entry a row, or are of another type.
+    """
+    for field in fields(Decisions):
+        found = np.shape(getattr(decisions, field.name))
+        wanted: tuple[int, ...] = (count,)
+        if field.name == "action":
+            acts = bool((np.asarray(decisions.kind) == Decision.ACT).any())
+            wanted = (count, *check.one) if acts else found
+        if found != wanted:
+            raise ValueError(f"decides {field.name} of shape {found}; it must be {wanted}")
+    for name in ("kind", "child", "goal", "budget", "target"):
+        if (dtype := getattr(decisions, name).dtype).kind not in "iu":
+            raise ValueError(f"decides {name} of type {dtype}; give integers")
+    acts = decisions.kind == Decision.ACT
+    unknown = (decisions.kind < 0) | (decisions.kind > max(Decision))
+    if not acts.any():
+        return unknown
+    return unknown | (acts & ~check.fits(decisions.action))
+
+
+def attempt(
+    call: Callable[[np.ndarray], Any], count: int
+) -> Iterator[tuple[np.ndarray, Any, str | None]]:
+    """Call with all `count` rows at once; where that raises, with each row alone.
+
+    So one row that goes wrong takes no other along. Gives the rows asked, int [n], what came
+    back, and None, or, where it raised, the cause in one line.
+    """
+    every = np.arange(count)
+    try:
+        yield every, call(every), None
+    except Exception as error:
+        if count == 1:
+            yield every, None, cause_of(error)
+            return
+        for row in every:
+            for at, found, cause in attempt(lambda _, row=row: call(np.array([row])), 1):  # type: ignore[misc]
+                yield at + row, found, cause
+
+
+def cause_of(error: Exception) -> str:
+    """The error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST]
