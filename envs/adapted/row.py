@@ -191,34 +191,26 @@ def write(batch: Any, row: int, value: Any, name: str) -> None:
 
     Raises ValueError for one of another shape, or whose numbers its space cannot hold.
     """
-    if isinstance(batch, dict):
-        for key, part in batch.items():
-            write(part, row, value[key], name)
-    elif isinstance(batch, tuple):
-        for part, inner in zip(batch, value, strict=True):
-            write(part, row, inner, name)
+    if isinstance(batch, dict | tuple):
+        for key in batch if isinstance(batch, dict) else range(max(len(batch), len(value))):
+            write(batch[key], row, value[key], name)
     elif batch.dtype == object:
         batch[row] = copy.deepcopy(value)
     else:
-        given = np.asarray(value)
+        given, floats = np.asarray(value), batch.dtype.kind == "f"
         if given.shape != batch.shape[1:]:
             raise ValueError(
                 f"{name}: the observation has shape {given.shape}; its space says {batch.shape[1:]}"
             )
-        if given.dtype != batch.dtype and not _fits(given, batch.dtype):
+        fits = given.dtype == batch.dtype
+        if not fits and given.dtype.kind in ("fiub" if floats else "iub"):
+            with np.errstate(over="ignore", invalid="ignore"):
+                cast = given.astype(batch.dtype)
+            same = np.isfinite(cast) == np.isfinite(given) if floats else cast == given
+            fits = bool(np.all(same))
+        if not fits:
             raise ValueError(
                 f"{name}: the observation is {given.dtype} {given.reshape(-1)[:4].tolist()}, which "
                 f"would change as {batch.dtype}, as its space says"
             )
         batch[row] = given
-
-
-def _fits(given: np.ndarray, dtype: np.dtype[Any]) -> bool:
-    """Whether numbers stay what they are in another type, but for rounding to floats."""
-    if given.dtype.kind not in ("fiub" if dtype.kind == "f" else "iub"):
-        return False
-    with np.errstate(over="ignore", invalid="ignore"):
-        cast = given.astype(dtype)
-    if dtype.kind == "f":
-        return bool((np.isfinite(cast) == np.isfinite(given)).all())
-    return bool((cast == given).all())

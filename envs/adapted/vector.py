@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -20,7 +21,6 @@ from delegate.backtrack.state import (
     RandomStateMode,
     Rows,
     Snapshot,
-    SnapshotMismatch,
     StatefulVectorEnv,
     of_rows,
 )
@@ -30,6 +30,8 @@ from delegate.envs.adapted.row import Row, write
 FLAGS = ("terminated", "truncated", "ready")
 INSIDE = ("objects", "random")
 """what a snapshot holds of the environments: all that can change, states of random generators"""
+PLAIN = (bool, int, float, np.number, np.bool_, np.ndarray)
+"""types of infos that may become arrays"""
 Step = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 
 
@@ -84,7 +86,9 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         self.single_action_space = copy.deepcopy(first.env.action_space)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self._split = splitter(self.single_action_space, self.num_envs, first.name)
+        self._check: ActionCheck | None = None
+        if isinstance(self.single_action_space, Box | Discrete | MultiDiscrete | MultiBinary):
+            self._check = ActionCheck(self.single_action_space, self.num_envs, first.name)
         self._shown = empty(self.single_observation_space, self.num_envs)
         self._flags = {name: np.zeros(self.num_envs, bool) for name in FLAGS}
         self._terminated, self._truncated, self._ready = (self._flags[name] for name in FLAGS)
@@ -116,9 +120,9 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         """
         rows, seeds = reset_rows(options, self.num_envs), row_seeds(seed, self.num_envs)
         others = {name: value for name, value in (options or {}).items() if name != "reset_mask"}
-        infos: list[Any] = [{}] * self.num_envs
-        failures: dict[int, Exception] = {}
-        self._begin(np.flatnonzero(rows), infos, failures, seeds, others or None)
+        infos, failures = self._nothing()
+        for row in np.flatnonzero(rows).tolist():
+            self._take(infos, failures, row, self.rows[row].reset, seeds[row], copied(others))
         self._raise(failures)
         return copied(self._shown), merge_infos(infos)
 
@@ -129,66 +133,87 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         a row that never began or failed, and RowFailed for a row whose environment raised or
         whose simulation blew up: the others took their step, see `observe`.
         """
-        return self._step(np.ones(self.num_envs, bool), self._split(actions))
+        return self._step(np.arange(self.num_envs), actions)
 
     def step_rows(self, rows: np.ndarray, actions: Any) -> Step:
         """See StatefulVectorEnv; raises as `step` does."""
-        index, chosen = self.step_index(rows), np.zeros(self.num_envs, bool)
-        chosen[index] = True
-        own = splitter(self.single_action_space, len(index), self.rows[0].name)(actions)
-        each: list[Any] = [None] * self.num_envs
-        for row, action in zip(index.tolist(), own, strict=True):
-            each[row] = action
-        seen, *result, info = self._step(chosen, each)
+        index = self.step_index(rows)
+        seen, *result, info = self._step(index, actions)
         part = [values[index] for values in result]
         return take(seen, index), *part, of_rows(info, index, self.num_envs)
 
-    def _step(self, rows: np.ndarray, each: list[Any]) -> Step:
-        """Step those rows, each by its action. rows: bool [B]"""
-        if (unready := np.flatnonzero(rows & ~self._ready)).size:
+    def _step(self, index: np.ndarray, actions: Any) -> Step:
+        """Step those rows, each by its action. index: int [n] · returns what [B] rows did"""
+        if (unready := index[~self._ready[index]]).size:
             raise ResetNeeded(
                 f"row {int(unready[0])}: step before its reset; call reset, for some rows with "
                 "options={'reset_mask': ...}"
             )
-        ended = self._terminated | self._truncated
-        reward, failures = np.zeros(self.num_envs), dict[int, Exception]()
-        infos: list[Any] = [{}] * self.num_envs
-        for row in np.flatnonzero(rows & ~ended).tolist():
-            try:
-                observation, reward[row], *over, infos[row] = self.rows[row].step(each[row])
-                write(self._shown, row, observation, self.rows[row].name)
-                self._terminated[row], self._truncated[row] = over
-            except Exception as error:
-                failures[row] = error
-        if self.autoreset_mode == AutoresetMode.NEXT_STEP:
-            self._begin(np.flatnonzero(rows & ended), infos, failures)
-        terminated, truncated = self._terminated & rows, self._truncated & rows
+        ended, reward = self._terminated | self._truncated, np.zeros(self.num_envs)
+        infos, failures = self._nothing()
+        for row, action in zip(index.tolist(), self._split(actions, index), strict=True):
+            if not ended[row]:
+                reward[row] = self._take(infos, failures, row, self.rows[row].step, action)
+            elif self.autoreset_mode == AutoresetMode.NEXT_STEP:
+                self._take(infos, failures, row, self.rows[row].reset)
+        stepped = np.isin(np.arange(self.num_envs), index)
+        terminated, truncated = self._terminated & stepped, self._truncated & stepped
         over, last = terminated | truncated, dict[str, Any]()
         if self.autoreset_mode == AutoresetMode.SAME_STEP and over.any():
             last = final(self._shown, merge_infos(infos), over)
-            self._begin(np.flatnonzero(over), infos, failures)
+            for row in np.flatnonzero(over).tolist():
+                self._take(infos, failures, row, self.rows[row].reset)
         self._raise(failures)
         merged = merge_infos(infos) | last
         return copied(self._shown), reward, terminated, truncated, merged
 
-    def _begin(
-        self,
-        rows: np.ndarray,
-        infos: list[Any],
-        failures: dict[int, Exception],
-        seeds: Sequence[int | None] = (),
-        options: dict[str, Any] | None = None,
-    ) -> None:
-        """Begin episodes in those rows; their infos and failures are added to those there are."""
-        for row in rows.tolist():
-            try:
-                seed = seeds[row] if seeds else None
-                observation, infos[row] = self.rows[row].reset(seed, copied(options))
-                write(self._shown, row, observation, self.rows[row].name)
-                self._terminated[row] = self._truncated[row] = False
-                self._ready[row] = True
-            except Exception as error:
-                failures[row] = error
+    def _nothing(self) -> tuple[list[dict[str, Any]], dict[int, Exception]]:
+        """The info of each row and the failures of some, before any of them moves."""
+        return [{}] * self.num_envs, {}
+
+    def _take(
+        self, infos: list[Any], failures: dict[int, Exception], row: int, method: Any, *given: Any
+    ) -> float:
+        """Reset or step one row and return its reward; its info or failure is added to those."""
+        reward = 0.0
+        try:
+            observation, *outcome, infos[row] = method(*given)
+            write(self._shown, row, observation, self.rows[row].name)
+            reward, self._terminated[row], self._truncated[row] = outcome or (0.0, False, False)
+            self._ready[row] = True
+        except Exception as error:
+            failures[row] = error
+        return reward
+
+    def _split(self, actions: Any, rows: np.ndarray) -> list[Any]:
+        """The action of each of those rows, which it may keep; floats as precise as the space's.
+
+        Raises ValueError naming the row of one that is not in the space.
+        """
+        space, name = self.single_action_space, self.rows[0].name
+        if self._check is not None:
+            given = self._check(actions, rows)
+            with np.errstate(over="ignore"):
+                cast = given.astype(space.dtype)
+            if (bad := np.argwhere(~np.isfinite(cast))).size:
+                raise ValueError(
+                    f"{name}: row {rows[bad[0, 0]]}: action {given[bad[0, 0]].tolist()} does not "
+                    f"fit into {space.dtype}; give smaller numbers"
+                )
+            return [action.copy() for action in cast]
+        batched = batch_space(space, len(rows))
+        try:
+            each = copy.deepcopy(list(iterate(batched, actions)))
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{name}: actions are not a batch of {space} ({error}); give {batched}"
+            ) from error
+        if len(each) != len(rows):
+            raise ValueError(f"{name}: actions are of {len(each)} rows; give {len(rows)}")
+        for row, action in zip(rows, each, strict=True):
+            if not space.contains(action):
+                raise ValueError(f"{name}: row {row}: action {action!r} is not in {space}")
+        return each
 
     def observe(self, rows: Rows = None) -> Any:
         return take(self._shown, self.row_index(rows))
@@ -203,20 +228,17 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         if isinstance(space, Discrete):
             return Discrete(int(space.n))
         if isinstance(space, Box):
-            return Box(-np.inf, np.inf, (int(np.prod(space.shape)),), np.float32)
+            return Box(-np.inf, np.inf, (math.prod(space.shape),), np.float32)
         raise NotImplementedError(
             f"{self.rows[0].name} observes {space}; wrap it so that it observes a Box or Discrete "
             "(gymnasium.wrappers.FlattenObservation)"
         )
 
     def markov_state(self, rows: Rows = None) -> np.ndarray:
-        space, seen = self.state_space, self._shown
+        space, seen = self.single_observation_space, self.observe(rows)
         if isinstance(space, Discrete):
-            first = self.single_observation_space.start  # type: ignore[attr-defined]
-            return (seen[self.row_index(rows)] - first).astype(np.int32)
-        index = self.row_index(rows)
-        flat = (len(index), int(np.prod(seen.shape[1:])))
-        return seen[index].reshape(flat).astype(np.float32)
+            return (seen - space.start).astype(np.int32)
+        return seen.reshape(len(seen), *self.state_space.shape).astype(np.float32)
 
     def render(self, row: int | None = None) -> Any:
         """Frames by `render_mode`: that row's, or a tuple of one a row; None without a mode."""
@@ -267,14 +289,8 @@ class AdaptedVectorEnv(StatefulVectorEnv):
                 array[index] = snapshot.arrays[name]
         self._raise(failures)
 
-    def check_fits(self, snapshot: Snapshot, count: int) -> None:
-        self.check_world(snapshot)
-        self.check_names(set(snapshot.arrays), {*self._outer(), *INSIDE})
-        if snapshot.rows != count:
-            raise SnapshotMismatch(
-                f"snapshot holds {snapshot.rows} rows and {count} were named; "
-                "use snapshot.take(rows) or name as many rows"
-            )
+    def state_names(self) -> set[str]:
+        return {*self._outer(), *INSIDE}
 
     def _outer(self) -> dict[str, np.ndarray]:
         """What the batch itself holds of each row."""
@@ -283,58 +299,16 @@ class AdaptedVectorEnv(StatefulVectorEnv):
     def _inner(self, rows: Iterable[int]) -> dict[str, np.ndarray]:
         """What the environments of those rows hold."""
         saved = [self.rows[row].save() for row in rows]
-        every = np.ones(len(saved), bool)
-        return {name: objects((each[name] for each in saved), every) for name in INSIDE}
+        held = np.array([[each[name] for each in saved] for name in INSIDE], object)
+        return dict(zip(INSIDE, held, strict=True))
 
     def _raise(self, failures: Mapping[int, Exception]) -> None:
         """Report the first row that failed; none of those steps again before a reset."""
-        for row in failures:
-            self._ready[row] = False
-        for row, error in failures.items():
+        self._ready[list(failures)] = False
+        for row, error in sorted(failures.items()):
             others = sorted(set(failures) - {row})
             also = f" (rows {others} failed too)" if others else ""
             raise RowFailed(row, f"{type(error).__name__}: {error}{also}") from error
-
-
-def splitter(space: gymnasium.Space[Any], rows: int, name: str) -> Callable[[Any], list[Any]]:
-    """What gives one action for each row, none of them shared with the batch it is given.
-
-    Floats are rounded to those of the space. space: of one row · name: of the environment
-    It raises ValueError naming the row of one that is not in the space.
-    """
-    if not isinstance(space, Box | Discrete | MultiDiscrete | MultiBinary):
-        return lambda actions: _split(space, batch_space(space, rows), actions, rows, name)
-    check = ActionCheck(space, rows, name)
-
-    def split(actions: Any) -> list[Any]:
-        given = check(actions)
-        with np.errstate(over="ignore"):
-            cast = given.astype(space.dtype)
-        if not (fits := np.isfinite(cast)).all():
-            row = int(np.argwhere(~fits)[0, 0])
-            raise ValueError(
-                f"{name}: row {row}: action {given[row].tolist()} does not fit into {space.dtype}; "
-                "give smaller numbers"
-            )
-        return [action.copy() for action in cast]
-
-    return split
-
-
-def _split(space: Any, batched: Any, actions: Any, rows: int, name: str) -> list[Any]:
-    """For dicts, tuples, texts and their like: nothing is rounded."""
-    try:
-        each = copy.deepcopy(list(iterate(batched, actions)))
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{name}: actions are not a batch of {space} ({error}); give {batched}"
-        ) from error
-    if len(each) != rows:
-        raise ValueError(f"{name}: actions are of {len(each)} rows; give {rows}, one a row")
-    for row, action in enumerate(each):
-        if not space.contains(action):
-            raise ValueError(f"{name}: row {row}: action {action!r} is not in {space}")
-    return each
 
 
 def merge_infos(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -345,30 +319,18 @@ def merge_infos(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     merged: dict[str, Any] = {}
     for key in dict.fromkeys(key for info in infos for key in info):
-        merged[f"_{key}"] = have = np.array([key in info for info in infos])
-        values = [info[key] for info in infos if key in info]
+        have = [row for row, info in enumerate(infos) if key in info]
+        merged[f"_{key}"] = np.isin(np.arange(len(infos)), have)
+        values = [infos[row][key] for row in have]
         if all(isinstance(value, dict) for value in values):
             merged[key] = merge_infos([info.get(key, {}) for info in infos])
-        else:
-            merged[key] = _column(values, have)
+            continue
+        forms = set()
+        if all(isinstance(value, PLAIN) for value in values):
+            forms = {(type(v) is np.ndarray, np.shape(v), np.asarray(v).dtype) for v in values}
+        merged[key] = column = np.full(len(infos), None)
+        if len(forms) == 1 and not (form := forms.pop())[2].hasobject:
+            merged[key] = column = np.zeros((len(infos), *form[1]), form[2])
+        for row in have:
+            column[row] = copy.deepcopy(infos[row][key])
     return merged
-
-
-def _column(values: list[Any], have: np.ndarray) -> np.ndarray:
-    numbers = all(isinstance(value, bool | int | float | np.number | np.bool_) for value in values)
-    arrays = all(isinstance(value, np.ndarray) and not value.dtype.hasobject for value in values)
-    forms = {(np.shape(v), np.asarray(v).dtype) for v in values} if numbers or arrays else set()
-    if len(forms) != 1:
-        return objects(map(copy.deepcopy, values), have)
-    shape, dtype = forms.pop()
-    column = np.zeros((len(have), *shape), dtype)
-    column[have] = values
-    return column
-
-
-def objects(values: Iterable[Any], have: np.ndarray) -> np.ndarray:
-    """An array of objects, None where there is none. have: bool [rows]"""
-    column = np.full(len(have), None)
-    for row, value in zip(np.flatnonzero(have), values, strict=True):
-        column[row] = value
-    return column
