@@ -197,7 +197,9 @@ PICTURE = Box(0, 255, (2,), np.uint8)
 def test_what_its_space_cannot_hold_is_refused(
     space: gymnasium.Space[Any], shows: Any, words: str
 ) -> None:
-    with pytest.raises(NotRestorable, match=rf"Shows cannot be batched: .*{words}.*correct the"):
+    with pytest.raises(
+        NotRestorable, match=rf"Shows cannot be restored: .*space .*{words}.*correct the"
+    ):
         envs.adapt(lambda: Shows(space, shows))
 
 

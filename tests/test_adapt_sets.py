@@ -37,7 +37,7 @@ def changed(members: set[Any], steps: list[tuple[str, Any]]) -> list[list[Any]]:
 def test_a_set_goes_the_same_way_again(before: Any, after: Any) -> None:
     members: set[Any] = set()
     changed(members, before)
-    saved, held = kinds.Layout(members), list(members)
+    saved, held = kinds.Layout.of(members), list(members)
     first = changed(members, after)
     saved.write(members, held)
     assert list(members) == held
@@ -52,5 +52,5 @@ def test_pythons_copy_of_a_set_goes_another_way() -> None:
     assert members.copy() == members
     assert list(members.copy()) != list(members)
     exact: set[Any] = set()
-    kinds.Layout(members).write(exact, list(members))
+    kinds.Layout.of(members).write(exact, list(members))
     assert list(exact) == list(members)

@@ -12,12 +12,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from gymnasium import Env
 
 import delegate.envs.adapted.kinds as kinds
 from delegate.envs.adapted.kinds import ATOMIC, CHANGING, RANDOM, NotRestorable, kind_of, read
 
-MISSING, NONE = object(), frozenset[str]()
+MISSING = object()
 MOST = 20_000
 """objects that a lenient graph holds"""
 
@@ -37,19 +36,16 @@ class Graph:
         self, root: Any, constant: Collection[str] = (), lenient: bool = False, apart: Any = ()
     ) -> None:
         self.root, self.constant = root, frozenset(constant)
-        nodes: list[tuple[Any, int, Any]] = [(root, -1, None)]
-        places = {id(root): 0}
-        self.nodes, self.places = nodes, places
+        self.nodes = nodes = [(root, -1, None)]  # type: list[tuple[Any, int, Any]]
+        self.places = places = {id(root): 0}
         self.held: list[tuple[str, Any]] = []
-        self.states: list[Any] = []
-        self.streams: list[int] = []
-        self.copied: list[int] = []
+        self.streams, self.states, self.copied = list[int](), list[Any](), list[int]()
         for place, (value, _, _) in enumerate(nodes):
             kind = kind_of(value)
             if lenient and (place >= MOST or (place and isinstance(value, apart))):
                 kind = "pointer"
             try:
-                data = read(kind, value, self.kept(value) if kind == "object" else NONE)
+                data = read(kind, value, self.constant)
                 if kind in RANDOM:
                     self.states.append(kinds.random_state(value))
                     self.streams.append(place)
@@ -67,18 +63,12 @@ class Graph:
                     places[id(part)] = len(nodes)
                     nodes.append((part, place, key))
         if self.copied and not lenient:  # each by itself, without what else is held
-            memo = {
-                id(value): value for n, (value, _, _) in enumerate(nodes) if n not in self.copied
-            }
+            memo = {id(e): e for n, (e, _, _) in enumerate(nodes) if n not in self.copied}
             for place in self.copied:
                 try:
                     self.held[place] = "copied", copy.deepcopy(nodes[place][0], memo)
                 except Exception as error:
                     raise self.refuse(place, kinds.unreadable(nodes[place][0])) from error
-
-    def kept(self, value: Any) -> frozenset[str]:
-        """The attributes of an environment that are left as they are."""
-        return kinds.held_names(type(value), self.constant) if isinstance(value, Env) else NONE
 
     def restore(self, root: Any, states: Sequence[Any] = ()) -> None:
         """Be in `root` what was saved. states: of the generators, of this moment or another
@@ -94,7 +84,7 @@ class Graph:
                 kind, data = self.held[place]
                 if kind in CHANGING:
                     value = row.of(self.nodes[place][0])
-                    kinds.write(kind, value, row.resolved(data), self.kept(value))
+                    kinds.write(kind, value, row.resolved(data), self.constant)
             if len(states) == len(self.streams):
                 for place, state in zip(self.streams, states, strict=True):
                     kinds.put_random_state(row.of(self.nodes[place][0]), state)
@@ -159,10 +149,7 @@ class _Row:
             return copy.deepcopy(data, {id(each): self.of(each) for each in parts})
         if kind in kinds.BUILT:
             parts = self.resolved(data)
-            if all(
-                one is other
-                for (_, one), (_, other) in zip(_parts(parts), _parts(data), strict=True)
-            ):
+            if [id(part) for _, part in _parts(parts)] == [id(part) for _, part in _parts(data)]:
                 return value
         elif self.own or kind == "atom":
             return value
@@ -207,11 +194,8 @@ def differences(first: Any, second: Any, grown: bool = False) -> Iterator[str]:
         before, after = dict(_parts(was)), dict(_parts(now))
         more = grown and (kind == "dict" or type(was) is dict)
         for key in before if more else before | after:
-            part, new, way = (
-                before.get(key, MISSING),
-                after.get(key, MISSING),
-                at + _word(kind, key),
-            )
+            part, new = before.get(key, MISSING), after.get(key, MISSING)
+            way = at + _word(kind, key)
             place, number = one.places.get(id(part)), two.places.get(id(new))
             if kinds.is_shown(part) or kinds.is_shown(new):
                 continue

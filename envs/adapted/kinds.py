@@ -13,9 +13,11 @@ import functools
 import gc
 import sys
 import types
+from importlib import import_module
 from typing import Any
 
 import numpy as np
+from gymnasium import Env
 
 from delegate.backtrack.state import Snapshot, StatefulVectorEnv
 
@@ -32,44 +34,44 @@ class NotRestorable(TypeError):
         self.field, self.step = field, step
 
 
-class Layout:
+class Layout(tuple[int, int, int, int]):
     """How CPython has laid out a set, whose order depends on all that was ever in it.
 
-    Python's own copies have the members in another order: a smaller table, no places of members
-    that were removed, another place from which `pop` goes on.
+    Places ever filled, members, places less one, where `pop` goes on. Python's own copies have
+    the members in another order: a smaller table, and no places of members that were removed.
     """
 
-    def __init__(self, value: set[Any]) -> None:
-        filled, used, mask, table, _, following = self._head(value)
-        self.head = filled, used, mask, following
-        size = (mask + 1) * 2 * ctypes.sizeof(ctypes.c_ssize_t)
-        self.table = np.frombuffer(ctypes.string_at(table, size), np.intp).reshape(-1, 2)
+    table: np.ndarray
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Layout) and self.head == other.head
-
-    __hash__ = None  # type: ignore[assignment]
-
-    @staticmethod
-    def _head(value: set[Any]) -> Any:
-        """Places ever filled, members, places less one, where they are, hash, where pop is."""
-        return (ctypes.c_ssize_t * 6).from_address(id(value) + object.__basicsize__)
+    @classmethod
+    def of(cls, value: set[Any]) -> Layout:
+        """The layout that a set has now."""
+        head, table = _memory(value)
+        layout = cls(head[n] for n in (0, 1, 2, 5))
+        layout.table = table.copy()
+        return layout
 
     def write(self, value: set[Any], members: list[Any]) -> None:
         """Give a set this layout. members: in order; their hashes are those of what was read"""
         value.clear()
-        value.update(set(range(self.head[2] // 2)))
-        head = self._head(value)
-        if head[2] != self.head[2]:
+        value.update(set(range(self[2] // 2)))
+        head, table = _memory(value)
+        if head[2] != self[2]:
             raise NotRestorable("a set of a size that is not known here; use a dict for it")
         for number in list(value):
             ctypes.pythonapi.Py_DecRef(ctypes.py_object(number))
         for member in members:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(member))
-        table = self.table.copy()
+        table[:] = self.table
         table[(table[:, 0] != 0) & (table[:, 1] != -1), 0] = list(map(id, members))
-        ctypes.memmove(head[3], table.ctypes.data, table.nbytes)
-        head[0], head[1], _, head[5] = self.head
+        head[0], head[1], _, head[5] = self
+
+
+def _memory(value: set[Any]) -> tuple[Any, np.ndarray]:
+    """Of a set, live: six numbers (see Layout; where its table is, a hash), and its table."""
+    head: Any = (ctypes.c_ssize_t * 6).from_address(id(value) + object.__basicsize__)
+    table = (ctypes.c_ssize_t * 2 * (head[2] + 1)).from_address(head[3])
+    return head, np.ctypeslib.as_array(table)
 
 
 CHANGING = {"object", "dict", "list", "deque", "set", "array", "cell", "cache", "data", "model"}
@@ -81,6 +83,8 @@ LEFT = {"stream", "pointer", "shown", "copied"}
 """kinds that are not compared"""
 RANDOM = {"stream", "game", "rows"}
 """kinds with random state, which `random_state` reads apart"""
+MUJOCO = "delegate.envs.adapted.mujoco_state"
+"""imported only where MuJoCo is in use"""
 cached: Any = functools.cache
 slots_of = cached(copyreg._slotnames)  # type: ignore[attr-defined]
 """the attributes that instances of a class keep in slots"""
@@ -119,7 +123,9 @@ of the wall clock, tables of the dynamics, names of files that differ from one t
 
 @cached
 def held_names(cls: type, constant: frozenset[str]) -> frozenset[str]:
-    """The attributes of such an environment that are left as they are. constant: by request"""
+    """The attributes of an environment that are left as they are. constant: by request"""
+    if not issubclass(cls, Env):
+        return frozenset()
     bases = [base for base in cls.__mro__ if base.__module__.startswith("gymnasium")]
     return constant.union(*(_HELD.get(base.__name__, "").split() for base in bases))
 
@@ -160,17 +166,18 @@ def kind_of_type(cls: type) -> str:
     return "object" if pure and not hasattr(cls, "__deepcopy__") else "copied"
 
 
-def read(kind: str, value: Any, held: frozenset[str] = frozenset()) -> Any:
+def read(kind: str, value: Any, constant: frozenset[str] = frozenset()) -> Any:
     """What it holds: a list or dict of its parts, or a value that nothing changes.
 
-    held: attributes that are left as they are · Raises NotRestorable saying what it is.
+    constant: see held_names · Raises NotRestorable saying what it is.
     """
     match kind:
         case "object":
-            data = dict(getattr(value, "__dict__", ()))
-            if slots := slots_of(type(value)):
-                data |= {name: getattr(value, name) for name in slots if hasattr(value, name)}
-            return {k: part for k, part in data.items() if k not in held} if held else data
+            slots = [name for name in slots_of(type(value)) if hasattr(value, name)]
+            data = getattr(value, "__dict__", {}) | {name: getattr(value, name) for name in slots}
+            for name in held_names(type(value), constant):
+                data.pop(name, None)
+            return data
         case "array" if not value.dtype.hasobject:
             saved = value.copy(order="K")
             if not value.flags.writeable:
@@ -190,22 +197,16 @@ def read(kind: str, value: Any, held: frozenset[str] = frozenset()) -> Any:
                 raise NotRestorable(
                     "a set of objects, whose order depends on where in memory they lie; use a list"
                 )
-            return [Layout(value), *value] if kind == "set" else list(value)
+            return [Layout.of(value), *value] if kind == "set" else list(value)
         case "function":
             return {f"__closure__[{n}]": cell for n, cell in enumerate(value.__closure__ or ())}
         case "cell":
-            try:
-                return [value.cell_contents]
-            except ValueError:  # nothing was put into it yet
-                return []
-        case "generator":
-            return {"base": value.bit_generator}
+            return gc.get_referents(value)  # nothing where none was put into it yet
+        case "generator" | "method" | "cache":
+            name = {"generator": "bit_generator", "method": "__self__", "cache": "__wrapped__"}
+            return {"base": getattr(value, name[kind])}
         case "view":
             return {"base": owner_of(value)}
-        case "method":
-            return {"base": value.__self__}
-        case "cache":
-            return {"base": value.__wrapped__}
         case "proxy":
             return {"base": gc.get_referents(value)[0]}
         case "rows":
@@ -214,9 +215,7 @@ def read(kind: str, value: Any, held: frozenset[str] = frozenset()) -> Any:
         case "game":
             return value.save()
         case "data" | "model":
-            from delegate.envs.adapted import mujoco_state  # only where MuJoCo is in use
-
-            return getattr(mujoco_state, f"read_{kind}")(value)
+            return getattr(import_module(MUJOCO), f"read_{kind}")(value)
     raise NotRestorable(unreadable(value))
 
 
@@ -229,7 +228,7 @@ def unreadable(value: Any) -> str:
     )
 
 
-def write(kind: str, value: Any, data: Any, held: frozenset[str] = frozenset()) -> None:
+def write(kind: str, value: Any, data: Any, constant: frozenset[str] = frozenset()) -> None:
     """Put back what was read, every part now this row's; what was read stays as it is."""
     match kind:
         case "object":
@@ -239,6 +238,7 @@ def write(kind: str, value: Any, data: Any, held: frozenset[str] = frozenset()) 
                     object.__setattr__(value, name, new.pop(name))
                 elif hasattr(value, name):
                     object.__delattr__(value, name)
+            held = held_names(type(value), constant)
             new |= {name: now for name, now in own.items() if name in held or is_shown(now)}
             if list(own) != list(new):
                 own.clear()
@@ -274,9 +274,7 @@ def write(kind: str, value: Any, data: Any, held: frozenset[str] = frozenset()) 
         case "game":
             value.load(data)
         case "data" | "model":
-            from delegate.envs.adapted import mujoco_state
-
-            getattr(mujoco_state, f"write_{kind}")(value, data)
+            getattr(import_module(MUJOCO), f"write_{kind}")(value, data)
 
 
 def new(kind: str, value: Any, parts: Any) -> Any:
@@ -330,12 +328,11 @@ def random_state(value: Any) -> Any:
 def put_random_state(value: Any, saved: Any) -> None:
     """Put a generator or simulator back to what `random_state` read."""
     if isinstance(value, np.random.BitGenerator):
-        bits: Any = value
-        bits.state = saved[0]
-        if saved[1] is not None and saved[1] != bits.seed_seq.state:
-            bits.__setstate__((saved[0], np.random.SeedSequence(**saved[1])))
+        value.state, children = saved
+        if children is not None and children != value.seed_seq.state:
+            value.__setstate__((saved[0], np.random.SeedSequence(**children)))
     elif isinstance(value, StatefulVectorEnv):
-        value.restore(Snapshot(value.world, {**value.snapshot().arrays, **saved}))
+        write("rows", value, saved)
     elif type(value).__module__ == "torch._C":
         value.set_state(sys.modules["torch"].from_numpy(saved.copy()))
     else:

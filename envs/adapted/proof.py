@@ -53,9 +53,8 @@ class Proof:
         try:
             self._run()
         except NotRestorable as error:
-            if str(error).startswith(self.first.name):
-                raise
-            raise self._refused(str(error), error.field or "") from error
+            message = f"{self.first.name} cannot be restored: {error}"
+            raise NotRestorable(message, error.field, error.step) from error.__cause__
         except Exception as error:
             raise NotRestorable(
                 f"{self.first.name} cannot be proved: it raised {type(error).__name__} ({error}) "
@@ -72,24 +71,22 @@ class Proof:
                 self._play(each, self.seed + number, 2 if number else WARM_UP)
         self._graphs = [each.graph() for each in self.both]
         self._outside = outside(self._graphs)
-        _, *self._given = self._play(self.first, self.seed, self.steps, record=True)
+        self._given = self._play(self.first, self.seed, self.steps, record=True)
         self._last, starts = self.first.save(), sorted(self._saved)
         self._check_outside()
         for start in reversed(starts):
             for each in self.both:
-                for _ in self._replay(each, start, min(start + SHORT, self.played)):
-                    pass
+                list(self._replay(each, start, min(start + SHORT, self.played)))
         to_the_end = zip(self.both[::-1], starts[:: len(starts) // 2], strict=False)
-        for _ in zip_longest(*(self._replay(*each, self.played) for each in to_the_end)):
-            pass
+        list(zip_longest(*(self._replay(*each, self.played) for each in to_the_end)))
         self._check_outside()
 
     def _play(self, each: Any, seed: int, steps: int, record: bool = False) -> list[Any]:
-        """What a reset and steps gave. record: remember moments, and when resets were due"""
+        """What the steps after a reset gave. record: remember moments, and when resets were due"""
         resets = {steps // 15, steps // 6, steps // 3} if record else {}
         saves = {0, 3, steps // 15 - 1, steps // 6 + 5, steps // 3 + 20, 2 * steps // 3}
-        due: Any = None
-        played = [self._taken(each, each.reset(seed=seed))]
+        played, due = [], None
+        self._taken(each, each.reset(seed=seed))
         until = time.perf_counter() + self.seconds
         for step in range(steps):
             due = {} if step in resets else due
@@ -116,8 +113,7 @@ class Proof:
                 write(empty(each.env.observation_space, 1), 0, given[0], each.name)
             except (IndexError, KeyError, TypeError, ValueError) as error:
                 raise NotRestorable(
-                    f"{each.name} cannot be batched: what it shows is not in its observation "
-                    f"space ({error}); correct the space",
+                    f"what it shows is not in its observation space ({error}); correct the space",
                     "observation",
                 ) from error
         observation, *outcome, info = copied(given)
@@ -127,12 +123,9 @@ class Proof:
     def _replay(self, each: Any, start: int, stop: int) -> Iterator[None]:
         """Play on from a saved moment, comparing each step with what it gave first."""
         each.load(self._saved[start])
-        if (where := each.differs(self._saved[start])) is not None:
-            raise self._refused(
-                f"its {where.lstrip('.')} right after a restore; a property or a copy hook "
-                "changes it",
-                where,
-            )
+        if where := each.differs(self._saved[start]):
+            why = "right after a restore; a property or a copy hook changes it"
+            raise NotRestorable(f"its {where.lstrip('.')} {why}", _name(where))
         for step in range(start, stop):
             given = self._step(each, step, self._due[step])
             self._check(each, difference(self._given[step], given), start, step)
@@ -146,14 +139,14 @@ class Proof:
             return
         each.load(self._saved[start])
         lost = None if isinstance(each, Row) else each.lost(self._saved[start])
-        name = f"{_name(lost)} is lost: " if lost else ""
-        raise self._refused(
-            f"{name}played again from a saved moment, {where.lstrip('.')} (step {step - start}); "
+        raise NotRestorable(
+            f"{_name(lost) + ' is lost: ' if lost else ''}played again from a saved moment, "
+            f"{where.lstrip('.')} (step {step - start}); "
             "it depends on state where no snapshot reaches (an object that environments share, the "
             "clock, the operating system, a library's memory, a copy hook that loses some); keep "
             "it in attributes of the environment and draw from self.np_random, or give the object "
             "that holds it a __deepcopy__",
-            lost or where,
+            _name(lost or where),
             step - start,
         )
 
@@ -161,15 +154,11 @@ class Proof:
         """Refuse what changes what others share."""
         now = outside(self._graphs)
         if touched := [_name(where) for where in differences(self._outside, now, grown=True)]:
-            raise self._refused(
+            raise NotRestorable(
                 f"it changes {', '.join(touched[:3])}, which all environments share; "
                 "draw from self.np_random, and let each have what it changes as its own",
                 touched[0],
             )
-
-    def _refused(self, why: str, field: str, step: int | None = None) -> NotRestorable:
-        message = f"{self.first.name} cannot be restored: {why}"
-        return NotRestorable(message, _name(field) or None, step)
 
 
 def _name(where: str) -> str:
