@@ -33,10 +33,11 @@ class WatchedALE:
         self.ale, self.keep_frames = ale, keep_frames
         self._split = len(ale.cloneState(include_rng=False).serialize()) - _TAIL
         self._probability = float(ale.getFloat("repeat_action_probability"))
+        self._least = self._probability * 2.0**32  # of draws that let a new action through
         self._frames = int(ale.getInt("frame_skip"))
         self._sticky = 0 < self._probability < 1
         start = ale.cloneState(include_rng=True)
-        while self._sticky and not self._accepts(_stream(self._generator()).random_raw()):
+        while self._sticky and _stream(self.__getstate__()).random_raw() < self._least:
             ale.act(ale_py.Action(0))
         self._accepting = ale.cloneState(include_rng=True)
         ale.restoreState(start)
@@ -86,8 +87,8 @@ class WatchedALE:
         self.actions.clear()
 
     def __getstate__(self) -> bytes:
-        """The generator's state."""
-        return self._generator()
+        """The generator's state: its count of bytes, then its numbers as text."""
+        return bytes(self.ale.cloneState(include_rng=True).serialize()[self._split : -_TAIL])
 
     def __setstate__(self, generator: bytes) -> None:
         """Put back the generator's state alone."""
@@ -97,22 +98,15 @@ class WatchedALE:
         self.ale.restoreState(ale_py.ALEState(state[:_HEAD] + length + inner + state[-_TAIL:]))
         self._known = generator
 
+    @property
     def world(self) -> str:
         """What a snapshot must share with it."""
         game = Path(self.ale.getString("rom_file")).stem
         return f"ale-py {ale_py.__version__} {game} {self._probability} {self._frames}"
 
-    def _generator(self) -> bytes:
-        """The generator's state: its count of bytes, then its numbers as text."""
-        return bytes(self.ale.cloneState(include_rng=True).serialize()[self._split : -_TAIL])
-
-    def _accepts(self, draws: Any) -> Any:
-        """Whether a new action is let through."""
-        return draws / 2.0**32 >= self._probability
-
     def _begun(self) -> None:
         """A game that begins repeats nothing; the generator goes on."""
-        self._known, self._sticking, self._screen = self._generator(), _NOTHING, None
+        self._known, self._sticking, self._screen = self.__getstate__(), _NOTHING, None
         self.actions.clear()
 
     def _follow(self) -> None:
@@ -122,7 +116,7 @@ class WatchedALE:
         """
         if not self.actions:
             return
-        before, self._known, self._screen = self._known, self._generator(), None
+        before, self._known, self._screen = self._known, self.__getstate__(), None
         if self._sticky:
             stream = _stream(before)
             draws = stream.random_raw(2 * self._frames * len(self.actions))
@@ -131,7 +125,7 @@ class WatchedALE:
                     f"an ale-py {ale_py.__version__} that draws other random numbers for sticky "
                     "actions than known here; make the game with repeat_action_probability=0"
                 )
-            taken = np.flatnonzero(self._accepts(draws[::2]))
+            taken = np.flatnonzero(draws[::2] >= self._least)
             if taken.size:
                 self._sticking = self.actions[int(taken[-1]) // self._frames]
         self.actions.clear()

@@ -39,7 +39,7 @@ class Graph:
         self.nodes = nodes = [(root, -1, None)]  # type: list[tuple[Any, int, Any]]
         self.places = places = {id(root): 0}
         self.held: list[tuple[str, Any]] = []
-        self.streams, self.states, self.copied = list[int](), list[Any](), list[int]()
+        self.streams, self.states = list[int](), list[Any]()
         for place, (value, _, _) in enumerate(nodes):
             kind = kind_of(value)
             if lenient and (place >= MOST or (place and isinstance(value, apart))):
@@ -55,13 +55,12 @@ class Graph:
                 if not lenient:
                     raise self.refuse(place, str(error)) from None
                 kind, data = "pointer", None
-            if kind == "copied":
-                self.copied.append(place)
             self.held.append((kind, data))
             for key, part in _parts(data):
                 if type(part) not in ATOMIC and id(part) not in places:
                     places[id(part)] = len(nodes)
                     nodes.append((part, place, key))
+        self.copied = [place for place, (kind, _) in enumerate(self.held) if kind == "copied"]
         if self.copied and not lenient:  # each by itself, without what else is held
             memo = {id(e): e for n, (e, _, _) in enumerate(nodes) if n not in self.copied}
             for place in self.copied:
@@ -155,10 +154,9 @@ class _Row:
             return value
         else:
             parts = self.resolved(data) if kind == "data" else data
-        try:
-            return kinds.new(kind, value, parts)
-        except NotRestorable as error:
-            raise self.graph.refuse(place, str(error)) from None
+        if (made := kinds.new(kind, value, parts)) is None:
+            raise self.graph.refuse(place, f"{kind} that this row does not have; reset it before")
+        return made
 
 
 _MADE = kinds.BUILT | {"atom", "copied"}

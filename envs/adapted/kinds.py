@@ -278,7 +278,7 @@ def write(kind: str, value: Any, data: Any, constant: frozenset[str] = frozenset
 
 
 def new(kind: str, value: Any, parts: Any) -> Any:
-    """Another one, of another row's parts if it cannot change, else to be written to."""
+    """Another one, of another row's parts if it cannot change, else to be written to, or None."""
     match kind:
         case "object":
             return object.__new__(type(value))
@@ -308,9 +308,7 @@ def new(kind: str, value: Any, parts: Any) -> Any:
             function.__kwdefaults__ = value.__kwdefaults__
             function.__qualname__ = value.__qualname__
             return function
-    raise NotRestorable(
-        f"a {type(value).__name__} that this row does not have; reset it before restoring into it"
-    )
+    return None
 
 
 def random_state(value: Any) -> Any:
@@ -328,9 +326,10 @@ def random_state(value: Any) -> Any:
 def put_random_state(value: Any, saved: Any) -> None:
     """Put a generator or simulator back to what `random_state` read."""
     if isinstance(value, np.random.BitGenerator):
-        value.state, children = saved
-        if children is not None and children != value.seed_seq.state:
-            value.__setstate__((saved[0], np.random.SeedSequence(**children)))
+        bits: Any = value
+        bits.state, children = saved
+        if children is not None and children != bits.seed_seq.state:
+            bits.__setstate__((saved[0], np.random.SeedSequence(**children)))
     elif isinstance(value, StatefulVectorEnv):
         write("rows", value, saved)
     elif type(value).__module__ == "torch._C":

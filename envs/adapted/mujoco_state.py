@@ -22,7 +22,8 @@ import numpy as np
 from delegate.envs.adapted.kinds import NotRestorable, address
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-_BAD = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{n}")) for n in ("QPOS", "QVEL", "QACC", "CTRL")]
+BAD = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{n}")) for n in ("QPOS", "QVEL", "QACC", "CTRL")]
+"""the warnings that a simulation blew up"""
 _ANOTHER = "of another model than this row's; reset the row before restoring it"
 _UNKNOWN = f"laid out in a way that is not known here (MuJoCo {mujoco.__version__}); use mujoco 4.0"
 _models: WeakKeyDictionary[Any, tuple[str, Memory, Memory]] = WeakKeyDictionary()
@@ -44,6 +45,8 @@ class Memory:
 
     def write(self, saved: bytes) -> None:
         """Put back what was read."""
+        if len(saved) != len(self.live):
+            raise NotRestorable(_ANOTHER)
         if self.read() != saved:
             self.live[:] = np.frombuffer(saved, np.uint8)
             self.last = saved
@@ -61,7 +64,7 @@ def read_data(data: Any) -> dict[str, Any]:
     return {
         "model": data.model,
         "physics": physics.tobytes(),
-        "derived": _buffer(data, data.qpos).live.tobytes(),
+        "derived": _buffer(data, data.qpos).read(),
         "energy": data.energy.tobytes(),
         "warnings": data.warning.number.tobytes(),
     }
@@ -69,10 +72,7 @@ def read_data(data: Any) -> dict[str, Any]:
 
 def write_data(data: Any, saved: dict[str, Any]) -> None:
     """Put it back."""
-    derived = _buffer(data, data.qpos).live
-    if len(derived) != len(saved["derived"]):
-        raise NotRestorable(_ANOTHER)
-    derived[:] = np.frombuffer(saved["derived"], np.uint8)
+    _buffer(data, data.qpos).write(saved["derived"])
     data.energy[:] = np.frombuffer(saved["energy"])
     data.warning.number[:] = np.frombuffer(saved["warnings"], data.warning.number.dtype)
     mujoco.mj_setState(data.model, data, np.frombuffer(saved["physics"]), STATE)
@@ -92,16 +92,6 @@ def write_model(model: Any, saved: dict[str, Any]) -> None:
         raise NotRestorable(_ANOTHER)
     settings.write(saved["settings"])
     arrays.write(saved["arrays"])
-
-
-def blown_up(data: Any) -> int:
-    """How often the simulation has blown up so far."""
-    return int(data.warning.number[_BAD].sum())
-
-
-def world_of(model: Any) -> str:
-    """What a snapshot must share with it."""
-    return _parts(model)[0]
 
 
 def _parts(model: Any) -> tuple[str, Memory, Memory]:

@@ -85,7 +85,7 @@ class Proof:
         """What the steps after a reset gave. record: remember moments, and when resets were due"""
         resets = {steps // 15, steps // 6, steps // 3} if record else {}
         saves = {0, 3, steps // 15 - 1, steps // 6 + 5, steps // 3 + 20, 2 * steps // 3}
-        played, due = [], None
+        played, due = list[Any](), None  # type: list[Any], Any
         self._taken(each, each.reset(seed=seed))
         until = time.perf_counter() + self.seconds
         for step in range(steps):

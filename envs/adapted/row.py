@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
+import math
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import gymnasium
@@ -16,7 +18,7 @@ import numpy as np
 from gymnasium.wrappers import MaxAndSkipObservation, RecordEpisodeStatistics, TimeLimit
 
 from delegate.envs.adapted.graph import Graph, difference
-from delegate.envs.adapted.kinds import NotRestorable
+from delegate.envs.adapted.kinds import MUJOCO, NotRestorable
 
 
 @dataclass(eq=False)
@@ -56,7 +58,8 @@ class Row:
     rows = 1
 
     def __init__(self, env: gymnasium.Env[Any, Any], constant: Collection[str] = ()) -> None:
-        self.env, self.constant, self.name = env, constant, name_of(env)
+        self.env, self.constant, spec = env, constant, env.unwrapped.spec
+        self.name = spec.id if spec is not None else type(env.unwrapped).__name__
         try:
             self._watch_games()
             graph = self.graph()
@@ -71,14 +74,9 @@ class Row:
         own = (each for base in classes for each in vars(base).values())
         self._caches = [each for each in own if isinstance(each, functools._lru_cache_wrapper)]
         self._timed = [p._stats_key for p in self.chain() if isinstance(p, RecordEpisodeStatistics)]
-        self._datas, simulators = found.get("data", []), list[str]()
-        if "model" in found:
-            from delegate.envs.adapted import mujoco_state
-
-            self._blown_up = mujoco_state.blown_up
-            simulators += map(mujoco_state.world_of, found["model"])
-        simulators += [game.world() for game in found.get("game", ())]
-        simulators += [rows.world for rows in found.get("rows", ())]
+        self._datas = found.get("data", [])
+        simulators = [data["world"] for kind, data in graph.held if kind == "model"]
+        simulators += [e.world for kind in ("game", "rows") for e in found.get(kind, ())]
         codecs = {"model": "mujoco", "game": "ale", "rows": "rows"}
         self.codec = next((codec for kind, codec in codecs.items() if kind in found), "copy")
         self.world = self._world(simulators)
@@ -129,9 +127,9 @@ class Row:
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One step. Raises FloatingPointError when the simulation blew up in it."""
-        before = [self._blown_up(data) for data in self._datas]
+        before = self._blown_up()
         observation, reward, terminated, truncated, info = self.env.step(action)
-        if [self._blown_up(data) for data in self._datas] != before:
+        if self._blown_up() != before:
             raise FloatingPointError(
                 "MuJoCo's numbers blew up (see MUJOCO_LOG.TXT) and it reset itself; "
                 "give smaller actions or a smaller timestep"
@@ -144,6 +142,10 @@ class Row:
                 info = {**info, key: {n: v for n, v in told.items() if n != "t"}}
         return observation, float(reward), bool(terminated), bool(truncated), info
 
+    def _blown_up(self) -> list[Any]:
+        """How often MuJoCo's numbers have blown up so far, by simulation and how they did."""
+        return [data.warning.number[import_module(MUJOCO).BAD].tolist() for data in self._datas]
+
     def chain(self) -> Iterator[gymnasium.Env[Any, Any]]:
         """The wrappers from the outermost, then the environment."""
         part = self.env
@@ -155,21 +157,18 @@ class Row:
     @property
     def max_steps(self) -> int | None:
         """The nearest time limit in steps, None without one."""
-        limit: int | None = None
+        limit = math.inf
         for part in reversed(list(self.chain())):
             if isinstance(part, TimeLimit):
-                own = int(part._max_episode_steps)
-                limit = own if limit is None else min(limit, own)
-            elif isinstance(part, MaxAndSkipObservation) and limit is not None:
-                limit = -(-limit // part._skip)
-        return limit
+                limit = min(limit, part._max_episode_steps)
+            elif isinstance(part, MaxAndSkipObservation):
+                limit /= part._skip
+        return None if limit == math.inf else math.ceil(limit)
 
     def _world(self, simulators: list[str]) -> str:
         made_with = ("_saved_kwargs", "_ezpickle_args", "_ezpickle_kwargs")
         parts = [
-            f"{type(part).__module__}.{type(part).__qualname__} "
-            f"{[vars(part).get(name) for name in made_with]}"
-            for part in self.chain()
+            f"{type(part)} {[vars(part).get(name) for name in made_with]}" for part in self.chain()
         ]
         spec = self.env.unwrapped.spec
         settings = f"{spec.id} {sorted(spec.kwargs.items())}" if spec else ""
@@ -178,12 +177,6 @@ class Row:
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         versions = ", ".join([f"gymnasium {gymnasium.__version__}", *simulators])
         return f"adapted {self.name} {digest} ({self.codec}; {versions})"
-
-
-def name_of(env: gymnasium.Env[Any, Any]) -> str:
-    """The id of an environment, or its class."""
-    spec = env.unwrapped.spec
-    return spec.id if spec is not None else type(env.unwrapped).__name__
 
 
 def write(batch: Any, row: int, value: Any, name: str) -> None:

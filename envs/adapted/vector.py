@@ -120,7 +120,8 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         """
         rows, seeds = reset_rows(options, self.num_envs), row_seeds(seed, self.num_envs)
         others = {name: value for name, value in (options or {}).items() if name != "reset_mask"}
-        infos, failures = self._nothing()
+        infos: list[Any] = [{}] * self.num_envs
+        failures = dict[int, Exception]()
         for row in np.flatnonzero(rows).tolist():
             self._take(infos, failures, row, self.rows[row].reset, seeds[row], copied(others))
         self._raise(failures)
@@ -150,7 +151,8 @@ class AdaptedVectorEnv(StatefulVectorEnv):
                 "options={'reset_mask': ...}"
             )
         ended, reward = self._terminated | self._truncated, np.zeros(self.num_envs)
-        infos, failures = self._nothing()
+        infos: list[Any] = [{}] * self.num_envs
+        failures = dict[int, Exception]()
         for row, action in zip(index.tolist(), self._split(actions, index), strict=True):
             if not ended[row]:
                 reward[row] = self._take(infos, failures, row, self.rows[row].step, action)
@@ -166,10 +168,6 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         self._raise(failures)
         merged = merge_infos(infos) | last
         return copied(self._shown), reward, terminated, truncated, merged
-
-    def _nothing(self) -> tuple[list[dict[str, Any]], dict[int, Exception]]:
-        """The info of each row and the failures of some, before any of them moves."""
-        return [{}] * self.num_envs, {}
 
     def _take(
         self, infos: list[Any], failures: dict[int, Exception], row: int, method: Any, *given: Any
@@ -238,7 +236,7 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         space, seen = self.single_observation_space, self.observe(rows)
         if isinstance(space, Discrete):
             return (seen - space.start).astype(np.int32)
-        return seen.reshape(len(seen), *self.state_space.shape).astype(np.float32)
+        return seen.reshape(len(seen), math.prod(seen.shape[1:])).astype(np.float32)
 
     def render(self, row: int | None = None) -> Any:
         """Frames by `render_mode`: that row's, or a tuple of one a row; None without a mode."""
