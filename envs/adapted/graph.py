@@ -101,10 +101,7 @@ class Graph:
 
 
 class _Row:
-    """What stands in a restored row for each object of a graph.
-
-    plain: each stands for itself, and so do all parts
-    """
+    """What stands in a restored row for each object of a graph; where plain, it itself."""
 
     def __init__(self, graph: Graph, root: Any) -> None:
         self.graph, self.own = graph, root is graph.root

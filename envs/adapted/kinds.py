@@ -292,10 +292,9 @@ def new(kind: str, value: Any, parts: Any) -> Any:
             return types.CellType()
         case "generator" | "proxy":
             return type(value)(parts["base"])
-        case "method" if isinstance(value, types.MethodType):
-            return types.MethodType(value.__func__, parts["base"])
         case "method":
-            return getattr(parts["base"], value.__name__)
+            base, own = parts["base"], getattr(value, "__func__", None)
+            return types.MethodType(own, base) if own else getattr(base, value.__name__)
         case "data":
             return type(value)(parts["model"])
         case "view":

@@ -8,7 +8,7 @@ import hashlib
 import math
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -60,6 +60,9 @@ class Row:
     def __init__(self, env: gymnasium.Env[Any, Any], constant: Collection[str] = ()) -> None:
         self.env, self.constant, spec = env, constant, env.unwrapped.spec
         self.name = spec.id if spec is not None else type(env.unwrapped).__name__
+        self.chain = [env]  # the wrappers from the outermost, then the environment
+        while isinstance(self.chain[-1], gymnasium.Wrapper):
+            self.chain.append(self.chain[-1].env)
         try:
             self._watch_games()
             graph = self.graph()
@@ -73,7 +76,7 @@ class Row:
         classes = {base for value, _, _ in graph.nodes for base in type(value).__mro__}
         own = (each for base in classes for each in vars(base).values())
         self._caches = [each for each in own if isinstance(each, functools._lru_cache_wrapper)]
-        self._timed = [p._stats_key for p in self.chain() if isinstance(p, RecordEpisodeStatistics)]
+        self._timed = [p._stats_key for p in self.chain if isinstance(p, RecordEpisodeStatistics)]
         self._datas = found.get("data", [])
         simulators = [data["world"] for kind, data in graph.held if kind == "model"]
         simulators += [e.world for kind in ("game", "rows") for e in found.get(kind, ())]
@@ -146,19 +149,11 @@ class Row:
         """How often MuJoCo's numbers have blown up so far, by simulation and how they did."""
         return [data.warning.number[import_module(MUJOCO).BAD].tolist() for data in self._datas]
 
-    def chain(self) -> Iterator[gymnasium.Env[Any, Any]]:
-        """The wrappers from the outermost, then the environment."""
-        part = self.env
-        while isinstance(part, gymnasium.Wrapper):
-            yield part
-            part = part.env
-        yield part
-
     @property
     def max_steps(self) -> int | None:
         """The nearest time limit in steps, None without one."""
         limit = math.inf
-        for part in reversed(list(self.chain())):
+        for part in reversed(self.chain):
             if isinstance(part, TimeLimit):
                 limit = min(limit, part._max_episode_steps)
             elif isinstance(part, MaxAndSkipObservation):
@@ -168,7 +163,7 @@ class Row:
     def _world(self, simulators: list[str]) -> str:
         made_with = ("_saved_kwargs", "_ezpickle_args", "_ezpickle_kwargs")
         parts = [
-            f"{type(part)} {[vars(part).get(name) for name in made_with]}" for part in self.chain()
+            f"{type(part)} {[vars(part).get(name) for name in made_with]}" for part in self.chain
         ]
         spec = self.env.unwrapped.spec
         settings = f"{spec.id} {sorted(spec.kwargs.items())}" if spec else ""
