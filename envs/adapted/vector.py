@@ -123,7 +123,8 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         infos: list[Any] = [{}] * self.num_envs
         failures = dict[int, Exception]()
         for row in np.flatnonzero(rows).tolist():
-            self._take(infos, failures, row, self.rows[row].reset, seeds[row], copied(others))
+            given = seeds[row], copied(others) or None
+            self._take(infos, failures, row, self.rows[row].reset, *given)
         self._raise(failures)
         return copied(self._shown), merge_infos(infos)
 
