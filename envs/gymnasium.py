@@ -97,8 +97,7 @@ def adapt(
     300 steps, fewer if they take long; what does not replay to the bit is refused, and so is what
     changes global state or an object that all environments of a factory share. An environment
     that is given itself is proved in place and left as it was. `certificate` of the batch says
-    what was compared. Wall-clock readings of RecordEpisodeStatistics are left out, and textures
-    or meshes of MuJoCo that change between resets where the proof did not see them change.
+    what was compared. Wall-clock readings of RecordEpisodeStatistics are left out.
 
     A snapshot fits where `world` is the same: id, settings of `gymnasium.make`, arguments of
     wrappers and of EzPickle environments, spaces, models and versions. Functions whose
@@ -194,9 +193,6 @@ class _Batch:
 
     def graph(self) -> Graph:
         return Graph(SimpleNamespace(**vars(self.env)), lenient=True)
-
-    def look_closely(self) -> None:
-        """It looks at all it knows of."""
 
     def differs(self, saved: Any) -> str | None:
         return difference(dict(saved[0].arrays), dict(self.env.snapshot().arrays))

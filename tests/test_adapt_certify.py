@@ -66,6 +66,32 @@ def sharing_a_variable() -> Callable[[], Walk]:
     return SharesAVariable
 
 
+class Holds(Walk):
+    """Counts in an object that it was given, and draws from another."""
+
+    def __init__(self, running: Running, dice: np.random.Generator | None = None) -> None:
+        super().__init__()
+        self.running, self.dice = running, dice
+
+    def reward(self) -> float:
+        if self.dice is not None:
+            return float(self.dice.random() > 2)
+        self.running.n += 1
+        return float(self.running.n > 10_000)
+
+
+def sharing_an_argument() -> Callable[[], Walk]:
+    """The same, of which nothing but the two environments knows."""
+    running = Running()
+    return lambda: Holds(running)
+
+
+def sharing_dice() -> Callable[[], Walk]:
+    """Environments that draw from one generator, and show nothing of it."""
+    dice = np.random.default_rng(0)
+    return lambda: Holds(Running(), dice)
+
+
 class SharesItsSpace(Walk):
     """Changes the space of its class."""
 
@@ -146,10 +172,14 @@ class VectorReward(Walk):
 
 
 REFUSED: list[tuple[Callable[[], Any], str, str]] = [
-    (sharing(), r"env\.running changes and is one object in all", "env.running"),
-    (sharing_a_variable(), r"it changes running of .*SharesAVariable\.reward", "running of"),
+    (sharing(), r"it changes env\.running\.n, which all", "env.running"),
+    (
+        sharing_a_variable(),
+        r"it changes .*SharesAVariable\.reward\['running'\]",
+        "SharesAVariable.reward",
+    ),
     (SharesItsSpace, r"it changes test_adapt_certify\.SharesItsSpace\.spaces", "spaces"),
-    (CountsInADefault, r"it changes a default of .*CountsInADefault\.reward", "a default of"),
+    (CountsInADefault, r"it changes .*CountsInADefault\.reward\['defaults'\]", "CountsInADefault"),
     (CountsInAnotherDefault, r"reward was float", "reward"),
     (Record, r"reward was float", "reward"),
     (Games, r"env\.?.*another cartridge \(.*\.bin after .*\.bin\)|another cartridge", ""),
@@ -171,6 +201,28 @@ def test_refused_with_the_reason(make: Any, reason: str, field: str) -> None:
     assert field in (found.field or "")
     with pytest.raises(NotRestorable, match=reason):
         envs.adapt(make)
+
+
+@pytest.mark.parametrize("given", [sharing_an_argument, sharing_dice])
+def test_what_only_two_environments_share_is_seen(given: Callable[[], Any]) -> None:
+    """No class or module knows of it, and nothing shows it."""
+    found = envs.certify(given())
+    assert found.verdict == "refused"
+    assert re.search(r"it changes env\.(running\.n|dice\S*), which all", found.reason or "")
+    assert envs.certify(given()()).verdict == "exact", "alone it shares nothing"
+
+
+@pytest.mark.parametrize("given", [sharing_an_argument, sharing_dice])
+def test_what_environments_share_shows_when_they_play_by_turns(
+    given: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is not looked for: their states differ in the end."""
+    monkeypatch.setattr(proof.Proof, "_check_outside", lambda self: None)
+    found = envs.certify(given())
+    assert found.verdict == "refused"
+    assert re.search(
+        r"(running\.n|random\S*) was .*an object that environments share", found.reason
+    )
 
 
 @pytest.mark.parametrize("seed", range(6))

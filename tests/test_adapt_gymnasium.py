@@ -154,6 +154,18 @@ def test_options_reach_the_environments() -> None:
     assert np.abs(shown).max() <= 0.001
 
 
+def test_without_options_an_environment_is_given_none() -> None:
+    class Asks(Walk):
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            self.asked = options
+            return super().reset(seed=seed)
+
+    env = envs.adapt(Asks)
+    for options in (None, {"reset_mask": np.array([True])}):
+        env.reset(seed=0, options=options)
+        assert env.envs[0].asked is None
+
+
 def test_fresh_noise_after_a_restore_and_the_same_noise_when_rewound() -> None:
     env = envs.adapt(Walk, 4)
     env.reset(seed=0)

@@ -19,7 +19,7 @@ from nasty_worlds import Walk
 from delegate import Backtrack, envs
 from delegate.backtrack import spaces
 from delegate.envs import NotRestorable
-from delegate.envs.adapted import RowFailed, values
+from delegate.envs.adapted import RowFailed, row
 
 STAY = np.ones(2, int)
 
@@ -137,7 +137,7 @@ def test_nothing_handed_out_is_live(name: str) -> None:
 @pytest.mark.parametrize("name", ["Sequence", "Graph", "Dict"])
 def test_handing_out_the_live_object_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spaces, "_copied", lambda value: value)
-    monkeypatch.setattr(values, "copy", SimpleNamespace(deepcopy=lambda value: value))
+    monkeypatch.setattr(row, "copy", SimpleNamespace(deepcopy=lambda value: value))
     with pytest.raises((AssertionError, NotRestorable)):
         check_handed_out(name)
 
@@ -197,7 +197,9 @@ PICTURE = Box(0, 255, (2,), np.uint8)
 def test_what_its_space_cannot_hold_is_refused(
     space: gymnasium.Space[Any], shows: Any, words: str
 ) -> None:
-    with pytest.raises(NotRestorable, match=rf"Shows cannot be batched: .*{words}.*correct the"):
+    with pytest.raises(
+        NotRestorable, match=rf"Shows cannot be restored: .*space .*{words}.*correct the"
+    ):
         envs.adapt(lambda: Shows(space, shows))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import time
 from typing import Any
 
 import gymnasium
@@ -14,26 +12,31 @@ from gymnasium.wrappers import RecordVideo
 
 from delegate import envs
 from delegate.envs import NotRestorable
-from delegate.envs.adapted import proof
-from delegate.envs.adapted.graph import Graph
+from delegate.envs.adapted.graph import Graph, differences
 
 REFUSED: list[tuple[type[gymnasium.Env[Any, Any]], str]] = [
-    (nasty.HoldsAGenerator, r"env\.plan is a running generator"),
-    (nasty.HoldsALock, r"env\.parts\['guards'\]\[0\] is a lock"),
-    (nasty.HoldsAFile, r"env\.log is an open file"),
+    (nasty.HoldsAGenerator, r"env\.plan is a builtins\.generator, which .*running generator"),
+    (nasty.HoldsALock, r"env\.parts\['guards'\]\[0\] is a _thread\.lock, which .*keep it out"),
+    (nasty.HoldsAFile, r"env\.log is a _io\.TextIOWrapper, which .*open file"),
     (nasty.HoldsMemoryOfC, r"env\.digest is a _hashlib\.HASH.*give .*__deepcopy__"),
-    (nasty.HoldsAFinaliser, r"env\.part is an object with a finaliser"),
+    (nasty.HoldsAFinaliser, r"env\.part is a nasty_worlds\.Finaliser, which .*a finaliser\)"),
     (nasty.HoldsASetOfObjects, r"env\.others is a set of objects, whose order.*use a list"),
-    (nasty.SystemRandomHeld, r"env\.dice is the operating system's random numbers"),
+    (nasty.SystemRandomHeld, r"env\.dice is a random\.SystemRandom, which .* cannot be read"),
     (nasty.CopiesBadly, r"a copy hook that loses some"),
-    (nasty.ReusesAMachine, r"it changes nasty_worlds\.MACHINES, which all environments"),
+    (
+        nasty.ReusesAMachine,
+        r"it changes nasty_worlds\.MACHINES\[\d+\]\[0\], which all environments",
+    ),
     (nasty.CountsInAGlobal, r"it changes nasty_worlds\.TURNS, which all environments"),
     (nasty.CountsInItsClass, r"it changes nasty_worlds\.CountsInItsClass\.total, which all"),
     (nasty.DrawsFromNumpysGlobal, r"it changes numpy's global random generator.*self\.np_random"),
     (nasty.DrawsFromPythonsGlobal, r"it changes Python's global random generator"),
     (nasty.DrawsFromItsModule, r"it changes nasty_worlds\.SHARED"),
-    (nasty.ReadsTheClock, r"depends on the clock.*perf_counter\(\) in nasty_worlds:\d+"),
-    (nasty.AsksTheSystem, r"depends on the clock or the operating system \(urandom\(\)"),
+    (
+        nasty.ReadsTheClock,
+        r"played again .*it depends on .*the clock, .*draw from self\.np_random",
+    ),
+    (nasty.AsksTheSystem, r"it depends on .*the operating system, .*draw from self\.np_random"),
     (nasty.BreaksAt, r"raised ZeroDivisionError \(the third step\) while .*mend it, or narrow"),
     (nasty.ShowsAnotherShape, r"shape \(3,\); its space says \(2,\)\); correct the space"),
 ]
@@ -57,23 +60,6 @@ def test_what_an_environment_raised_is_the_cause() -> None:
     assert isinstance(refusal.value.__cause__, ZeroDivisionError)
 
 
-def test_a_clock_read_while_garbage_is_collected_is_not_the_environments() -> None:
-    """Hypothesis, for one, times collections."""
-
-    def timed(phase: str, info: dict[str, int]) -> None:
-        time.perf_counter()
-
-    gc.callbacks.append(timed)
-    threshold = gc.get_threshold()
-    gc.set_threshold(1)
-    try:
-        assert proof.clock_calls(lambda: [[] for _ in range(100)]) == []
-    finally:
-        gc.callbacks.remove(timed)
-        gc.set_threshold(*threshold)
-    assert gc.isenabled()
-
-
 @pytest.mark.parametrize("world", [nasty.Walk, nasty.HoldsMemoryOfCWell, nasty.EzPickled])
 def test_their_honest_kin_are_not_refused(world: type[gymnasium.Env[Any, Any]]) -> None:
     assert envs.adapt(world, 2).codec == "copy"
@@ -84,14 +70,18 @@ def test_their_honest_kin_are_not_refused(world: type[gymnasium.Env[Any, Any]]) 
     "id", ["LunarLander-v3", "LunarLanderContinuous-v3", "BipedalWalker-v3", "CarRacing-v3"]
 )
 def test_box2d_is_refused(id: str) -> None:
-    with pytest.raises(NotRestorable, match=rf"{id} cannot be restored: .* is a Box2D object: "):
+    with pytest.raises(
+        NotRestorable, match=rf"{id} cannot be restored: .*[bB]ox2[dD].*, which .*memory of C"
+    ):
         envs.adapt(id)
 
 
 def test_a_writer_of_files_is_refused() -> None:
     recorder = object.__new__(RecordVideo)  # making one needs a video encoder
     recorder.env = nasty.Walk()
-    with pytest.raises(NotRestorable, match="Walk cannot be restored: env is a RecordVideo, whose"):
+    with pytest.raises(
+        NotRestorable, match=r"Walk cannot be restored: env is a gymnasium\..*RecordVideo, which"
+    ):
         envs.adapt(recorder)
 
 
@@ -124,13 +114,17 @@ def test_one_that_was_never_reset_is_left_unseeded() -> None:
 
 
 def test_a_cache_that_only_grows_is_no_hidden_state() -> None:
-    def seen(**held: Any) -> dict[str, Graph]:
-        return {name: Graph(value, lenient=True) for name, value in held.items()}
+    def changed(before: Any, after: Any) -> list[str]:
+        one, two = Graph(before, lenient=True), Graph(after, lenient=True)
+        return [where.partition(" was ")[0] for where in differences(one, two, grown=True)]
 
-    before = seen(cache={"a": 1}, count=1, list=[1])
-    assert proof.changed(before, seen(cache={"a": 1, "b": 2}, count=1, list=[1])) == []
-    overwritten = seen(cache={"a": 2}, count=2, list=[1, 2])
-    assert proof.changed(before, overwritten) == ["cache", "count", "list"]
+    before = {"cache": {"a": 1}, "pairs": {(0, 1): 1}, "count": 1, "list": [1]}
+    grown = {"cache": {"a": 1, "b": 2}, "pairs": {(0, 1): 1, (1, 1): 2}, "count": 1, "list": [1]}
+    assert changed(before, grown) == []
+    overwritten = {"cache": {"a": 2}, "pairs": {(0, 1): 2}, "count": 2, "list": [1, 2]}
+    found = changed(before, overwritten)
+    assert found[:2] == ["['count']", "['cache']['a']"], found
+    assert len(found) == 4
 
 
 @pytest.mark.parametrize(

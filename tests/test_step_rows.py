@@ -117,8 +117,7 @@ def test_a_bad_action_names_its_row_in_the_batch(name: str) -> None:
     env.reset(seed=0)
     actions = sampled(env, 2, 0)
     actions[1] = 9
-    row = 1 if name == "adapted" else 3
-    with pytest.raises(ValueError, match=f"row {row}: action"):
+    with pytest.raises(ValueError, match="row 3: action"):
         env.step_rows(np.array([2, 3]), actions)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, SupportsIndex
@@ -125,6 +125,10 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
     @abstractmethod
     def state_arrays(self) -> dict[str, np.ndarray]:
         """The live arrays, batch first, that together are all that can change."""
+
+    def state_names(self) -> Set[str]:
+        """The names of what a snapshot holds: those of `state_arrays`."""
+        return self.state_arrays().keys()
 
     @abstractmethod
     def observe(self, rows: Rows = None) -> Any:
@@ -247,7 +251,7 @@ class StatefulVectorEnv(gymnasium.vector.VectorEnv):
     def check_fits(self, snapshot: Snapshot, count: int) -> None:
         """Raise SnapshotMismatch unless `snapshot` can be restored into `count` rows here."""
         self.check_world(snapshot)
-        if snapshot.arrays.keys() != (expected := self.state_arrays().keys()):
+        if snapshot.arrays.keys() != (expected := self.state_names()):
             self.check_names(set(snapshot.arrays), set(expected))
         if snapshot.rows != count:
             raise SnapshotMismatch(

@@ -18,9 +18,7 @@ import numpy as np
 from delegate.envs.adapted.kinds import NotRestorable
 
 _HEAD, _LENGTH, _TAIL = 24, 4, 8
-"""bytes of a serialised state: before the machine's, of their count, and after them"""
-_WITH_RNG, _WITHOUT_RNG = b"\xb2\xfa\xb1\xfa", b"\xd2\xba\xd1\xba"
-"""how a state says whether the generator follows"""
+"""bytes of a serialised state: before the machine's, of their count, and after the generator's"""
 _NOTHING = (0, 1.0)
 """which button sticks, how strongly"""
 
@@ -33,21 +31,18 @@ class WatchedALE:
 
     def __init__(self, ale: Any, keep_frames: bool = False) -> None:
         self.ale, self.keep_frames = ale, keep_frames
-        self.actions: list[tuple[int, float]] = []
-        without = ale.cloneState(include_rng=False).serialize()
-        self._split = len(without) - _TAIL - len(_WITHOUT_RNG)
-        machine, generator = self._read()
-        if self._joined(machine, b"") != without or self._joined(machine, generator) != (
-            ale.cloneState(include_rng=True).serialize()
-        ):
-            raise NotRestorable(
-                f"an ale-py {ale_py.__version__} that writes its states in a way that is not known "
-                "here; use ale-py 0.12.1"
-            )
+        self._split = len(ale.cloneState(include_rng=False).serialize()) - _TAIL
         self._probability = float(ale.getFloat("repeat_action_probability"))
+        self._least = self._probability * 2.0**32  # of draws that let a new action through
         self._frames = int(ale.getInt("frame_skip"))
-        self._start, self._accepting = machine, _accepting(self._probability)
-        self._put(machine, generator, _NOTHING, None)  # what sticks cannot be read: make it known
+        self._sticky = 0 < self._probability < 1
+        start = ale.cloneState(include_rng=True)
+        while self._sticky and _stream(self.__getstate__()).random_raw() < self._least:
+            ale.act(ale_py.Action(0))
+        self._accepting = ale.cloneState(include_rng=True)
+        ale.restoreState(start)
+        self.actions: list[tuple[int, float]] = []
+        self.load([ale.cloneState(include_rng=False).serialize(), *_NOTHING, None])
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.ale, name)
@@ -74,105 +69,72 @@ class WatchedALE:
 
     def save(self) -> list[Any]:
         """The machine, the action that sticks, its strength, and the screen with keep_frames."""
-        machine, generator = self._read()
-        self._follow(generator)
-        screen = self.getScreenRGB().copy() if self.keep_frames else None
-        return [
-            machine,
-            *self._sticking,
-            None if screen is None else (screen.shape, screen.tobytes()),
-        ]
+        self._follow()
+        machine = self.ale.cloneState(include_rng=False).serialize()
+        return [machine, *self._sticking, self.getScreenRGB().copy() if self.keep_frames else None]
 
     def load(self, saved: list[Any]) -> None:
         """Be as when that was saved; the generator is left as it is."""
-        machine, button, strength, screen = saved
-        if screen is not None:
-            screen = np.frombuffer(screen[1], np.uint8).reshape(screen[0])
-        self._put(machine, self._read()[1], (button, strength), screen)
+        machine, button, strength, self._screen = saved
+        generator = self.ale.cloneState(include_rng=True)
+        if self._sticky:  # what sticks cannot be written: let it be taken
+            self.ale.restoreState(self._accepting)
+            self.ale.act(ale_py.Action(button), strength)
+            self.ale.restoreState(generator)
+        self.ale.restoreState(ale_py.ALEState(machine))
+        self._known = generator.serialize()[self._split : -_TAIL]
+        self._sticking = button, strength
+        self.actions.clear()
 
     def __getstate__(self) -> bytes:
-        """The generator's state."""
-        return self._read()[1]
+        """The generator's state: its count of bytes, then its numbers as text."""
+        return bytes(self.ale.cloneState(include_rng=True).serialize()[self._split : -_TAIL])
 
     def __setstate__(self, generator: bytes) -> None:
         """Put back the generator's state alone."""
-        self.ale.restoreState(ale_py.ALEState(self._joined(self._read()[0], generator)))
+        state = self.ale.cloneState(include_rng=True).serialize()
+        inner = state[_HEAD + _LENGTH : self._split] + generator
+        length = struct.pack("<i", len(inner))
+        self.ale.restoreState(ale_py.ALEState(state[:_HEAD] + length + inner + state[-_TAIL:]))
         self._known = generator
 
+    @property
     def world(self) -> str:
         """What a snapshot must share with it."""
         game = Path(self.ale.getString("rom_file")).stem
         return f"ale-py {ale_py.__version__} {game} {self._probability} {self._frames}"
 
-    def _read(self) -> tuple[bytes, bytes]:
-        """The machine and the generator, apart."""
-        state = self.ale.cloneState(include_rng=True).serialize()
-        inner = state[_HEAD + _LENGTH : -_TAIL]
-        split = self._split - _HEAD - _LENGTH
-        machine = state[:_HEAD] + inner[:split] + state[-_TAIL:]
-        return machine, inner[split + len(_WITH_RNG) :]
-
-    def _joined(self, machine: bytes, generator: bytes) -> bytes:
-        """The serialised state of both; without a generator, one that leaves it alone."""
-        inner = machine[_HEAD:-_TAIL] + (_WITH_RNG if generator else _WITHOUT_RNG) + generator
-        length = struct.pack("<i", len(inner))
-        return machine[:_HEAD] + length + inner + machine[-_TAIL:]
-
-    def _put(self, machine: bytes, generator: bytes, sticking: Any, screen: Any) -> None:
-        if 0 < self._probability < 1:
-            self.ale.restoreState(ale_py.ALEState(self._joined(self._start, self._accepting)))
-            self.ale.act(ale_py.Action(sticking[0]), sticking[1])
-        self.ale.restoreState(ale_py.ALEState(self._joined(machine, generator)))
-        self.actions.clear()
-        self._known, self._sticking, self._screen = generator, sticking, screen
-
     def _begun(self) -> None:
         """A game that begins repeats nothing; the generator goes on."""
-        self._known, self._sticking, self._screen = self._read()[1], _NOTHING, None
+        self._known, self._sticking, self._screen = self.__getstate__(), _NOTHING, None
         self.actions.clear()
 
-    def _follow(self, generator: bytes) -> None:
-        """Find which action sticks now, given the generator's state.
+    def _follow(self) -> None:
+        """Find which action sticks now.
 
         Each frame draws once for each of two players; a draw below the probability repeats.
         """
         if not self.actions:
             return
-        self._screen = None
-        if 0 < self._probability < 1:
-            stream: Any = np.random.MT19937(0)
-            words = _words(self._known)
-            key = {"key": words[:-1].astype(np.uint32), "pos": int(words[-1])}
-            stream.state = {"bit_generator": "MT19937", "state": key}
+        before, self._known, self._screen = self._known, self.__getstate__(), None
+        if self._sticky:
+            stream = _stream(before)
             draws = stream.random_raw(2 * self._frames * len(self.actions))
-            if not np.array_equal(_state(stream), _words(generator)):
+            if not np.array_equal(stream.random_raw(8), _stream(self._known).random_raw(8)):
                 raise NotRestorable(
                     f"an ale-py {ale_py.__version__} that draws other random numbers for sticky "
                     "actions than known here; make the game with repeat_action_probability=0"
                 )
-            taken = np.flatnonzero(draws[::2] / 2.0**32 >= self._probability)
+            taken = np.flatnonzero(draws[::2] >= self._least)
             if taken.size:
                 self._sticking = self.actions[int(taken[-1]) // self._frames]
-        self._known = generator
         self.actions.clear()
 
 
-def _words(generator: bytes) -> np.ndarray:
-    """The numbers of a generator's state, written as text: 624 words and a position. int64 [625]"""
-    return np.fromstring(generator[4:].decode(), np.int64, sep=" ")
-
-
-def _state(stream: np.random.MT19937) -> np.ndarray:
-    state: Any = stream.state["state"]
-    return np.append(state["key"].astype(np.int64), state["pos"])
-
-
-def _accepting(probability: float) -> bytes:
-    """A generator's state whose next draw lets a new action through; empty if none does."""
-    if probability >= 1:
-        return b""
-    seed = 0
-    while np.random.MT19937(seed).random_raw() / 2.0**32 < probability:
-        seed += 1
-    text = " ".join(map(str, _state(np.random.MT19937(seed)).tolist())).encode()
-    return struct.pack("<i", len(text)) + text
+def _stream(generator: bytes) -> Any:
+    """The generator whose state that is: 624 words and a position."""
+    words = np.fromstring(generator[4:].decode(), np.int64, sep=" ")
+    stream: Any = np.random.MT19937(0)
+    state = {"key": words[:-1].astype(np.uint32), "pos": int(words[-1])}
+    stream.state = {"bit_generator": "MT19937", "state": state}
+    return stream

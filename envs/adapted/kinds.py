@@ -6,132 +6,128 @@ copied. What that loses, the proof finds.
 
 from __future__ import annotations
 
-import collections
 import copy
+import copyreg
 import ctypes
-import enum
 import functools
 import gc
-import io
-import logging
-import pathlib
-import random
-import re
 import sys
-import threading
 import types
-import weakref
+from importlib import import_module
 from typing import Any
 
-import gymnasium
 import numpy as np
-from gymnasium.envs.registration import EnvSpec, WrapperSpec
+from gymnasium import Env
 
 from delegate.backtrack.state import Snapshot, StatefulVectorEnv
-from delegate.envs.adapted.values import NotRestorable as NotRestorable
-from delegate.envs.adapted.values import address
 
 
-class Table:
-    """An exact copy of a set as CPython lays it out, for its order depends on its whole past.
+class NotRestorable(TypeError):
+    """The environment cannot be restored exactly; the message names the reason and the remedy.
 
-    Python's own copies have the members in another order: a smaller table, no places of members
-    that were removed, another place from which `pop` goes on.
+    field: the best known name of what a restore loses · step: the first replayed step that
+    differs, counted from the saved moment, None if it was refused before a replay
     """
 
-    def __init__(self, value: Any) -> None:
-        self.copy: set[Any] = set()
-        self.move(value, self.copy)
+    def __init__(self, message: str, field: str | None = None, step: int | None = None) -> None:
+        super().__init__(message)
+        self.field, self.step = field, step
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Table) or list(self.copy) != list(other.copy):
-            return False
-        one, two = self.laid(self.copy), self.laid(other.copy)
-        return (one[0], one[2], one[5]) == (two[0], two[2], two[5])
 
-    __hash__ = None  # type: ignore[assignment]
+class Layout(tuple[int, int, int, int]):
+    """How CPython has laid out a set, whose order depends on all that was ever in it.
 
-    @staticmethod
-    def laid(value: Any) -> Any:
-        """Places ever filled, members, places less one, where they are, hash, where pop is."""
-        return (ctypes.c_ssize_t * 6).from_address(id(value) + object.__basicsize__)
+    Places ever filled, members, places less one, where `pop` goes on. Python's own copies have
+    the members in another order: a smaller table, and no places of members that were removed.
+    """
 
-    def move(self, value: Any, into: set[Any]) -> None:
-        """Make a set such a one as another is."""
-        laid, new = self.laid(value), self.laid(into)
-        into.clear()
-        if laid[2] > new[2]:
-            into.update(set(range(laid[2] // 2)))
-        if laid[2] != new[2]:
+    table: np.ndarray
+
+    @classmethod
+    def of(cls, value: set[Any]) -> Layout:
+        """The layout that a set has now."""
+        head, table = _memory(value)
+        layout = cls(head[n] for n in (0, 1, 2, 5))
+        layout.table = table.copy()
+        return layout
+
+    def write(self, value: set[Any], members: list[Any]) -> None:
+        """Give a set this layout. members: in order; their hashes are those of what was read"""
+        value.clear()
+        value.update(set(range(self[2] // 2)))
+        head, table = _memory(value)
+        if head[2] != self[2]:
             raise NotRestorable("a set of a size that is not known here; use a dict for it")
-        for key in list(into):
-            ctypes.pythonapi.Py_DecRef(ctypes.py_object(key))
-        for key in value:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(key))
-        ctypes.memmove(new[3], laid[3], (laid[2] + 1) * 2 * ctypes.sizeof(ctypes.c_ssize_t))
-        new[0], new[1], new[5] = laid[0], laid[1], laid[5]
+        for number in list(value):
+            ctypes.pythonapi.Py_DecRef(ctypes.py_object(number))
+        for member in members:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(member))
+        table[:] = self.table
+        table[(table[:, 0] != 0) & (table[:, 1] != -1), 0] = list(map(id, members))
+        head[0], head[1], _, head[5] = self
 
 
-ATOMIC: set[type] = {type(None), bool, int, float, complex, str, bytes, np.float64, np.int64}
-"""types whose values cannot change: the commonest, and those met so far"""
+def _memory(value: set[Any]) -> tuple[Any, np.ndarray]:
+    """Of a set, live: six numbers (see Layout; where its table is, a hash), and its table."""
+    head: Any = (ctypes.c_ssize_t * 6).from_address(id(value) + object.__basicsize__)
+    table = (ctypes.c_ssize_t * 2 * (head[2] + 1)).from_address(head[3])
+    return head, np.ctypeslib.as_array(table)
+
+
 CHANGING = {"object", "dict", "list", "deque", "set", "array", "cell", "cache", "data", "model"}
 CHANGING |= {"game", "rows"}
 """kinds that `write` puts back into the same object"""
+BUILT = {"tuple", "frozenset", "function", "method", "generator", "view", "proxy"}
+"""kinds that cannot change, and are their parts"""
+LEFT = {"stream", "pointer", "shown", "copied"}
+"""kinds that are not compared"""
 RANDOM = {"stream", "game", "rows"}
 """kinds with random state, which `random_state` reads apart"""
-_ATOMS: tuple[type, ...] = (
-    *(type(None), bool, int, float, complex, str, bytes, range, type, enum.Enum, np.generic),
-    *(np.dtype, types.ModuleType, types.CodeType, pathlib.PurePath, re.Pattern, Table),
-    *(logging.Logger, EnvSpec, WrapperSpec),
-)
-_EXACT: dict[type, str] = {
-    **{list: "list", collections.deque: "deque", set: "set", frozenset: "frozenset"},
-    **dict.fromkeys((dict, collections.OrderedDict, collections.defaultdict), "dict"),
-    **{collections.Counter: "dict", types.MappingProxyType: "proxy", types.CellType: "cell"},
-    **{types.FunctionType: "function", functools._lru_cache_wrapper: "cache"},
-    **{types.MethodType: "method", types.BuiltinMethodType: "method"},
-}
-_LOCK = "refused a lock, which belongs to running threads"
-_BASES: dict[type, str] = {
-    random.SystemRandom: "refused the operating system's random numbers, which never repeat",
-    **dict.fromkeys((random.Random, np.random.BitGenerator, np.random.RandomState), "stream"),
-    **{np.random.Generator: "generator", tuple: "tuple", weakref.ref: "pointer"},
-    **{StatefulVectorEnv: "rows", type(threading.Lock()): _LOCK, type(threading.RLock()): _LOCK},
-    types.GeneratorType: "refused a running generator, whose position cannot be read",
-    io.IOBase: "refused an open file, whose contents cannot be taken back",
-    np.memmap: "refused an array in a file, whose contents cannot be taken back",
-    set: "refused a set of a type of its own, whose order cannot be copied; use a set",
-    np.random.SeedSequence: "refused a SeedSequence, whose count of what it spawned cannot be put "
-    "back; spawn from self.np_random",
-}
+MUJOCO = "delegate.envs.adapted.mujoco_state"
+"""imported only where MuJoCo is in use"""
+cached: Any = functools.cache
+slots_of = cached(copyreg._slotnames)  # type: ignore[attr-defined]
+"""the attributes that instances of a class keep in slots"""
+ATOMIC: set[type] = {type(None), bool, int, float, complex, str, bytes, np.float64, np.int64}
+"""types whose values cannot change: the commonest, and those met so far"""
 _NAMES = {
-    "Box2D": "refused a Box2D object: its C++ world (contacts, impulses, sleeping bodies) can be "
-    "neither read out whole nor copied; choose an environment simulated in MuJoCo or in Python",
-    "gymnasium.RecordVideo": "refused a RecordVideo, whose files cannot be taken back; leave it "
-    "out and take frames from render()",
-    **dict.fromkeys(("OpenGL", "glfw", "matplotlib", "moderngl", "pyglet", "vispy"), "shown"),
-    **{f"pygame.{name}": "shown" for name in ("Clock", "Font", "Sound", "Surface", "Window")},
-    **{"gymnasium.MujocoRenderer": "shown", "mujoco.Renderer": "shown", "tkinter": "shown"},
-    **{"mujoco.MjData": "data", "mujoco.MjModel": "model", "delegate.WatchedALE": "game"},
-    "ale_py.ALEInterface": "refused a new ALEInterface since the environment was adapted; make it "
-    "once",
+    "atom": "NoneType bool int float complex str bytes range type module code numpy.generic "
+    "numpy.dtype enum.Enum pathlib.PurePath re.Pattern logging.Logger gymnasium.EnvSpec "
+    "gymnasium.WrapperSpec delegate.Layout mujoco._enums",
+    "dict": "dict collections.OrderedDict collections.defaultdict collections.Counter",
+    "method": "method builtin_function_or_method",
+    "stream": "random.Random numpy.BitGenerator numpy.RandomState torch.Generator",
+    "pointer": "mujoco weakref.ReferenceType",
+    "shown": "OpenGL glfw matplotlib moderngl pyglet tkinter vispy pygame.Clock pygame.Font "
+    "pygame.Sound pygame.Surface pygame.Window gymnasium.MujocoRenderer mujoco.Renderer",
+    "refused": "generator _thread _io random.SystemRandom numpy.memmap numpy.SeedSequence Box2D "
+    "gymnasium.RecordVideo ale_py.ALEInterface",
+    **{"object": "gymnasium.Env", "list": "list", "deque": "collections.deque", "set": "set"},
+    **{"array": "numpy.ndarray", "frozenset": "frozenset", "tuple": "tuple", "cell": "cell"},
+    **{"function": "function", "proxy": "mappingproxy", "cache": "functools._lru_cache_wrapper"},
+    **{"generator": "numpy.Generator", "rows": "delegate.StatefulVectorEnv"},
+    **{"game": "delegate.WatchedALE", "model": "mujoco.MjModel", "data": "mujoco.MjData"},
 }
-"""by package, or class of a package; what is shown is left as it is"""
-_HELD: dict[str, set[str]] = {
-    # how it was made
-    "Env": {"spec", "_cached_spec", "_saved_kwargs", "_ezpickle_args", "_ezpickle_kwargs"},
-    # readings of the wall clock
-    "RecordEpisodeStatistics": {"episode_start_time", "time_queue"},
-    # tables of the dynamics, and names of files that differ from one instance to the next
-    **{name: {"P"} for name in ("FrozenLakeEnv", "CliffWalkingEnv", "TaxiEnv")},
-    **{"MujocoEnv": {"fullpath"}, "MazeEnv": {"tmp_xml_file_path"}},
+_KIND_OF = {name: kind for kind, names in _NAMES.items() for name in names.split()}
+"""by class with its package, by module, or by package; subclasses are of the same kind"""
+_HELD = {
+    "Env": "spec _cached_spec _saved_kwargs _ezpickle_args _ezpickle_kwargs",
+    "RecordEpisodeStatistics": "episode_start_time time_queue",
+    **dict.fromkeys(("FrozenLakeEnv", "CliffWalkingEnv", "TaxiEnv"), "P"),
+    "MujocoEnv": "fullpath",
+    "MazeEnv": "tmp_xml_file_path",
 }
-"""attributes of Gymnasium's environments that are left as they are, by class"""
+"""attributes of Gymnasium's environments that are left as they are: how they were made, readings
+of the wall clock, tables of the dynamics, names of files that differ from one to the next"""
 
 
-_known: dict[type, str] = {}
-_slots: dict[type, tuple[str, ...]] = {}
-_held: dict[type, frozenset[str]] = {}
+@cached
+def held_names(cls: type, constant: frozenset[str]) -> frozenset[str]:
+    """The attributes of an environment that are left as they are. constant: by request"""
+    if not issubclass(cls, Env):
+        return frozenset()
+    bases = [base for base in cls.__mro__ if base.__module__.startswith("gymnasium")]
+    return constant.union(*(_HELD.get(base.__name__, "").split() for base in bases))
 
 
 def kind_of(value: Any) -> str:
@@ -146,38 +142,23 @@ def kind_of(value: Any) -> str:
     return kind
 
 
+@cached
 def kind_of_type(cls: type) -> str:
     """What values of that type are."""
-    if cls not in _known:
-        _known[cls] = _kind(cls)
-        if _known[cls] == "atom" and not issubclass(cls, type | types.ModuleType):
-            ATOMIC.add(cls)
-    return _known[cls]
-
-
-def _kind(cls: type) -> str:
     for base in cls.__mro__:
         package = base.__module__.partition(".")[0]
-        for name in (package, f"{package}.{base.__name__}"):
-            if name in _NAMES:
-                return _NAMES[name]
-    if issubclass(cls, _ATOMS):
-        # of what derives from numbers and texts, only what has no attributes of its own
-        plain = issubclass(cls, np.generic | enum.Enum) or "__dict__" not in dir(cls)
-        if plain or not issubclass(cls, int | float | str | bytes):
-            return "atom"
-    if cls in _EXACT or cls is np.ndarray:
-        return _EXACT.get(cls, "array")
-    if cls.__module__.startswith(("mujoco._", "torch._C")):
-        tag = {"mujoco._enums": "atom", "torch._C": "copied"}.get(cls.__module__, "pointer")
-        return "stream" if cls.__name__ == "Generator" else tag
-    for base, kind in _BASES.items():
-        if issubclass(cls, base):
+        name = base.__name__ if package == "builtins" else f"{package}.{base.__name__}"
+        kind = next((_KIND_OF[e] for e in (name, base.__module__, package) if e in _KIND_OF), None)
+        if kind == "atom" and base in (int, float, str, bytes) and "__dict__" in dir(cls):
+            continue  # it may hold more than a number or text does
+        if kind == "atom" and not issubclass(cls, type | types.ModuleType):
+            ATOMIC.add(cls)
+        elif base is not cls and kind in ("array", "list", "dict", "deque", "set", "frozenset"):
+            return "refused" if "set" in kind else "copied"
+        if kind:
             return kind
-    if issubclass(cls, gymnasium.Env):
-        return "object"
-    if hasattr(cls, "__del__"):
-        return "refused an object with a finaliser (__del__), which every copy would run"
+    if hasattr(cls, "__del__"):  # which every copy would run
+        return "refused"
     # whether instances hold nothing but Python attributes: no memory of C beside them
     pointers = len(slots_of(cls)) + (cls.__dictoffset__ > 0) + (cls.__weakrefoffset__ > 0)
     size = object.__basicsize__ + pointers * np.dtype(np.intp).itemsize
@@ -185,182 +166,148 @@ def _kind(cls: type) -> str:
     return "object" if pure and not hasattr(cls, "__deepcopy__") else "copied"
 
 
-def read(kind: str, value: Any, held: frozenset[str] = frozenset()) -> Any:
+def read(kind: str, value: Any, constant: frozenset[str] = frozenset()) -> Any:
     """What it holds: a list or dict of its parts, or a value that nothing changes.
 
-    held: attributes that are left as they are · Raises NotRestorable saying what it is.
+    constant: see held_names · Raises NotRestorable saying what it is.
     """
-    if kind == "object":
-        data = dict(getattr(value, "__dict__", ()))
-        if slots := slots_of(type(value)):
-            data |= {name: getattr(value, name) for name in slots if hasattr(value, name)}
-        return {k: part for k, part in data.items() if k not in held} if held else data
-    if kind == "array":
-        if value.dtype.hasobject:
+    match kind:
+        case "object":
+            slots = [name for name in slots_of(type(value)) if hasattr(value, name)]
+            data = getattr(value, "__dict__", {}) | {name: getattr(value, name) for name in slots}
+            for name in held_names(type(value), constant):
+                data.pop(name, None)
+            return data
+        case "array" if not value.dtype.hasobject:
+            saved = value.copy(order="K")
+            if not value.flags.writeable:
+                saved.flags.writeable = False
+            return saved
+        case "array":
             return list(value.flat)
-        saved = value.copy(order="K")
-        if not value.flags.writeable:
-            saved.flags.writeable = False
-        return saved
-    if kind in ("list", "tuple", "deque"):
-        return list(value)
-    if kind in ("stream", "atom", "copied", "pointer", "shown"):
-        return value
-    if kind == "dict":
-        plain = all(type(key) in ATOMIC for key in value)
-        return dict(value) if plain else [part for pair in value.items() for part in pair]
-    if kind in ("generator", "view", "method", "cache", "proxy"):
-        return {"base": _base(kind, value)}
-    if kind in ("set", "frozenset"):
-        if len(value) > 1 and any(type(item).__hash__ is object.__hash__ for item in value):
-            raise NotRestorable(
-                "a set of objects, whose order depends on where in memory they lie; use a list"
-            )
-        return [Table(value), *value]
-    if kind == "function":
-        return {f"__closure__[{n}]": cell for n, cell in enumerate(value.__closure__ or ())}
-    if kind == "cell":
-        try:
-            return [value.cell_contents]
-        except ValueError:  # nothing was put into it yet
-            return []
-    if kind == "rows":
-        arrays = value.snapshot().arrays
-        return {name: array for name, array in arrays.items() if name not in value.random_state}
-    if kind in ("data", "model"):
-        from delegate.envs.adapted import mujoco_state
-
-        model_of = mujoco_state.model_of
-        return mujoco_state.read_data(value) if kind == "data" else model_of(value).read(value)
-    if kind == "game":
-        return value.save()
-    raise NotRestorable(kind.removeprefix("refused "))
+        case "list" | "tuple" | "deque":
+            return list(value)
+        case "stream" | "atom" | "copied" | "pointer" | "shown":
+            return value
+        case "dict":
+            plain = all(type(key) in ATOMIC for key in value)
+            return dict(value) if plain else [part for pair in value.items() for part in pair]
+        case "set" | "frozenset":
+            if len(value) > 1 and any(type(e).__hash__ is object.__hash__ for e in value):
+                raise NotRestorable(
+                    "a set of objects, whose order depends on where in memory they lie; use a list"
+                )
+            return [Layout.of(value), *value] if kind == "set" else list(value)
+        case "function":
+            return {f"__closure__[{n}]": cell for n, cell in enumerate(value.__closure__ or ())}
+        case "cell":
+            return gc.get_referents(value)  # nothing where none was put into it yet
+        case "generator" | "method" | "cache":
+            name = {"generator": "bit_generator", "method": "__self__", "cache": "__wrapped__"}
+            return {"base": getattr(value, name[kind])}
+        case "view":
+            return {"base": owner_of(value)}
+        case "proxy":
+            return {"base": gc.get_referents(value)[0]}
+        case "rows":
+            arrays = value.snapshot().arrays
+            return {name: part for name, part in arrays.items() if name not in value.random_state}
+        case "game":
+            return value.save()
+        case "data" | "model":
+            return getattr(import_module(MUJOCO), f"read_{kind}")(value)
+    raise NotRestorable(unreadable(value))
 
 
-def _base(kind: str, value: Any) -> Any:
-    """What a method, view, cache or generator is of."""
-    if kind == "generator":
-        return value.bit_generator
-    if kind == "view":
-        return owner_of(value)
-    if kind == "method":
-        return value.__self__
-    return value.__wrapped__ if kind == "cache" else gc.get_referents(value)[0]
-
-
-def write(kind: str, value: Any, data: Any, held: frozenset[str] = frozenset()) -> None:
-    """Put back what was read, every part now this row's; what was read stays as it is."""
-    if kind == "object":
-        own, new = getattr(value, "__dict__", {}), dict(data)
-        for name in slots_of(type(value)):
-            if name in new:
-                object.__setattr__(value, name, new.pop(name))
-            elif hasattr(value, name):
-                object.__delattr__(value, name)
-        for name, now in own.items():
-            saved = data.get(name)
-            shown = now is not saved and is_shown(now) and (saved is None or is_shown(saved))
-            if shown or name in held:
-                new[name] = now
-        if list(own) != list(new):
-            own.clear()
-        own.update(new)
-    elif kind == "list":
-        value[:] = data
-    elif kind == "dict":
-        value.clear()
-        value.update(data if type(data) is dict else zip(data[::2], data[1::2], strict=True))
-    elif kind == "deque":
-        value.clear()
-        value.extend(data)
-    elif kind == "array":
-        _write_array(value, data)
-    elif kind == "set":
-        if all(one is other for one, other in zip(data[1:], data[0].copy, strict=True)):
-            data[0].move(data[0].copy, value)
-        else:
-            value.clear()
-            value.update(data[1:])
-    elif kind == "cell":
-        if data:
-            value.cell_contents = data[0]
-        elif read(kind, value):
-            del value.cell_contents
-    elif kind == "cache":  # what it holds is of another moment, and is found again
-        value.cache_clear()
-    elif kind == "rows":
-        value.restore(Snapshot(value.world, {**value.snapshot().arrays, **data}))
-    elif kind == "game":
-        value.load(data)
-    else:
-        from delegate.envs.adapted import mujoco_state
-
-        if kind == "data":
-            mujoco_state.write_data(value, data)
-        else:
-            mujoco_state.model_of(value).write(value, data)
-
-
-def _write_array(value: np.ndarray, saved: Any) -> None:
-    if type(saved) is list:
-        for place, item in zip(np.ndindex(value.shape), saved, strict=True):
-            value[place] = item
-        return
-    if value.shape != saved.shape:
-        value.resize(saved.shape, refcheck=False)
-    if value.flags.owndata:
-        value.flags.writeable = True  # it may have been locked since
-    if value.flags.writeable:
-        value[...] = saved
-        value.flags.writeable = saved.flags.writeable
-
-
-def new(kind: str, value: Any, data: Any) -> Any:
-    """Another one, of another row's parts if it cannot change, else to be written to."""
-    if kind == "object":
-        return object.__new__(type(value))
-    if kind in ("list", "dict", "deque", "set", "array", "stream", "model"):
-        return copy.copy(value) if kind != "stream" else copy.deepcopy(value)
-    if kind == "tuple":
-        return tuple.__new__(type(value), data)
-    if kind == "frozenset":
-        return frozenset(data[1:])
-    if kind == "cell":
-        return types.CellType()
-    if kind == "cache":
-        return functools.lru_cache(**value.cache_parameters())(data["base"])
-    if kind == "generator":
-        return type(value)(data["base"])
-    if kind == "method":
-        plain = isinstance(value, types.BuiltinMethodType)
-        return (
-            getattr(data["base"], value.__name__)
-            if plain
-            else types.MethodType(value.__func__, data["base"])
-        )
-    if kind == "proxy":
-        return types.MappingProxyType(data["base"])
-    if kind == "view":
-        start = address(value) - address(owner_of(value))
-        flat = np.lib.stride_tricks.as_strided(
-            data["base"], (data["base"].size,), (data["base"].itemsize,)
-        )
-        return np.ndarray(value.shape, value.dtype, flat, start, value.strides)
-    if kind == "function":
-        new = types.FunctionType(
-            value.__code__,
-            value.__globals__,
-            value.__name__,
-            value.__defaults__,
-            tuple(data.values()),
-        )
-        new.__kwdefaults__, new.__qualname__ = value.__kwdefaults__, value.__qualname__
-        return new
-    if kind == "data":
-        return type(value)(data["model"])
-    raise NotRestorable(
-        "a look into memory that this row does not have; reset the row before restoring into it"
+def unreadable(value: Any) -> str:
+    """Why something is refused, and the remedy."""
+    return (
+        f"a {type(value).__module__}.{type(value).__qualname__}, which holds what cannot be read "
+        "or put back (a lock, an open file, a running generator, memory of C++, a finaliser); keep "
+        "it out of the environment, or give what holds it a __deepcopy__ that copies its state"
     )
+
+
+def write(kind: str, value: Any, data: Any, constant: frozenset[str] = frozenset()) -> None:
+    """Put back what was read, every part now this row's; what was read stays as it is."""
+    match kind:
+        case "object":
+            own, new = getattr(value, "__dict__", {}), dict(data)
+            for name in slots_of(type(value)):
+                if name in new:
+                    object.__setattr__(value, name, new.pop(name))
+                elif hasattr(value, name):
+                    object.__delattr__(value, name)
+            held = held_names(type(value), constant)
+            new |= {name: now for name, now in own.items() if name in held or is_shown(now)}
+            if list(own) != list(new):
+                own.clear()
+            own.update(new)
+        case "array" if type(data) is list:
+            for place, item in zip(np.ndindex(value.shape), data, strict=True):
+                value[place] = item
+        case "array":
+            if value.shape != data.shape:
+                value.resize(data.shape, refcheck=False)
+            if value.flags.owndata:
+                value.flags.writeable = True  # it may have been locked since
+            if value.flags.writeable:
+                value[...] = data
+                value.flags.writeable = data.flags.writeable
+        case "list":
+            value[:] = data
+        case "deque":
+            value.clear()
+            value.extend(data)
+        case "dict":
+            value.clear()
+            value.update(data if type(data) is dict else zip(data[::2], data[1::2], strict=True))
+        case "set":
+            data[0].write(value, data[1:])
+        case "cell":
+            if data:
+                value.cell_contents = data[0]
+        case "cache":  # what it holds is of another moment, and is found again
+            value.cache_clear()
+        case "rows":
+            value.restore(Snapshot(value.world, {**value.snapshot().arrays, **data}))
+        case "game":
+            value.load(data)
+        case "data" | "model":
+            getattr(import_module(MUJOCO), f"write_{kind}")(value, data)
+
+
+def new(kind: str, value: Any, parts: Any) -> Any:
+    """Another one, of another row's parts if it cannot change, else to be written to, or None."""
+    match kind:
+        case "object":
+            return object.__new__(type(value))
+        case "list" | "dict" | "deque" | "set" | "array" | "model":
+            return copy.copy(value)
+        case "stream":
+            return copy.deepcopy(value)
+        case "tuple":
+            return tuple.__new__(type(value), parts)
+        case "cell":
+            return types.CellType()
+        case "generator" | "proxy":
+            return type(value)(parts["base"])
+        case "method":
+            base, own = parts["base"], getattr(value, "__func__", None)
+            return types.MethodType(own, base) if own else getattr(base, value.__name__)
+        case "data":
+            return type(value)(parts["model"])
+        case "view":
+            base, start = parts["base"], address(value) - address(owner_of(value))
+            flat = np.lib.stride_tricks.as_strided(base, (base.size,), (base.itemsize,))
+            return np.ndarray(value.shape, value.dtype, flat, start, value.strides)
+        case "function":
+            how = value.__code__, value.__globals__, value.__name__, value.__defaults__
+            function = types.FunctionType(*how, tuple(parts.values()))
+            function.__kwdefaults__ = value.__kwdefaults__
+            function.__qualname__ = value.__qualname__
+            return function
+    return None
 
 
 def random_state(value: Any) -> Any:
@@ -379,36 +326,20 @@ def put_random_state(value: Any, saved: Any) -> None:
     """Put a generator or simulator back to what `random_state` read."""
     if isinstance(value, np.random.BitGenerator):
         bits: Any = value
-        bits.state = saved[0]
-        if saved[1] is not None and saved[1] != bits.seed_seq.state:
-            bits.__setstate__((saved[0], np.random.SeedSequence(**saved[1])))
+        bits.state, children = saved
+        if children is not None and children != bits.seed_seq.state:
+            bits.__setstate__((saved[0], np.random.SeedSequence(**children)))
     elif isinstance(value, StatefulVectorEnv):
-        value.restore(Snapshot(value.world, {**value.snapshot().arrays, **saved}))
+        write("rows", value, saved)
     elif type(value).__module__ == "torch._C":
         value.set_state(sys.modules["torch"].from_numpy(saved.copy()))
     else:
         value.__setstate__(saved)
 
 
-def held_names(cls: type) -> frozenset[str]:
-    """The attributes of an environment of that class that are left as they are."""
-    if cls not in _held:
-        bases = [base for base in cls.__mro__ if base.__module__.startswith("gymnasium")]
-        _held[cls] = frozenset[str]().union(*(_HELD.get(base.__name__, ()) for base in bases))
-    return _held[cls]
-
-
-def slots_of(cls: type) -> tuple[str, ...]:
-    """The attributes that instances keep in slots."""
-    if cls not in _slots:
-        names = []
-        for base in cls.__mro__:
-            slots = base.__dict__.get("__slots__", ())
-            for name in [slots] if isinstance(slots, str) else slots:
-                private = name.startswith("__") and not name.endswith("__")
-                names.append(f"_{base.__name__.lstrip('_')}{name}" if private else name)
-        _slots[cls] = tuple(name for name in names if name not in ("__dict__", "__weakref__"))
-    return _slots[cls]
+def address(array: np.ndarray) -> int:
+    """Where its memory begins."""
+    return int(array.__array_interface__["data"][0])
 
 
 def owner_of(view: Any) -> Any:
@@ -421,7 +352,5 @@ def owner_of(view: Any) -> Any:
 
 
 def is_shown(value: Any) -> bool:
-    """Whether a value is only for showing: a window or surface, or a collection of them."""
-    if type(value) in (dict, list, tuple) and value:
-        return all(map(is_shown, value.values() if type(value) is dict else value))
-    return kind_of_type(type(value)) == "shown"
+    """Whether a value is only for showing: a window, a surface, a renderer."""
+    return type(value) not in ATOMIC and kind_of_type(type(value)) == "shown"

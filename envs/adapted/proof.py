@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import gc
 import random
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from itertools import zip_longest
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
@@ -17,9 +16,8 @@ from gymnasium import Env, Space
 
 from delegate.backtrack.spaces import copied, empty
 from delegate.envs.adapted.graph import Graph, difference, differences
-from delegate.envs.adapted.kinds import CHANGING, NotRestorable
-from delegate.envs.adapted.row import Row
-from delegate.envs.adapted.values import write
+from delegate.envs.adapted.kinds import CHANGING, RANDOM, NotRestorable
+from delegate.envs.adapted.row import Row, write
 
 STEPS, LEAST, SECONDS = 300, 60, 0.5
 """steps that a proof plays; the fewest, where more take longer than that; all is played thrice"""
@@ -28,7 +26,7 @@ SHORT = 6
 RESETS, WARM_UP = 6, 10
 """resets and steps before anything is compared: what happens only once has happened then"""
 _LIBRARIES = {"numpy", "mujoco", "pygame", "torch", "jax", "scipy", "ale_py"}
-_CLOCKS = {"time", "time_ns", "monotonic", "perf_counter", "urandom", "now", "today"}
+_LIBRARIES |= sys.stdlib_module_names
 
 
 class Proof:
@@ -55,9 +53,8 @@ class Proof:
         try:
             self._run()
         except NotRestorable as error:
-            if str(error).startswith(self.first.name):
-                raise
-            raise self._refused(str(error), error.field or "") from error
+            message = f"{self.first.name} cannot be restored: {error}"
+            raise NotRestorable(message, error.field, error.step) from error.__cause__
         except Exception as error:
             raise NotRestorable(
                 f"{self.first.name} cannot be proved: it raised {type(error).__name__} ({error}) "
@@ -70,29 +67,26 @@ class Proof:
         space.seed(self.seed)
         self._actions = [space.sample() for _ in range(self.steps)]
         for each in self.both:
-            each.look_closely()
             for number in range(RESETS):
                 self._play(each, self.seed + number, 2 if number else WARM_UP)
-        self._places = places(self.first.graph())
-        self._before, self._graphs = outside(self._places), [each.graph() for each in self.both]
-        _, *self._given = self._play(self.first, self.seed, self.steps, record=True)
+        self._graphs = [each.graph() for each in self.both]
+        self._outside = outside(self._graphs)
+        self._given = self._play(self.first, self.seed, self.steps, record=True)
         self._last, starts = self.first.save(), sorted(self._saved)
-        self._check_shared()
+        self._check_outside()
         for start in reversed(starts):
             for each in self.both:
-                for _ in self._replay(each, start, min(start + SHORT, self.played)):
-                    pass
+                list(self._replay(each, start, min(start + SHORT, self.played)))
         to_the_end = zip(self.both[::-1], starts[:: len(starts) // 2], strict=False)
-        for _ in zip_longest(*(self._replay(*each, self.played) for each in to_the_end)):
-            pass
-        self._check_shared()
+        list(zip_longest(*(self._replay(*each, self.played) for each in to_the_end)))
+        self._check_outside()
 
     def _play(self, each: Any, seed: int, steps: int, record: bool = False) -> list[Any]:
-        """What a reset and steps gave. record: remember moments, and when resets were due"""
+        """What the steps after a reset gave. record: remember moments, and when resets were due"""
         resets = {steps // 15, steps // 6, steps // 3} if record else {}
         saves = {0, 3, steps // 15 - 1, steps // 6 + 5, steps // 3 + 20, 2 * steps // 3}
-        due: Any = None
-        played = [self._taken(each, each.reset(seed=seed))]
+        played, due = list[Any](), None  # type: list[Any], Any
+        self._taken(each, each.reset(seed=seed))
         until = time.perf_counter() + self.seconds
         for step in range(steps):
             due = {} if step in resets else due
@@ -119,8 +113,7 @@ class Proof:
                 write(empty(each.env.observation_space, 1), 0, given[0], each.name)
             except (IndexError, KeyError, TypeError, ValueError) as error:
                 raise NotRestorable(
-                    f"{each.name} cannot be batched: what it shows is not in its observation "
-                    f"space ({error}); correct the space",
+                    f"what it shows is not in its observation space ({error}); correct the space",
                     "observation",
                 ) from error
         observation, *outcome, info = copied(given)
@@ -130,160 +123,81 @@ class Proof:
     def _replay(self, each: Any, start: int, stop: int) -> Iterator[None]:
         """Play on from a saved moment, comparing each step with what it gave first."""
         each.load(self._saved[start])
-        if (where := each.differs(self._saved[start])) is not None:
-            raise self._refused(
-                f"its {where.lstrip('.')} right after a restore; a property or a copy hook "
-                "changes it",
-                where,
-            )
+        if where := each.differs(self._saved[start]):
+            why = "right after a restore; a property or a copy hook changes it"
+            raise NotRestorable(f"its {where.lstrip('.')} {why}", _name(where))
         for step in range(start, stop):
             given = self._step(each, step, self._due[step])
-            if (where := difference(self._given[step], given)) is not None:
-                raise self._differing(each, start, step, where)
+            self._check(each, difference(self._given[step], given), start, step)
             yield
-        if stop == self.played and (where := each.differs(self._last)) is not None:
-            raise self._differing(each, start, stop - 1, where)
+        if stop == self.played:
+            self._check(each, each.differs(self._last), start, stop - 1)
 
-    def _differing(self, each: Any, start: int, step: int, where: str) -> NotRestorable:
-        """The reason why a replay came out differently, as far as it can be found."""
-
-        def play() -> list[Any]:
-            return self._play(each, self.seed, WARM_UP)
-
-        anew = difference(play(), play()) is not None
-        also = f", nor does it repeat itself from reset(seed={self.seed})" if anew else ""
-        if clocks := clock_calls(play) if anew else []:
-            return self._refused(
-                f"it depends on the clock or the operating system ({', '.join(clocks[:3])}); "
-                "draw from self.np_random and count steps instead",
-                where,
-                step - start,
-            )
+    def _check(self, each: Any, where: str | None, start: int, step: int) -> None:
+        """Refuse a replay that came out differently, with the reason as far as it can be found."""
+        if where is None:
+            return
         each.load(self._saved[start])
-        lost = each.lost(self._saved[start])
-        name = f"{_name(lost)} is lost: " if lost else ""
-        return self._refused(
-            f"{name}played again from a saved moment, {where.lstrip('.')} (step {step - start})"
-            f"{also}; it keeps state where no snapshot reaches (a library's own memory, another "
-            "process, a copy hook that loses some); keep it in attributes, or give the object "
+        lost = None if isinstance(each, Row) else each.lost(self._saved[start])
+        raise NotRestorable(
+            f"{_name(lost) + ' is lost: ' if lost else ''}played again from a saved moment, "
+            f"{where.lstrip('.')} (step {step - start}); "
+            "it depends on state where no snapshot reaches (an object that environments share, the "
+            "clock, the operating system, a library's memory, a copy hook that loses some); keep "
+            "it in attributes of the environment and draw from self.np_random, or give the object "
             "that holds it a __deepcopy__",
-            lost or where,
+            _name(lost or where),
             step - start,
         )
 
-    def _check_shared(self) -> None:
+    def _check_outside(self) -> None:
         """Refuse what changes what others share."""
-        one, *others = self._graphs
-        if others and (name := shared(one, others[0], self.first.graph())):
-            raise self._refused(
-                f"{name} changes and is one object in all environments that the factory makes; "
-                "make one for each",
-                name,
-            )
-        if touched := changed(self._before, outside(self._places)):
-            raise self._refused(
-                f"it changes {', '.join(touched[:3])}, which all environments of this process "
-                "share; draw from self.np_random and keep state in attributes of the environment",
+        now = outside(self._graphs)
+        if touched := [_name(where) for where in differences(self._outside, now, grown=True)]:
+            raise NotRestorable(
+                f"it changes {', '.join(touched[:3])}, which all environments share; "
+                "draw from self.np_random, and let each have what it changes as its own",
                 touched[0],
             )
-
-    def _refused(self, why: str, field: str, step: int | None = None) -> NotRestorable:
-        message = f"{self.first.name} cannot be restored: {why}"
-        return NotRestorable(message, _name(field) or None, step)
 
 
 def _name(where: str) -> str:
     return where.lstrip(".").partition(" was ")[0]
 
 
-def places(graph: Graph) -> set[Any]:
-    """The classes and modules that the objects of a graph are of, but not those of libraries."""
-    found: set[Any] = set()
-    for value, _, _ in graph.nodes:
-        cls = value if isinstance(value, type) else type(value)
-        name = value.__module__ if isinstance(value, FunctionType) else cls.__module__
-        found |= {*cls.__mro__, value if isinstance(value, ModuleType) else sys.modules.get(name)}
-    known = _LIBRARIES | sys.stdlib_module_names
-    own = {each for each in found - {None} if _package(each) not in known}
-    return {e for e in own if isinstance(e, type) or _package(e) != "gymnasium"}
-
-
-def _package(place: Any) -> str:
-    name: str = place.__module__ if isinstance(place, type) else place.__name__
-    return name.partition(".")[0]
-
-
-def outside(shared: Collection[Any]) -> dict[str, Graph]:
-    """What environments of those classes and modules might share with others, by name.
-
-    Also the closures and defaults of methods, and the random generators that everybody shares.
+def outside(graphs: list[Graph]) -> Graph:
+    """What environments might share with others, by name: objects that two of them lead to; the
+    random generators that everybody shares; attributes of their classes and modules, but not those
+    of libraries; closures and defaults of methods.
     """
+    graph, *others = graphs
     seen: dict[str, Any] = {
         "numpy's global random generator": np.random.mtrand._rand,
         "Python's global random generator": random._inst,
     }
     if (torch := sys.modules.get("torch")) is not None:
         seen["torch's global random generator"] = torch.default_generator
-    for place in shared:
-        home = place.__name__
-        if isinstance(place, type):
-            home = f"{place.__module__}.{place.__qualname__}"
-        for key, value in list(vars(place).items()):
+    homes: dict[Any, None] = {}
+    for place, (value, _, _) in enumerate(graph.nodes):
+        if others and id(value) in others[0].places and graph.held[place][0] in CHANGING | RANDOM:
+            seen[f"env{graph.name(place)}"] = value
+        module = sys.modules.get(str(getattr(value, "__module__", None)))
+        homes[value if isinstance(value, ModuleType) else module] = None
+        homes |= dict.fromkeys((value if isinstance(value, type) else type(value)).__mro__)
+    homes.pop(None, None)
+    for each in homes:
+        is_class = isinstance(each, type)
+        home = f"{each.__module__}.{each.__qualname__}" if is_class else each.__name__
+        package = home.partition(".")[0]
+        if package in _LIBRARIES or (package == "gymnasium" and not is_class):
+            continue
+        for key, value in list(vars(each).items()):
             value = getattr(value, "fget", None) or getattr(value, "__func__", value)
             if isinstance(value, FunctionType):
                 cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
-                seen |= {f"{name} of {home}.{key}": cell for name, cell in cells}
-                seen[f"a default of {home}.{key}"] = [value.__defaults__, vars(value)]
-            elif not isinstance(value, type | ModuleType) and not key.endswith("__"):
-                # sampling from a space is no change of it
-                seen[f"{home}.{key}"] = repr(value) if isinstance(value, Space) else value
-    return {name: Graph(value, lenient=True, apart=Env) for name, value in seen.items()}
-
-
-def changed(before: dict[str, Graph], after: dict[str, Graph]) -> list[str]:
-    """The names of what is not as it was; dicts that only grew are caches, and do not count."""
-    pairs = ((name, one, after[name]) for name, one in before.items() if name in after)
-    return sorted(
-        name
-        for name, one, two in pairs
-        if difference(one, two, grown=True) or difference(one.random, two.random)
-    )
-
-
-def shared(one: Graph, other: Graph, later: Graph) -> str | None:
-    """The first object that two environments both lead to and that has changed `later`.
-
-    one, later: the same environment's
-    """
-    now = {id(later.nodes[n][0]): state for n, state in later.states}
-    moved = {n for n, state in one.states if difference(state, now.get(id(one.nodes[n][0]), state))}
-    where = list(differences(one, later))
-    for place, (value, _, _) in enumerate(one.nodes):
-        name, holds = one.name(place), one.held[place][0] in CHANGING
-        if id(value) in other.places and (
-            place in moved or (holds and any(each.startswith(name) for each in where))
-        ):
-            return f"env{name}"
-    return None
-
-
-def clock_calls(play: Callable[[], Any]) -> list[str]:
-    """Where a play asks for the time or the operating system's random numbers."""
-    found: dict[str, None] = {}
-
-    def watch(frame: Any, event: str, called: Any) -> None:
-        asked = str(frame.f_globals.get("__name__"))
-        clock = event == "c_call" and getattr(called, "__name__", None) in _CLOCKS
-        if clock and not asked.startswith("delegate.envs.adapted"):
-            found.setdefault(f"{called.__name__}() in {asked}:{frame.f_lineno}")
-
-    before, collecting = sys.getprofile(), gc.isenabled()
-    gc.disable()  # others may look at the clock whenever garbage is collected
-    sys.setprofile(watch)
-    try:
-        play()
-    finally:
-        sys.setprofile(before)
-        if collecting:
-            gc.enable()
-    return list(found)
+                value = {**dict(cells), "defaults": value.__defaults__, "attributes": vars(value)}
+            elif isinstance(value, type | ModuleType) or key.endswith("__"):
+                continue
+            # sampling from a space is no change of it
+            seen[f"{home}.{key}"] = repr(value) if isinstance(value, Space) else value
+    return Graph(SimpleNamespace(**seen), lenient=True, apart=Env)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
+import math
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import gymnasium
@@ -14,33 +18,28 @@ import numpy as np
 from gymnasium.wrappers import MaxAndSkipObservation, RecordEpisodeStatistics, TimeLimit
 
 from delegate.envs.adapted.graph import Graph, difference
-from delegate.envs.adapted.kinds import NotRestorable
-
-MADE_WITH = ("_saved_kwargs", "_ezpickle_args", "_ezpickle_kwargs")
-"""attributes in which wrappers and EzPickle environments keep what their constructor was given"""
+from delegate.envs.adapted.kinds import MUJOCO, NotRestorable
 
 
-class Objects:
-    """What the objects of an environment held, in a snapshot; equal to another of the same."""
+@dataclass(eq=False)
+class Held:
+    """What an environment held, in a snapshot; equal to another of the same.
 
-    def __init__(self, graph: Graph, streams: bool = False) -> None:
-        self.graph, self.streams = graph, streams
+    what: a Graph, or the states of its random generators
+    """
+
+    what: Any
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Objects):
-            return False
-        if self.streams:
-            return difference(self.graph.random, other.graph.random) is None
-        return difference(self.graph, other.graph) is None
-
-    __hash__ = None  # type: ignore[assignment]
+        return isinstance(other, Held) and difference(self.what, other.what) is None
 
     @property
     def nbytes(self) -> int:
         """Memory held, in bytes, roughly."""
-        return sum(int(getattr(data, "nbytes", 200)) for _, data in self.graph.held)
+        held = [e for _, e in self.what.held] if isinstance(self.what, Graph) else self.what
+        return sum(int(getattr(data, "nbytes", 200)) for data in held)
 
-    def __deepcopy__(self, memo: Any) -> Objects:
+    def __deepcopy__(self, memo: Any) -> Held:
         return self  # nothing changes it
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -59,7 +58,11 @@ class Row:
     rows = 1
 
     def __init__(self, env: gymnasium.Env[Any, Any], constant: Collection[str] = ()) -> None:
-        self.env, self.constant, self.name = env, constant, name_of(env)
+        self.env, self.constant, spec = env, constant, env.unwrapped.spec
+        self.name = spec.id if spec is not None else type(env.unwrapped).__name__
+        self.chain = [env]  # the wrappers from the outermost, then the environment
+        while isinstance(self.chain[-1], gymnasium.Wrapper):
+            self.chain.append(self.chain[-1].env)
         try:
             self._watch_games()
             graph = self.graph()
@@ -73,16 +76,10 @@ class Row:
         classes = {base for value, _, _ in graph.nodes for base in type(value).__mro__}
         own = (each for base in classes for each in vars(base).values())
         self._caches = [each for each in own if isinstance(each, functools._lru_cache_wrapper)]
-        self._timed = [p._stats_key for p in self.chain() if isinstance(p, RecordEpisodeStatistics)]
-        self._datas, self._models, simulators = found.get("data", []), [], list[str]()
-        if "model" in found:
-            from delegate.envs.adapted import mujoco_state
-
-            self._models = [mujoco_state.model_of(model) for model in found["model"]]
-            self._blown_up = mujoco_state.blown_up
-            simulators += map(mujoco_state.world_of, found["model"])
-        simulators += [game.world() for game in found.get("game", ())]
-        simulators += [rows.world for rows in found.get("rows", ())]
+        self._timed = [p._stats_key for p in self.chain if isinstance(p, RecordEpisodeStatistics)]
+        self._datas = found.get("data", [])
+        simulators = [data["world"] for kind, data in graph.held if kind == "model"]
+        simulators += [e.world for kind in ("game", "rows") for e in found.get(kind, ())]
         codecs = {"model": "mujoco", "game": "ale", "rows": "rows"}
         self.codec = next((codec for kind, codec in codecs.items() if kind in found), "copy")
         self.world = self._world(simulators)
@@ -101,32 +98,24 @@ class Row:
         """All that can change."""
         return Graph(self.env, self.constant)
 
-    def save(self) -> dict[str, Any]:
+    def save(self) -> dict[str, Held]:
         graph = self.graph()
-        return {"objects": Objects(graph), "random": Objects(graph, streams=True)}
+        return {"objects": Held(graph), "random": Held(graph.states)}
 
-    def load(self, saved: Mapping[str, Any], fresh: bool = False) -> None:
+    def load(self, saved: Mapping[str, Held], fresh: bool = False) -> None:
         """Be as when that was saved; fresh: but random generators go on from where they are."""
-        saved["objects"].graph.restore(self.env, None if fresh else saved["random"].graph)
+        saved["objects"].what.restore(self.env, () if fresh else saved["random"].what)
         for cache in self._caches:  # of methods: what they hold is of another moment
             cache.cache_clear()
 
-    def differs(self, saved: Mapping[str, Any]) -> str | None:
+    def differs(self, saved: Mapping[str, Held]) -> str | None:
         """Where it is not as it was saved, in words."""
-        return difference(saved["objects"].graph, self.graph())
-
-    def lost(self, saved: Mapping[str, Any]) -> str | None:
-        """Where it forgets something: nowhere that it knows of."""
-        return None
+        now, states = self.graph(), saved["random"].what
+        return difference(saved["objects"].what, now) or difference(states, now.states, "random")
 
     def due(self, given: Any) -> Any:
         """The options of the reset that is due after a step, None if none is."""
         return {} if given.terminated or given.truncated else None
-
-    def look_closely(self) -> None:
-        """Look for changes also where they are unlikely, however slow that is."""
-        for model in self._models:
-            model.thorough = True
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
@@ -137,15 +126,13 @@ class Row:
                 if getattr(space, "_np_random", None) is not None:
                     # before the environment, which may seed them otherwise
                     space._np_random = np.random.default_rng([seed, number])
-        for model in self._models:
-            model.begun = True
         return self.env.reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One step. Raises FloatingPointError when the simulation blew up in it."""
-        before = [self._blown_up(data) for data in self._datas]
+        before = self._blown_up()
         observation, reward, terminated, truncated, info = self.env.step(action)
-        if [self._blown_up(data) for data in self._datas] != before:
+        if self._blown_up() != before:
             raise FloatingPointError(
                 "MuJoCo's numbers blew up (see MUJOCO_LOG.TXT) and it reset itself; "
                 "give smaller actions or a smaller timestep"
@@ -158,31 +145,25 @@ class Row:
                 info = {**info, key: {n: v for n, v in told.items() if n != "t"}}
         return observation, float(reward), bool(terminated), bool(truncated), info
 
-    def chain(self) -> Iterator[gymnasium.Env[Any, Any]]:
-        """The wrappers from the outermost, then the environment."""
-        part = self.env
-        while isinstance(part, gymnasium.Wrapper):
-            yield part
-            part = part.env
-        yield part
+    def _blown_up(self) -> list[Any]:
+        """How often MuJoCo's numbers have blown up so far, by simulation and how they did."""
+        return [data.warning.number[import_module(MUJOCO).BAD].tolist() for data in self._datas]
 
     @property
     def max_steps(self) -> int | None:
         """The nearest time limit in steps, None without one."""
-        limit: int | None = None
-        for part in reversed(list(self.chain())):
+        limit = math.inf
+        for part in reversed(self.chain):
             if isinstance(part, TimeLimit):
-                own = int(part._max_episode_steps)
-                limit = own if limit is None else min(limit, own)
-            elif isinstance(part, MaxAndSkipObservation) and limit is not None:
-                limit = -(-limit // part._skip)
-        return limit
+                limit = min(limit, part._max_episode_steps)
+            elif isinstance(part, MaxAndSkipObservation):
+                limit /= part._skip
+        return None if limit == math.inf else math.ceil(limit)
 
     def _world(self, simulators: list[str]) -> str:
+        made_with = ("_saved_kwargs", "_ezpickle_args", "_ezpickle_kwargs")
         parts = [
-            f"{type(part).__module__}.{type(part).__qualname__} "
-            f"{[vars(part).get(name) for name in MADE_WITH]}"
-            for part in self.chain()
+            f"{type(part)} {[vars(part).get(name) for name in made_with]}" for part in self.chain
         ]
         spec = self.env.unwrapped.spec
         settings = f"{spec.id} {sorted(spec.kwargs.items())}" if spec else ""
@@ -193,7 +174,31 @@ class Row:
         return f"adapted {self.name} {digest} ({self.codec}; {versions})"
 
 
-def name_of(env: gymnasium.Env[Any, Any]) -> str:
-    """The id of an environment, or its class."""
-    spec = env.unwrapped.spec
-    return spec.id if spec is not None else type(env.unwrapped).__name__
+def write(batch: Any, row: int, value: Any, name: str) -> None:
+    """Put a copy of one observation into its row. name: of the environment
+
+    Raises ValueError for one of another shape, or whose numbers its space cannot hold.
+    """
+    if isinstance(batch, dict | tuple):
+        for key in batch if isinstance(batch, dict) else range(max(len(batch), len(value))):
+            write(batch[key], row, value[key], name)
+    elif batch.dtype == object:
+        batch[row] = copy.deepcopy(value)
+    else:
+        given, floats = np.asarray(value), batch.dtype.kind == "f"
+        if given.shape != batch.shape[1:]:
+            raise ValueError(
+                f"{name}: the observation has shape {given.shape}; its space says {batch.shape[1:]}"
+            )
+        fits = given.dtype == batch.dtype
+        if not fits and given.dtype.kind in ("fiub" if floats else "iub"):
+            with np.errstate(over="ignore", invalid="ignore"):
+                cast = given.astype(batch.dtype)
+            same = np.isfinite(cast) == np.isfinite(given) if floats else cast == given
+            fits = bool(np.all(same))
+        if not fits:
+            raise ValueError(
+                f"{name}: the observation is {given.dtype} {given.reshape(-1)[:4].tolist()}, which "
+                f"would change as {batch.dtype}, as its space says"
+            )
+        batch[row] = given

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -10,29 +11,28 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.error import ResetNeeded
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space
+from gymnasium.vector.utils import batch_space, iterate
 
 from delegate.backtrack.autoreset import final, reset_rows, row_seeds
-from delegate.backtrack.spaces import copied, empty, leaves, take
+from delegate.backtrack.spaces import ActionCheck, copied, empty, leaves, take
 from delegate.backtrack.state import (
     RandomStateMode,
     Rows,
     Snapshot,
-    SnapshotMismatch,
     StatefulVectorEnv,
     of_rows,
 )
 from delegate.envs.adapted.kinds import NotRestorable
-from delegate.envs.adapted.row import Row
-from delegate.envs.adapted.values import merge_infos, objects, splitter, write
+from delegate.envs.adapted.row import Row, write
 
 FLAGS = ("terminated", "truncated", "ready")
 INSIDE = ("objects", "random")
 """what a snapshot holds of the environments: all that can change, states of random generators"""
+PLAIN = (bool, int, float, np.number, np.bool_, np.ndarray)
+"""types of infos that may become arrays"""
 Step = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
-Infos = list[dict[str, Any] | None]
 
 
 class RowFailed(RuntimeError):
@@ -86,7 +86,9 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         self.single_action_space = copy.deepcopy(first.env.action_space)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self._split = splitter(self.single_action_space, self.num_envs, first.name)
+        self._check: ActionCheck | None = None
+        if isinstance(self.single_action_space, Box | Discrete | MultiDiscrete | MultiBinary):
+            self._check = ActionCheck(self.single_action_space, self.num_envs, first.name)
         self._shown = empty(self.single_observation_space, self.num_envs)
         self._flags = {name: np.zeros(self.num_envs, bool) for name in FLAGS}
         self._terminated, self._truncated, self._ready = (self._flags[name] for name in FLAGS)
@@ -118,11 +120,13 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         """
         rows, seeds = reset_rows(options, self.num_envs), row_seeds(seed, self.num_envs)
         others = {name: value for name, value in (options or {}).items() if name != "reset_mask"}
-        infos: Infos = [None] * self.num_envs
-        failures: dict[int, Exception] = {}
-        self._begin(np.flatnonzero(rows), infos, failures, seeds, others or None)
+        infos: list[Any] = [{}] * self.num_envs
+        failures = dict[int, Exception]()
+        for row in np.flatnonzero(rows).tolist():
+            given = seeds[row], copied(others) or None
+            self._take(infos, failures, row, self.rows[row].reset, *given)
         self._raise(failures)
-        return copied(self._shown), merge_infos(infos, self.num_envs)
+        return copied(self._shown), merge_infos(infos)
 
     def step(self, actions: Any) -> Step:
         """One step of every row.
@@ -131,66 +135,84 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         a row that never began or failed, and RowFailed for a row whose environment raised or
         whose simulation blew up: the others took their step, see `observe`.
         """
-        return self._step(np.ones(self.num_envs, bool), self._split(actions))
+        return self._step(np.arange(self.num_envs), actions)
 
     def step_rows(self, rows: np.ndarray, actions: Any) -> Step:
         """See StatefulVectorEnv; raises as `step` does."""
-        index, chosen = self.step_index(rows), np.zeros(self.num_envs, bool)
-        chosen[index] = True
-        own = splitter(self.single_action_space, len(index), self.rows[0].name)(actions)
-        each: list[Any] = [None] * self.num_envs
-        for row, action in zip(index.tolist(), own, strict=True):
-            each[row] = action
-        seen, *result, info = self._step(chosen, each)
+        index = self.step_index(rows)
+        seen, *result, info = self._step(index, actions)
         part = [values[index] for values in result]
         return take(seen, index), *part, of_rows(info, index, self.num_envs)
 
-    def _step(self, rows: np.ndarray, each: list[Any]) -> Step:
-        """Step those rows, each by its action. rows: bool [B]"""
-        if (unready := np.flatnonzero(rows & ~self._ready)).size:
+    def _step(self, index: np.ndarray, actions: Any) -> Step:
+        """Step those rows, each by its action. index: int [n] · returns what [B] rows did"""
+        if (unready := index[~self._ready[index]]).size:
             raise ResetNeeded(
                 f"row {int(unready[0])}: step before its reset; call reset, for some rows with "
                 "options={'reset_mask': ...}"
             )
-        ended = self._terminated | self._truncated
-        reward, infos = np.zeros(self.num_envs), [None] * self.num_envs  # type: tuple[Any, Infos]
-        failures: dict[int, Exception] = {}
-        for row in np.flatnonzero(rows & ~ended).tolist():
-            try:
-                observation, reward[row], *over, infos[row] = self.rows[row].step(each[row])
-                write(self._shown, row, observation, self.rows[row].name)
-                self._terminated[row], self._truncated[row] = over
-            except Exception as error:
-                failures[row] = error
-        if self.autoreset_mode == AutoresetMode.NEXT_STEP:
-            self._begin(np.flatnonzero(rows & ended), infos, failures)
-        terminated, truncated = self._terminated & rows, self._truncated & rows
+        ended, reward = self._terminated | self._truncated, np.zeros(self.num_envs)
+        infos: list[Any] = [{}] * self.num_envs
+        failures = dict[int, Exception]()
+        for row, action in zip(index.tolist(), self._split(actions, index), strict=True):
+            if not ended[row]:
+                reward[row] = self._take(infos, failures, row, self.rows[row].step, action)
+            elif self.autoreset_mode == AutoresetMode.NEXT_STEP:
+                self._take(infos, failures, row, self.rows[row].reset)
+        stepped = np.isin(np.arange(self.num_envs), index)
+        terminated, truncated = self._terminated & stepped, self._truncated & stepped
         over, last = terminated | truncated, dict[str, Any]()
         if self.autoreset_mode == AutoresetMode.SAME_STEP and over.any():
-            last = final(self._shown, merge_infos(infos, self.num_envs), over)
-            self._begin(np.flatnonzero(over), infos, failures)
+            last = final(self._shown, merge_infos(infos), over)
+            for row in np.flatnonzero(over).tolist():
+                self._take(infos, failures, row, self.rows[row].reset)
         self._raise(failures)
-        merged = merge_infos(infos, self.num_envs) | last
+        merged = merge_infos(infos) | last
         return copied(self._shown), reward, terminated, truncated, merged
 
-    def _begin(
-        self,
-        rows: np.ndarray,
-        infos: Infos,
-        failures: dict[int, Exception],
-        seeds: Sequence[int | None] = (),
-        options: dict[str, Any] | None = None,
-    ) -> None:
-        """Begin episodes in those rows; their infos and failures are added to those there are."""
-        for row in rows.tolist():
-            try:
-                seed = seeds[row] if seeds else None
-                observation, infos[row] = self.rows[row].reset(seed, copied(options))
-                write(self._shown, row, observation, self.rows[row].name)
-                self._terminated[row] = self._truncated[row] = False
-                self._ready[row] = True
-            except Exception as error:
-                failures[row] = error
+    def _take(
+        self, infos: list[Any], failures: dict[int, Exception], row: int, method: Any, *given: Any
+    ) -> float:
+        """Reset or step one row and return its reward; its info or failure is added to those."""
+        reward = 0.0
+        try:
+            observation, *outcome, infos[row] = method(*given)
+            write(self._shown, row, observation, self.rows[row].name)
+            reward, self._terminated[row], self._truncated[row] = outcome or (0.0, False, False)
+            self._ready[row] = True
+        except Exception as error:
+            failures[row] = error
+        return reward
+
+    def _split(self, actions: Any, rows: np.ndarray) -> list[Any]:
+        """The action of each of those rows, which it may keep; floats as precise as the space's.
+
+        Raises ValueError naming the row of one that is not in the space.
+        """
+        space, name = self.single_action_space, self.rows[0].name
+        if self._check is not None:
+            given = self._check(actions, rows)
+            with np.errstate(over="ignore"):
+                cast = given.astype(space.dtype)
+            if (bad := np.argwhere(~np.isfinite(cast))).size:
+                raise ValueError(
+                    f"{name}: row {rows[bad[0, 0]]}: action {given[bad[0, 0]].tolist()} does not "
+                    f"fit into {space.dtype}; give smaller numbers"
+                )
+            return [action.copy() for action in cast]
+        batched = batch_space(space, len(rows))
+        try:
+            each = copy.deepcopy(list(iterate(batched, actions)))
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{name}: actions are not a batch of {space} ({error}); give {batched}"
+            ) from error
+        if len(each) != len(rows):
+            raise ValueError(f"{name}: actions are of {len(each)} rows; give {len(rows)}")
+        for row, action in zip(rows, each, strict=True):
+            if not space.contains(action):
+                raise ValueError(f"{name}: row {row}: action {action!r} is not in {space}")
+        return each
 
     def observe(self, rows: Rows = None) -> Any:
         return take(self._shown, self.row_index(rows))
@@ -205,20 +227,17 @@ class AdaptedVectorEnv(StatefulVectorEnv):
         if isinstance(space, Discrete):
             return Discrete(int(space.n))
         if isinstance(space, Box):
-            return Box(-np.inf, np.inf, (int(np.prod(space.shape)),), np.float32)
+            return Box(-np.inf, np.inf, (math.prod(space.shape),), np.float32)
         raise NotImplementedError(
             f"{self.rows[0].name} observes {space}; wrap it so that it observes a Box or Discrete "
             "(gymnasium.wrappers.FlattenObservation)"
         )
 
     def markov_state(self, rows: Rows = None) -> np.ndarray:
-        space, seen = self.state_space, self._shown
+        space, seen = self.single_observation_space, self.observe(rows)
         if isinstance(space, Discrete):
-            first = self.single_observation_space.start  # type: ignore[attr-defined]
-            return (seen[self.row_index(rows)] - first).astype(np.int32)
-        index = self.row_index(rows)
-        flat = (len(index), int(np.prod(seen.shape[1:])))
-        return seen[index].reshape(flat).astype(np.float32)
+            return (seen - space.start).astype(np.int32)
+        return seen.reshape(len(seen), math.prod(seen.shape[1:])).astype(np.float32)
 
     def render(self, row: int | None = None) -> Any:
         """Frames by `render_mode`: that row's, or a tuple of one a row; None without a mode."""
@@ -269,14 +288,8 @@ class AdaptedVectorEnv(StatefulVectorEnv):
                 array[index] = snapshot.arrays[name]
         self._raise(failures)
 
-    def check_fits(self, snapshot: Snapshot, count: int) -> None:
-        self.check_world(snapshot)
-        self.check_names(set(snapshot.arrays), {*self._outer(), *INSIDE})
-        if snapshot.rows != count:
-            raise SnapshotMismatch(
-                f"snapshot holds {snapshot.rows} rows and {count} were named; "
-                "use snapshot.take(rows) or name as many rows"
-            )
+    def state_names(self) -> set[str]:
+        return {*self._outer(), *INSIDE}
 
     def _outer(self) -> dict[str, np.ndarray]:
         """What the batch itself holds of each row."""
@@ -285,14 +298,38 @@ class AdaptedVectorEnv(StatefulVectorEnv):
     def _inner(self, rows: Iterable[int]) -> dict[str, np.ndarray]:
         """What the environments of those rows hold."""
         saved = [self.rows[row].save() for row in rows]
-        every = np.ones(len(saved), bool)
-        return {name: objects((each[name] for each in saved), every) for name in INSIDE}
+        held = np.array([[each[name] for each in saved] for name in INSIDE], object)
+        return dict(zip(INSIDE, held, strict=True))
 
     def _raise(self, failures: Mapping[int, Exception]) -> None:
         """Report the first row that failed; none of those steps again before a reset."""
-        for row in failures:
-            self._ready[row] = False
-        for row, error in failures.items():
+        self._ready[list(failures)] = False
+        for row, error in sorted(failures.items()):
             others = sorted(set(failures) - {row})
             also = f" (rows {others} failed too)" if others else ""
             raise RowFailed(row, f"{type(error).__name__}: {error}{also}") from error
+
+
+def merge_infos(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Copies of the infos of single rows as one, with a bool [rows] mask `_key` for each key.
+
+    Numbers and arrays of one type and shape become arrays [rows, ...], zero where a row has
+    none; dicts are merged likewise; anything else becomes an object array.
+    """
+    merged: dict[str, Any] = {}
+    for key in dict.fromkeys(key for info in infos for key in info):
+        have = [row for row, info in enumerate(infos) if key in info]
+        merged[f"_{key}"] = np.isin(np.arange(len(infos)), have)
+        values = [infos[row][key] for row in have]
+        if all(isinstance(value, dict) for value in values):
+            merged[key] = merge_infos([info.get(key, {}) for info in infos])
+            continue
+        forms = set()
+        if all(isinstance(value, PLAIN) for value in values):
+            forms = {(type(v) is np.ndarray, np.shape(v), np.asarray(v).dtype) for v in values}
+        merged[key] = column = np.full(len(infos), None)
+        if len(forms) == 1 and not (form := forms.pop())[2].hasobject:
+            merged[key] = column = np.zeros((len(infos), *form[1]), form[2])
+        for row in have:
+            column[row] = copy.deepcopy(infos[row][key])
+    return merged
