@@ -101,7 +101,15 @@ def copied(array: np.ndarray) -> np.ndarray:
     return fresh
 
 
-def memories(members: Sequence[Member], seeds: np.ndarray, max_depth: int) -> list[Lanes]:
+class Memories(list[Lanes]):
+    """What every member remembers, by its number."""
+
+    def lanes(self, member: int, rows: np.ndarray, depth: np.ndarray | int) -> Memory:
+        """What that member remembers at those rows and depths, a copy."""
+        return self[member].take(rows, depth)
+
+
+def memories(members: Sequence[Member], seeds: np.ndarray, max_depth: int) -> Memories:
     """What every member remembers: a lane for each row and depth it may act at.
 
     seeds: uint64 [B], one a row, from which members draw
@@ -111,9 +119,9 @@ def memories(members: Sequence[Member], seeds: np.ndarray, max_depth: int) -> li
         for number in [number for number, depths in at.items() if depth in depths]:
             for child in members[number].crew:
                 at.setdefault(child, set()).add(depth + 1)
-    return [
+    return Memories(
         _lanes(members, number, seeds, sorted(at.get(number, ()))) for number in range(len(members))
-    ]
+    )
 
 
 def _lanes(members: Sequence[Member], number: int, seeds: np.ndarray, at: list[int]) -> Lanes:

@@ -197,7 +197,7 @@ class Delegation:
     def _asked(self, number: int, rows: np.ndarray) -> Asked:
         depth = self._nodes.top[rows].astype(np.intp)
         view = view_of(self.episodes, self.members[number], rows)
-        return Asked(rows, number, depth, view, self.episodes.memories[number].take(rows, depth))
+        return Asked(rows, number, depth, view, self.episodes.memories.lanes(number, rows, depth))
 
     def _groups(self) -> list[tuple[int, np.ndarray]]:
         """Rows that wait for a decision, by the member that has to take it."""
