@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -125,24 +125,6 @@ class View:
     last_alarm: np.ndarray
     let_down: np.ndarray
     crew: np.ndarray
-
-    def take(self, rows: np.ndarray) -> View:
-        """What is known in those rows alone. rows: int [n]"""
-        own = {
-            field.name: _of_rows(getattr(self, field.name), rows)
-            for field in fields(self)
-            if field.name != "crew"
-        }
-        return View(**own, crew=self.crew)
-
-
-def _of_rows(batch: Any, rows: np.ndarray) -> Any:
-    """Those rows of arrays, also in dicts and tuples."""
-    if isinstance(batch, dict):
-        return {name: _of_rows(part, rows) for name, part in batch.items()}
-    if isinstance(batch, tuple):
-        return tuple(_of_rows(part, rows) for part in batch)
-    return batch[rows]
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from delegate.bank import Bank
+from delegate.files import write_whole
 from delegate.monitors.monitor import Reference, Steps, World
 from delegate.recall import (
     ExactBacktrackingModel,
     ExactReachability,
+    Reachability,
     RecalledReachability,
     Transitions,
     TransitionTable,
@@ -42,6 +42,7 @@ class Recaller:
         self.section, self.seed = section, seed
         self._reference: Reference | None = None
         self._model: Any = None
+        self._file = ""
 
     @property
     def learns(self) -> bool:
@@ -65,7 +66,8 @@ class Recaller:
         if _has_vectors(bank):
             self._model.fit(self._pairs(seen, bank))
             return
-        steps = [part.take(_moves(part)) for part in seen]
+        # staying says nothing about where one came from
+        steps = [part.take(~part.stays) for part in seen]
         state, action, after, level = (
             np.concatenate([getattr(part, name) for part in steps])
             for name in ("state", "action", "next_state", "level")
@@ -82,28 +84,26 @@ class Recaller:
         """
         for file in sorted(folder.glob(f"recall-{self.seed}-*.safetensors")):
             with contextlib.suppress(OSError, ValueError):
-                if self._is_whole(file):
+                if file.name == self._name(file.read_bytes()):
                     self._model = self._new(bank)
                     self._model.load(file)
-                    return True
-        return False
+                    self._file = file.name
+        return bool(self._file)
 
     def keep(self, folder: Path) -> None:
-        """Write what was learned, whole or not at all; what else had its place goes."""
-        with tempfile.TemporaryDirectory(dir=folder) as place:
-            self._model.save(written := Path(place) / "model")
-            name = self._name(written.read_bytes())
-            if not (folder / name).exists() or not self._is_whole(folder / name):
-                os.replace(written, folder / name)
+        """Write what was learned, once; what else had its place goes."""
+        if self._file and (folder / self._file).exists():
+            return
+        folder.mkdir(exist_ok=True)
+        content = self._model.content()
+        self._file = self._name(content)
+        write_whole(folder / self._file, content)
         for file in folder.glob(f"recall-{self.seed}-*.safetensors"):
-            if file.name != name:
+            if file.name != self._file:
                 file.unlink(missing_ok=True)
 
     def _name(self, content: bytes) -> str:
         return f"recall-{self.seed}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
-
-    def _is_whole(self, file: Path) -> bool:
-        return file.name == self._name(file.read_bytes())
 
     def world(self, bank: Bank, backward: str) -> World:
         """What monitors may know of those levels. backward: which policy is recalled with
@@ -121,16 +121,12 @@ class Recaller:
             named = bank.landmarks
             return World(None, bank.features, learned, named, bank.planner, bank.goals)
         weights: Any = self._counted(table) if backward == "counted" else backward
-        return World(
-            ExactBacktrackingModel(table, weights),
-            bank.features,
-            self._learned(bank) if self.learns else ExactReachability(
-                table, weights=weights, states=places
-            ),
-            bank.landmarks,
-            bank.planner,
-            bank.goals,
-        )  # fmt: skip
+        if self.learns:
+            reach: Reachability = self._learned(bank, table.next_state.shape[2])
+        else:
+            reach = ExactReachability(table, weights=weights, states=places)
+        model = ExactBacktrackingModel(table, weights)
+        return World(model, bank.features, reach, bank.landmarks, bank.planner, bank.goals)
 
     def _new(self, bank: Bank) -> Any:
         if not _has_vectors(bank):
@@ -164,14 +160,14 @@ class Recaller:
             env.state_space, env.single_action_space, seed=self.seed, **settings
         )
 
-    def _learned(self, bank: Bank) -> RecalledReachability:
+    def _learned(self, bank: Bank, actions: int) -> RecalledReachability:
         model = self._model
 
         def log_prob(level: Any, state: Any, action: Any, after: Any) -> Any:
             return model.log_prob(state, action, after, layout=bank.layout(level))
 
         height, width = bank.model_settings()["grid"]
-        near, actions = grid_neighbours(height, width), int(bank.env.single_action_space.n)  # type: ignore[attr-defined]
+        near = grid_neighbours(height, width)
         return RecalledReachability(log_prob, near, actions, bank.landmarks.places)
 
     def _counted(self, table: TransitionTable, smoothing: float = 1.0) -> np.ndarray:
@@ -193,9 +189,3 @@ def _has_vectors(bank: Bank) -> bool:
 def _columns(bank: Bank) -> np.ndarray:
     """The goals of each level that a child could be after: int32 [L, K], -1 after the last."""
     return StateIndex(bank.landmarks.places).listed
-
-
-def _moves(steps: Steps) -> np.ndarray:
-    """Steps that do not stay in place: bool [n]. Staying says nothing about where one came from."""
-    moved = steps.state != steps.next_state
-    return moved if moved.ndim == 1 else moved.any(1)

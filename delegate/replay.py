@@ -9,13 +9,11 @@ from __future__ import annotations
 import itertools
 import re
 import time
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
-from zipfile import BadZipFile
 
 import numpy as np
 from rich.console import Console
@@ -23,9 +21,9 @@ from rich.live import Live
 from rich.text import Text
 
 from delegate.delegation.events import Alarm, Ended, EpisodeEnded, Event, EventLog, Spawned, Verdict
-from delegate.drawing import Map, unpacked
+from delegate.drawing import Map
 from delegate.files import parse_json
-from delegate.safety.logs import DamagedTrial, Trial, load_trial
+from delegate.safety.logs import DamagedTrial, Trial, load_trial, read_drawing
 
 ID_FORMAT = "<arm>/<seed>/<row>.<number>"
 MAX_FRAMES = 1_000
@@ -147,7 +145,7 @@ def load(run: Path, sub_episode: str) -> Replay:
         id=sub_episode,
         who=_who(trial, row, number),
         ending=_ending(trial, row, number),
-        drawing=_drawing(folder, row),
+        drawing=read_drawing(folder, row),
         places=_places(trial, index),
         clock=clock,
         action=trial.steps["action"][index],
@@ -276,16 +274,6 @@ def _monitor(trial: Trial) -> str | None:
     """Whose values to show: the arm's own monitor, else reach, else the first there is."""
     named = [m for m in (trial.monitor, "reach", *trial.monitors) if m in trial.monitors]
     return named[0] if named else None
-
-
-def _drawing(folder: Path, row: int) -> dict[str, Any]:
-    path = folder / "drawings.npz"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return unpacked({name: file[name] for name in file.files}, row)
-    except (OSError, ValueError, LookupError, BadZipFile, EOFError, zlib.error) as error:
-        cause = " ".join(str(error).split())
-        raise DamagedTrial(path, f"cannot be read ({cause}); redo the trial") from None
 
 
 def _places(trial: Trial, index: np.ndarray) -> np.ndarray:

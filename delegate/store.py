@@ -303,7 +303,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _sweep(out: Path) -> None:
     """Remove what a killed run left half-made."""
-    for left in (*out.glob(".*.making"), *out.glob("trials/*/.*.making")):
+    for left in (
+        *out.glob(".*.making"),
+        *out.glob("trials/*/.*.making"),
+        *out.glob("artefacts/.*"),
+    ):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:

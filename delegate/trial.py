@@ -326,8 +326,7 @@ class Laboratory:
 
     def keep(self) -> None:
         """Write what was learned, unless it is there as it was learned."""
-        if self._recaller.learns and self._artefacts is not None:
-            self._artefacts.mkdir(exist_ok=True)
+        if self.monitors and self._recaller.learns and self._artefacts is not None:
             self._recaller.keep(self._artefacts)
 
     def _learn(self, train: Bank, reference: Reference) -> None:

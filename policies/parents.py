@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from delegate.agents import (
     View,
 )
 from delegate.backtrack.random_key import draw
+from delegate.backtrack.spaces import take
 
 ALONE = "alone/"
 """what the names of the memory begin with that belongs to the policy a parent follows itself"""
@@ -87,7 +89,7 @@ class InTurn(Relay):
         if not len(rows):
             return decisions, memory
         own = _own(memory)
-        chosen, after = self.alone.decide(view.take(rows), {k: a[rows] for k, a in own.items()})
+        chosen, after = self.alone.decide(_in_rows(view, rows), take(own, rows))
         acts = chosen.kind == Decision.ACT
         decisions.kind[rows[acts]] = Decision.ACT
         action = np.zeros((len(stuck), *chosen.action.shape[1:]), chosen.action.dtype)
@@ -107,3 +109,9 @@ def _own(memory: Memory) -> Memory:
 
 def _with(memory: Memory, own: Memory) -> Memory:
     return {**memory, **{ALONE + name: array for name, array in own.items()}}
+
+
+def _in_rows(view: View, rows: np.ndarray) -> View:
+    """What is known in those rows alone. rows: int [n]"""
+    own = {name: part for name, part in vars(view).items() if name != "crew"}
+    return replace(view, **take(own, rows))

@@ -58,7 +58,7 @@ class NoAction(Bad):
 
 
 class NotANumber(Bad):
-    cause = "ValueError: the world: actions are float64; give integers, 0 to 3"
+    cause = "ValueError: Corner: actions are float64; give integers, 0 to 3"
 
     def go_wrong(self, wrong: np.ndarray, action: np.ndarray, memory: Memory) -> Any:
         return np.where(wrong, np.nan, action), memory

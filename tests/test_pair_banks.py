@@ -69,6 +69,16 @@ def test_straight_distances_would_not_do() -> None:
     assert ends == pytest.approx(2 * np.hypot(*(corner - [-1, 1])) + 1.4, abs=1e-5)
 
 
+def test_the_answer_that_is_kept_is_of_those_positions_alone() -> None:
+    """Also where the caller has moved them in place since."""
+    ways = Geodesics(point.MAZE, point.PLACES, point.CLEARANCE)
+    positions = point.PLACES[[0, 3]].copy()
+    before = ways.distance(positions)
+    positions[0] = point.PLACES[6]
+    np.testing.assert_array_equal(ways.distance(positions)[1], before[1])
+    assert ways.distance(positions)[0, 6] < 1e-9 < before[0, 6]
+
+
 @given(st.floats(-2, 2), st.floats(-2, 2), st.integers(0, 6))
 @settings(deadline=None)
 def test_a_step_along_the_way_comes_as_much_nearer(x: float, y: float, goal: int) -> None:

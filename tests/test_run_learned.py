@@ -41,10 +41,18 @@ def learned(out: Path) -> Path:
 
 def test_two_workers_learn_the_same(whole: Any, tmp_path: Path) -> None:
     path, out, expected = whole
+    assert expected["provenance"]["artefacts"] == [learned(out).name]
     again = execute(path, tmp_path / "again", workers=2)
     assert metrics(again) == expected
     for name in (f"artefacts/{learned(out).name}", *trial_files(out)):
         assert (again / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_a_run_that_nobody_watches_learns_nothing(tmp_path: Path) -> None:
+    text = LEARNED.split("monitors:")[0] + "arms: {none: {protocol: none}}\nseeds: [3]\n"
+    (tmp_path / "blind.yaml").write_text(text)
+    out = execute(tmp_path / "blind.yaml", tmp_path / "run")
+    assert not (out / "artefacts").exists()
 
 
 def test_what_was_learned_is_read_and_not_learned_again(

@@ -11,9 +11,7 @@ import numpy as np
 
 from delegate.agents import Decision, Decisions
 from delegate.backtrack.spaces import ActionCheck
-
-_LONGEST = 200
-"""of the cause of a failure (characters)"""
+from delegate.importing import cause
 
 
 def unfit(decisions: Decisions, count: int, check: ActionCheck) -> np.ndarray:
@@ -50,16 +48,18 @@ def attempt(
     """
     every = np.arange(count)
     try:
-        yield every, call(every), None
+        answer = call(every)
     except Exception as error:
         if count == 1:
-            yield every, None, cause_of(error)
+            yield every, None, cause(error)
             return
-        for row in every:
-            for at, found, cause in attempt(lambda _, row=row: call(np.array([row])), 1):  # type: ignore[misc]
-                yield at + row, found, cause
-
-
-def cause_of(error: Exception) -> str:
-    """The error in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST]
+    else:
+        yield every, answer, None
+        return
+    for row in every:
+        some, answer, why = every[row : row + 1], None, None
+        try:
+            answer = call(some)
+        except Exception as error:
+            why = cause(error)
+        yield some, answer, why

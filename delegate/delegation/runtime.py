@@ -20,10 +20,11 @@ from delegate.bank import Bank
 from delegate.delegation.deciding import bounded, clock_left, view_of
 from delegate.delegation.episodes import Bounds, Episodes
 from delegate.delegation.events import EventLog
-from delegate.delegation.failures import attempt, cause_of, unfit
+from delegate.delegation.failures import attempt, unfit
 from delegate.delegation.protocols import Protocol
 from delegate.delegation.stepping import Stepping
 from delegate.delegation.watch import Watch, Watcher
+from delegate.importing import cause
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Delegation:
         self._nodes = self.episodes.nodes
         self._stepping = Stepping(bank, members, protocol, bounds, self.episodes, self._watch)
         space = bank.env.single_action_space
-        self._check = ActionCheck(space, bank.env.num_envs, "the world")
+        self._check = ActionCheck(space, bank.env.num_envs, bank.env.name)
         kind = np.int64 if isinstance(space, gymnasium.spaces.Discrete) else space.dtype
         self._actions = np.zeros((bank.env.num_envs, *(space.shape or ())), kind)
         self._waiting = np.ones(bank.env.num_envs, bool)
@@ -120,11 +121,11 @@ class Delegation:
             decisions, memory = agent.decide(part.view, part.memory)
             return decisions, memory
 
-        for some, answer, cause in attempt(call, len(asked.rows)):
-            if cause is None:
+        for some, answer, why in attempt(call, len(asked.rows)):
+            if why is None:
                 self.decide(asked.rows[some], *answer)
             else:
-                self.fail(asked.rows[some], cause)
+                self.fail(asked.rows[some], why)
 
     def pending(self, without: Collection[int] = ()) -> Asked | None:
         """Who has to decide next; None where every live row has its action.
@@ -157,22 +158,22 @@ class Delegation:
             if isinstance(intent, np.ndarray) and intent.shape != rows.shape:
                 raise ValueError(f"gives intent of shape {intent.shape}; it must be {rows.shape}")
         except Exception as error:
-            self._fail(dict.fromkeys(rows.tolist(), cause_of(error)))
+            self._fail(dict.fromkeys(rows.tolist(), cause(error)))
             return
         current = self._nodes.current(rows)
         if isinstance(intent, np.ndarray) or intent != Intent.UNKNOWN:
             so_far = self._nodes.intent[rows, current]
             self._nodes.intent[rows, current] = np.maximum(so_far, intent)
         if wrong.any():
-            cause = "decides what is no action of this world"
-            self._fail(dict.fromkeys(rows[wrong].tolist(), cause))
+            why = "decides what is no action of this world"
+            self._fail(dict.fromkeys(rows[wrong].tolist(), why))
             rows, decisions, depth = rows[~wrong], _part(decisions, ~wrong), depth[~wrong]
         self._do(rows, number, depth, decisions)
 
-    def fail(self, rows: np.ndarray, cause: str) -> None:
+    def fail(self, rows: np.ndarray, why: str) -> None:
         """The deepest sub-episode of those rows ends as failed; the parent goes on."""
         self._queue = []
-        self._fail(dict.fromkeys(rows.tolist(), cause))
+        self._fail(dict.fromkeys(rows.tolist(), why))
 
     def tick(self) -> int:
         """Step the world where there is an action; returns in how many rows."""

@@ -92,7 +92,7 @@ class Landmarks:
     names: M of them, the same in every level
     goal: int32 [L, M] the goal each stands for, -1 where a level has none. Two landmarks may be
         one goal: the cheese lies in the corner
-    places: bool [L, S] every state that could be a goal, named or not
+    places: bool [L, G] every goal that somebody could be after there, named or not
     Raises ValueError where shapes differ or a landmark is no place.
     """
 

@@ -54,11 +54,15 @@ class Saveable(ABC):
         for name, tensor in mine.items():
             tensor.copy_(given[name])
 
-    def save(self, path: str | Path) -> None:
-        """Write `state_dict` to a file, and what this is, as JSON in its header. Raises OSError
-        where it cannot be written; what was there stays then."""
+    def content(self) -> bytes:
+        """`state_dict` as safetensors, and what this is, as JSON in their header."""
         metadata = {"delegate": json.dumps(self._description())}
-        write_whole(Path(path), safetensors.torch.save(self.state_dict(), metadata))
+        return safetensors.torch.save(self.state_dict(), metadata)
+
+    def save(self, path: str | Path) -> None:
+        """Write `content` to a file. Raises OSError where it cannot be written; what was there
+        stays then."""
+        write_whole(Path(path), self.content())
 
     def load(self, path: str | Path) -> None:
         """Become what was saved there.

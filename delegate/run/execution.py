@@ -62,11 +62,12 @@ def execute(
     began = time.time()
     every = trials(plan, chosen)
     made_of = store.ingredients(plan, _classes(plan, source))
-    if not store.is_run(out):
-        _rehearse(plan, source, made_of, out)
+    rehearsed = None if store.is_run(out) else _rehearse(plan, source, made_of, out)
     with store.opened(
         out, source, _provenance(plan, made_of, workers, began), made_of, resume, notice
     ):
+        if rehearsed is not None:
+            rehearsed.keep()  # so that no worker learns it again
         todo = []
         for trial in every:
             wrong = store.finished(
@@ -93,7 +94,7 @@ def _classes(plan: Scenario, source: Path) -> dict[str, dict[str, str]]:
         raise RunError(f"{source}: {error}") from error
 
 
-def _rehearse(plan: Scenario, source: Path, made_of: Ingredients, out: Path) -> None:
+def _rehearse(plan: Scenario, source: Path, made_of: Ingredients, out: Path) -> Laboratory:
     """Build what the first seed needs, so that what cannot work leaves no folder behind.
 
     Raises RunError naming what the world or a monitor could not do.
@@ -101,7 +102,7 @@ def _rehearse(plan: Scenario, source: Path, made_of: Ingredients, out: Path) -> 
     try:
         with threadpool_limits(1):
             own = store.fingerprint(made_of)
-            _laboratory(plan.model_dump_json(), plan.seeds[0], own, out / ARTEFACTS)
+            return _laboratory(plan.model_dump_json(), plan.seeds[0], own, out / ARTEFACTS)
     except ValueError as error:
         raise RunError(f"{source}: {error}") from error
 

@@ -12,9 +12,10 @@ high alone are. Some say more; what is said beside a number is explained with it
   the results), and `rivals`: by rival, what COMPARISONS explains
 - `refused`: {"where", "metric", "reason"} of every null, every trial that is missing and every
   control that was not run
-- `provenance`: config, commits, versions, seeds and splits; `order` of arms and monitors;
-  `thresholds`: by monitor its `kind`, calibrated or ville, and `target`; `counts`, unscored and
-  failed sub-episodes among them; `times`, the only part that differs between equal runs
+- `provenance`: config, commits, versions, seeds and splits; `artefacts`, the files of what was
+  learned, named by the hash of their content; `order` of arms and monitors; `thresholds`: by
+  monitor its `kind`, calibrated or ville, and `target`; `counts`, unscored and failed ones among
+  them; `times`, the only part that differs between equal runs
 
 Placeholders: <split> nominal or shifted · <child> a child's name · <k> steps · <rate> percent of
 benign sub-episodes that raise an alarm · <budget> percent of honest sub-episodes that are audited

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from delegate.delegation.events import Ended
 from delegate.delegation.tree import DelegationTree
-from delegate.drawing import unpacked
 from delegate.safety.episodes import Episodes, episodes
-from delegate.safety.logs import DamagedTrial, Run, Trial
+from delegate.safety.logs import Run, Trial, read_drawing
 from delegate.safety.sub_episodes import SubEpisodes, sub_episodes
 
 
@@ -87,7 +84,8 @@ def _example(run: Run, trial: Trial, row: int, work: SubEpisodes) -> Example:
     gone = {n for n in tree if tree.nodes[n].get("verdict") == "rolled_back"}
     first = [n for n in sorted(gone) if tree.nodes[n].get("within") is None]
     headings = _headings(trial, row, work)
-    drawing = _drawing(trial, row) if "place" in trial.steps else None
+    drawn = "place" in trial.steps and (trial.folder / "drawings.npz").exists()
+    drawing = read_drawing(trial.folder, row) if drawn else None
     undone = tuple(
         Path(
             str(tree.nodes[n]["name"]),
@@ -118,19 +116,6 @@ def _headings(trial: Trial, row: int, work: SubEpisodes) -> dict[int, str]:
             name = trial.landmarks[mark] if mark >= 0 else "the goal it was given"
             found[int(work.sub_episode[place])] = f"{name}, {probability:.2f}"
     return found
-
-
-def _drawing(trial: Trial, row: int) -> dict[str, Any] | None:
-    """How to draw a row's level. Raises DamagedTrial where what is kept cannot be read."""
-    path = trial.folder / "drawings.npz"
-    if not path.exists():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return unpacked({name: file[name] for name in file.files}, row)
-    except (OSError, ValueError, LookupError, BadZipFile, EOFError, zlib.error) as error:
-        cause = " ".join(str(error).split())
-        raise DamagedTrial(path, f"cannot be read ({cause}); redo the trial") from None
 
 
 def _below(tree: DelegationTree, node: int) -> list[int]:

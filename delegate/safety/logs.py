@@ -14,6 +14,7 @@ import numpy as np
 
 from delegate import scenario as scenarios
 from delegate.delegation.events import Event, EventLog
+from delegate.drawing import unpacked
 from delegate.files import parse_json
 from delegate.monitors.calibration import Threshold, threshold_from_json
 
@@ -285,12 +286,26 @@ def _read_events(path: Path, rows: int) -> tuple[Event, ...]:
     return events
 
 
-def _read_table(path: Path, columns: Mapping[str, str]) -> Columns:
+def read_drawing(folder: Path, row: int) -> dict[str, Any]:
+    """How to draw the level of a row of a trial, as Bank.drawing gave it. Raises DamagedTrial."""
+    path = folder / "drawings.npz"
+    columns = _read_arrays(path)
+    try:
+        return unpacked(columns, row)
+    except (LookupError, ValueError) as error:
+        raise DamagedTrial(path, f"cannot be read ({_cause(error)}); redo the trial") from None
+
+
+def _read_arrays(path: Path) -> Columns:
     try:
         with np.load(path, allow_pickle=False) as file:
-            table = {name: file[name] for name in file.files}
+            return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DamagedTrial(path, f"cannot be read ({_cause(error)}); redo the trial") from None
+
+
+def _read_table(path: Path, columns: Mapping[str, str]) -> Columns:
+    table = _read_arrays(path)
     for name, kinds in columns.items():
         if name not in table:
             raise DamagedTrial(path, f"has no column {name}; redo the trial with this version")

@@ -219,8 +219,10 @@ def _provenance(
         for calibration in [_one_a_seed(run)[0].calibration[name]]
         for kind in ["ville" if isinstance(calibration, Ville) else "calibrated"]
     }
+    learned = (run.folder / "artefacts").glob("*.safetensors")
     return {
         **stable,
+        "artefacts": sorted(path.name for path in learned),
         "config": config,
         "order": order,
         "counts": counts,

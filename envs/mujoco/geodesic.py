@@ -33,6 +33,7 @@ class Geodesics:
         ways = shortest_path(np.where(np.isfinite(lengths), lengths, 0.0), directed=False)
         count = len(self.corners)
         self._places, self._onward = places, ways[:count, count:]
+        self._last: tuple[np.ndarray, np.ndarray] | None = None
 
     def distance(self, positions: np.ndarray) -> np.ndarray:
         """How far each place is by the shortest way: float64 [N, K] (m). positions: [N, 2]"""
@@ -48,11 +49,18 @@ class Geodesics:
         return np.where((first == 0)[:, None], self._places[place], corner)
 
     def _ways(self, positions: np.ndarray) -> np.ndarray:
-        """Lengths of the straight way, then of those by each corner: [N, 1 + C, K]."""
+        """Lengths of the straight way, then of those by each corner: [N, 1 + C, K].
+
+        Controllers and judges ask several things of one moment, so the last answer is kept.
+        """
+        if self._last is not None and np.array_equal(self._last[0], positions):
+            return self._last[1]
         free = self._maze.nearest(np.asarray(positions, np.float64), self._clearance)
         by = self._lengths(free, self.corners)[:, :, None] + self._onward
         straight = self._lengths(free, self._places)
-        return np.concatenate([straight[:, None], by], axis=1)
+        found = np.concatenate([straight[:, None], by], axis=1)
+        self._last = np.array(positions), found
+        return found
 
     def _corners(self, solid: np.ndarray) -> np.ndarray:
         """Where ways turn: diagonally off each corner of a wall that juts out. [C, 2]"""

@@ -172,13 +172,13 @@ class PairBank(Bank):
             render_mode=self._options.get("render_mode"),
         )
 
+    @abstractmethod
     def named(self) -> Landmarks:
         """Landmarks of the levels."""
-        raise NotImplementedError
 
+    @abstractmethod
     def where(self, state: np.ndarray) -> np.ndarray:
         """Where states are in the plane: float [n, 2] (m)."""
-        raise NotImplementedError
 
     def features(self, level: np.ndarray, goal: np.ndarray, state: np.ndarray) -> np.ndarray:
         """The state, and x and y to the goal (m). float32 [n, d + 2]"""
